@@ -1,0 +1,143 @@
+package belfry
+
+import (
+	"encoding/json"
+	"slices"
+	"time"
+)
+
+// Object is a node of a tenant's tree.
+type Object struct {
+	ID         string          `json:"id"`
+	Type       string          `json:"type"`
+	Parent     string          `json:"parent,omitempty"` // empty = the root
+	Title      string          `json:"title,omitempty"`
+	URL        string          `json:"url,omitempty"`
+	Attributes json.RawMessage `json:"attributes,omitempty"` // a JSON object
+	Document   string          `json:"document,omitempty"`   // shared identity of one document placed several times
+	Hidden     bool            `json:"hidden,omitempty"`
+	Blocks     []string        `json:"blocks,omitempty"`  // roles not inherited from above; "*" = all
+	Implied    bool            `json:"implied,omitempty"` // named by an event, declared by nobody
+	Deleted    *time.Time      `json:"deleted,omitempty"` // tombstone
+	Origin     string          `json:"origin,omitempty"`  // who declared it: a key's or a source's name
+}
+
+// BlocksRole reports whether role is not inherited from above o.
+func (o *Object) BlocksRole(role string) bool {
+	return slices.Contains(o.Blocks, "*") || slices.Contains(o.Blocks, role)
+}
+
+// Pseudo groups: reserved principals that stand for many people.
+const (
+	GroupAuthenticated = "authenticated"
+	GroupAnyone        = "anyone"
+)
+
+// States of a user.
+const (
+	UserActive    = "active"
+	UserSuspended = "suspended"
+	UserDeleted   = "deleted"
+)
+
+// User is a person the platform knows.
+type User struct {
+	ID         string          `json:"id"`
+	Name       string          `json:"name,omitempty"`
+	Email      string          `json:"email,omitempty"` // also a contact of kind email
+	Locale     string          `json:"locale,omitempty"`
+	TimeZone   string          `json:"time_zone,omitempty"`
+	State      string          `json:"state"`
+	Contacts   []Contact       `json:"contacts,omitempty"`
+	Attributes json.RawMessage `json:"attributes,omitempty"`
+	Origin     string          `json:"origin,omitempty"`
+}
+
+// Contact is one address of a user on one kind of channel: a mailbox, a phone,
+// a device.
+type Contact struct {
+	Kind     string            `json:"kind"`
+	Address  string            `json:"address"`
+	Label    string            `json:"label,omitempty"`
+	Priority int               `json:"priority,omitempty"` // 1 first; 0 counts as 1
+	Verified bool              `json:"verified"`
+	Disabled bool              `json:"disabled,omitempty"` // switched off by the person or an administrator
+	Dead     string            `json:"dead,omitempty"`     // reason of the tombstone; empty = alive
+	DeadAt   *time.Time        `json:"dead_at,omitempty"`
+	Keys     map[string]string `json:"keys,omitempty"`
+	Origin   string            `json:"origin,omitempty"`
+}
+
+// Group holds users and groups.
+type Group struct {
+	ID      string   `json:"id"`
+	Name    string   `json:"name,omitempty"`
+	Members []string `json:"members,omitempty"` // principals
+	// Address, when set, is told once instead of every member.
+	Address string `json:"address,omitempty"`
+	Origin  string `json:"origin,omitempty"`
+}
+
+// Grant says that a principal has a role on an object. Inactive grants count
+// for nothing and are named in the trace.
+type Grant struct {
+	Principal string     `json:"principal"`
+	Role      string     `json:"role"`
+	Object    string     `json:"object,omitempty"`
+	From      *time.Time `json:"from,omitempty"`
+	Until     *time.Time `json:"until,omitempty"`
+	Inactive  string     `json:"inactive,omitempty"` // reason, e.g. "suspended enrolment"; empty = active
+	Origin    string     `json:"origin,omitempty"`
+}
+
+// InactiveAt is empty when the grant counts at now, else why it does not.
+func (g *Grant) InactiveAt(now time.Time) string {
+	switch {
+	case g.Inactive != "":
+		return g.Inactive
+	case g.From != nil && now.Before(*g.From):
+		return "not yet valid: starts " + g.From.UTC().Format(time.RFC3339)
+	case g.Until != nil && !now.Before(*g.Until):
+		return "expired on " + g.Until.UTC().Format(time.RFC3339)
+	}
+	return ""
+}
+
+// HistoryEntry is one step of an object's workflow.
+type HistoryEntry struct {
+	Object     string          `json:"object,omitempty"`
+	Document   string          `json:"document,omitempty"`
+	Transition string          `json:"transition"`
+	Actor      string          `json:"actor,omitempty"`
+	Time       time.Time       `json:"time"`
+	Comment    string          `json:"comment,omitempty"`
+	Variables  json.RawMessage `json:"variables,omitempty"`
+}
+
+// Preference is what a person wants for (type, object); empty parts mean all.
+type Preference struct {
+	Type      string     `json:"type,omitempty"`   // exact, or a prefix with *
+	Object    string     `json:"object,omitempty"` // applies to its subtree
+	Level     string     `json:"level,omitempty"`  // all (default) | related | none
+	Channels  []string   `json:"channels,omitempty"`
+	MuteUntil *time.Time `json:"mute_until,omitempty"`
+}
+
+// Levels of a preference.
+const (
+	LevelAll     = "all"
+	LevelRelated = "related" // only what is about me
+	LevelNone    = "none"
+)
+
+// Settings are a person's choices that hold everywhere.
+type Settings struct {
+	Stop bool `json:"stop"` // global stop: no message on any channel
+}
+
+// Person is all that resolve and route need to know of a user.
+type Person struct {
+	User        User
+	Settings    Settings
+	Preferences []Preference
+}

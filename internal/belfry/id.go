@@ -1,0 +1,110 @@
+package belfry
+
+import (
+	"crypto/rand"
+	"crypto/sha256"
+	"encoding/base32"
+	"encoding/binary"
+	"errors"
+	"hash/fnv"
+	"strings"
+	"time"
+)
+
+// Ids are a prefix and 26 characters: 48 bits of time in milliseconds and 80
+// other bits, in a base32 alphabet that sorts as the bits do. So ids of one
+// kind sort by time and a range of ids is a range of time.
+var idEncoding = base32.NewEncoding("0123456789abcdefghjkmnpqrstvwxyz").WithPadding(base32.NoPadding)
+
+// Prefixes of ids.
+const (
+	EventPrefix        = "evt_"
+	DeliveryPrefix     = "dlv_"
+	SubscriptionPrefix = "sub_"
+	EndpointPrefix     = "ep_"
+	KeyPrefix          = "key_"
+	SourcePrefix       = "src_"
+)
+
+func encodeID(prefix string, b *[16]byte) string {
+	var out [32]byte
+	n := copy(out[:], prefix)
+	idEncoding.Encode(out[n:n+26], b[:])
+	return string(out[:n+26])
+}
+
+// NewID draws an id: the time and 80 random bits.
+func NewID(prefix string, at time.Time) string {
+	var b [16]byte
+	putTime(&b, at)
+	_, _ = rand.Read(b[6:]) // documented never to fail
+	return encodeID(prefix, &b)
+}
+
+// EventID makes the id of the n-th event accepted within at's millisecond by
+// one writer; ids of one writer sort in the order of (at, n). salt (any bits)
+// tells writers apart.
+func EventID(at time.Time, n uint16, salt uint64) string {
+	var b [16]byte
+	putTime(&b, at)
+	binary.BigEndian.PutUint16(b[6:], n)
+	binary.BigEndian.PutUint64(b[8:], salt)
+	return encodeID(EventPrefix, &b)
+}
+
+// DeliveryID computes the id of the delivery of an event's run to an address
+// on a channel. It begins with the event's accept time and never changes, so a
+// plan that is made again makes the same deliveries.
+func DeliveryID(eventID string, run int, channel, address string) string {
+	var b [16]byte
+	if at, err := IDTime(eventID); err == nil {
+		putTime(&b, at)
+	}
+	var key [512]byte
+	k := append(key[:0], eventID...)
+	k = binary.BigEndian.AppendUint32(append(k, 0), uint32(run))
+	k = append(append(k, channel...), 0)
+	k = append(k, address...)
+	sum := sha256.Sum256(k)
+	copy(b[6:], sum[:10])
+	return encodeID(DeliveryPrefix, &b)
+}
+
+// IDTime is the time an id begins with, in milliseconds.
+func IDTime(id string) (time.Time, error) {
+	_, enc, ok := strings.Cut(id, "_")
+	if !ok || len(enc) != 26 {
+		return time.Time{}, errors.New("not an id: " + id)
+	}
+	var b [16]byte
+	if _, err := idEncoding.Decode(b[:], []byte(enc)); err != nil {
+		return time.Time{}, errors.New("not an id: " + id)
+	}
+	ms := int64(binary.BigEndian.Uint64(b[:8]) >> 16)
+	return time.UnixMilli(ms).UTC(), nil
+}
+
+// MinID is the smallest id of a kind at or after at.
+func MinID(prefix string, at time.Time) string {
+	var b [16]byte
+	putTime(&b, at)
+	return encodeID(prefix, &b)
+}
+
+func putTime(b *[16]byte, at time.Time) {
+	binary.BigEndian.PutUint64(b[:8], uint64(at.UnixMilli())<<16)
+}
+
+// Shards is the number of plan shards and of delivery shards.
+const Shards = 256
+
+// Shard is the shard that owns key: an object for planning, a destination for
+// delivery.
+func Shard(tenant, key string) int {
+	h := fnv.New32a()
+	_, _ = h.Write([]byte(tenant))
+	_, _ = h.Write([]byte{0})
+	_, _ = h.Write([]byte(key))
+	s := h.Sum32()
+	return int((s ^ s>>16) & (Shards - 1))
+}

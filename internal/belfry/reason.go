@@ -1,0 +1,156 @@
+package belfry
+
+import "fmt"
+
+// Reason is one machine- and human-readable cause of a decision. Code is
+// stable; the other fields say what it speaks of, empty where they do not
+// apply. Stages return reasons instead of booleans, and door 2 stores them.
+type Reason struct {
+	Code         string `json:"code"`
+	Subscription string `json:"subscription,omitempty"`
+	Rule         int    `json:"rule,omitempty"`   // 1-based position in Subscription.Recipients; 0 = none
+	Object       string `json:"object,omitempty"` // where a grant, a mute, a scope sits
+	Role         string `json:"role,omitempty"`
+	Group        string `json:"group,omitempty"`
+	Detail       string `json:"detail,omitempty"` // free words: a date, a pattern, a fault
+}
+
+// Codes of reasons. The first block says why an event matched, the second why
+// somebody was named, the third why somebody was not told, the fourth what
+// decided a channel.
+const (
+	ScopeMatched = "scope_matched"
+	TypeMatched  = "type_matched"
+	FilterTrue   = "filter_true"
+	FilterFalse  = "filter_false"
+	FilterFault  = "filter_fault" // the filter failed on this event: counts as no match
+
+	NamedUser     = "named_user"
+	NamedGroup    = "named_group"
+	NamedAddress  = "named_address"
+	NamedMember   = "named_member"
+	NamedRole     = "named_role"
+	NamedRelated  = "named_related"
+	NamedEndpoint = "named_endpoint"
+
+	Blacklisted        = "blacklisted"
+	IsActor            = "is_actor"
+	UserIsSuspended    = "user_suspended"
+	UserIsDeleted      = "user_deleted"
+	UserUnknown        = "user_unknown"
+	GroupUnknown       = "group_unknown"
+	GroupTooDeep       = "group_too_deep"
+	GrantInactive      = "grant_inactive"
+	GrantBlocked       = "grant_blocked" // an object between does not inherit the role
+	FlagNoRoles        = "flag_no_local"
+	FlagOnlyLocal      = "flag_local_only"
+	MayNotSee          = "may_not_see"
+	ObjectHidden       = "object_hidden"
+	JoinedElsewhere    = "joined_elsewhere"
+	Muted              = "muted"
+	LevelIsNone        = "level_none"
+	NotAboutThem       = "level_related"
+	GlobalStop         = "global_stop"
+	NoAddress          = "no_address"
+	NotVerified        = "address_not_verified"
+	ContactDisabled    = "contact_disabled"
+	ContactDead        = "contact_dead"
+	SameAddress        = "same_address"
+	ChannelForbidden   = "channel_forbidden"
+	ChannelUnknown     = "channel_unknown"
+	NoChannel          = "no_channel"
+	EndpointUnknown    = "endpoint_unknown"
+	EndpointIsDisabled = "endpoint_disabled"
+	EventIsSilent      = "event_silent"
+	SubscriptionGone   = "subscription_gone"
+	EventExpired       = "expired"
+	ReplayDelivered    = "already_delivered"
+	NobodyNamed        = "nobody_named" // no rule of any matching subscription names this principal
+
+	ByForced       = "by_forced"
+	ByMember       = "by_member"
+	ByPreference   = "by_preference"
+	BySubscription = "by_subscription"
+	ByType         = "by_type_default"
+	ByTenant       = "by_tenant_default"
+	ByMandatory    = "by_mandatory"
+)
+
+// Text is the reason in plain English, one sentence without a full stop.
+func (r Reason) Text() string {
+	text, ok := texts[r.Code]
+	if !ok {
+		text = r.Code
+	}
+	if r.Role != "" {
+		text += fmt.Sprintf(", role %s", r.Role)
+	}
+	if r.Group != "" {
+		text += fmt.Sprintf(", group %s", r.Group)
+	}
+	if r.Object != "" {
+		text += fmt.Sprintf(", at %s", r.Object)
+	}
+	if r.Detail != "" {
+		text += ": " + r.Detail
+	}
+	return text
+}
+
+var texts = map[string]string{
+	ScopeMatched: "the event happened within the subscription's scope",
+	TypeMatched:  "the event's type is one it asks for",
+	FilterTrue:   "its filter is true for this event",
+	FilterFalse:  "its filter is false for this event",
+	FilterFault:  "its filter could not be evaluated for this event",
+
+	NamedUser:     "named by the subscription",
+	NamedGroup:    "member of a group the subscription names",
+	NamedAddress:  "address named by the subscription",
+	NamedMember:   "joined the subscription",
+	NamedRole:     "holds a role the subscription names",
+	NamedRelated:  "the event is about them",
+	NamedEndpoint: "endpoint named by the subscription",
+
+	Blacklisted:        "on the subscription's list of exclusions",
+	IsActor:            "did it themselves, and the subscription leaves out the actor",
+	UserIsSuspended:    "the user is suspended",
+	UserIsDeleted:      "the user is deleted",
+	UserUnknown:        "no such user is known",
+	GroupUnknown:       "no such group is known",
+	GroupTooDeep:       "groups are nested too deeply",
+	GrantInactive:      "the role is not active",
+	GrantBlocked:       "the role is not inherited here",
+	FlagNoRoles:        "the event asks that role holders are not told",
+	FlagOnlyLocal:      "the event asks that only roles on the object itself count",
+	MayNotSee:          "may not see this",
+	ObjectHidden:       "the object is hidden",
+	JoinedElsewhere:    "joined at another place",
+	Muted:              "muted",
+	LevelIsNone:        "switched off by preference",
+	NotAboutThem:       "wants only what is about them",
+	GlobalStop:         "stopped all messages",
+	NoAddress:          "has no address for this channel",
+	NotVerified:        "the address is not verified",
+	ContactDisabled:    "the address is switched off",
+	ContactDead:        "the address is dead",
+	SameAddress:        "another recipient with the same address is told",
+	ChannelForbidden:   "an administrator forbids this channel for this type",
+	ChannelUnknown:     "no such channel is set up",
+	NoChannel:          "no channel is left",
+	EndpointUnknown:    "no such endpoint exists",
+	EndpointIsDisabled: "the endpoint is disabled",
+	EventIsSilent:      "the event is marked silent",
+	SubscriptionGone:   "the subscription has ended or is paused",
+	EventExpired:       "too late to be told",
+	ReplayDelivered:    "was told before",
+	NobodyNamed:        "no rule names them",
+
+	ByForced:       "the administrator forces this channel for this type",
+	ByMember:       "chosen when joining",
+	ByPreference:   "chosen in their preferences",
+	BySubscription: "chosen by the subscription",
+	ByType:         "the default of this event type",
+	ByTenant:       "the default of this service",
+	ByMandatory:    "a mandatory notice",
+}

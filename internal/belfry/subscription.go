@@ -1,0 +1,166 @@
+package belfry
+
+import (
+	"strings"
+	"time"
+)
+
+// How far down from its object a scope applies.
+const (
+	AppliesSubtree  = "subtree"
+	AppliesSelf     = "self"
+	AppliesChildren = "children" // direct children, not the object itself
+)
+
+// States of a subscription.
+const (
+	SubscriptionActive = "active"
+	SubscriptionPaused = "paused"
+	SubscriptionEnded  = "ended"
+)
+
+// Subscription says: when these events happen here, tell these people, this way.
+type Subscription struct {
+	ID           string    `json:"id"`
+	Title        string    `json:"title,omitempty"`
+	Scope        Scope     `json:"scope,omitzero"`
+	Types        []string  `json:"types,omitempty"` // exact or prefix with *; empty = every type
+	ObjectTypes  []string  `json:"object_types,omitempty"`
+	Filter       string    `json:"filter,omitempty"` // CEL
+	Recipients   []Rule    `json:"recipients,omitempty"`
+	Exclude      Exclusion `json:"exclude,omitzero"`
+	ExcludeActor *bool     `json:"exclude_actor,omitempty"` // nil = true
+	Notify       []Notify  `json:"notify,omitempty"`        // empty = tell recipients by their own choice
+	Merge        *bool     `json:"merge,omitempty"`         // nil = true; false keeps its messages apart
+	Mandatory    bool      `json:"mandatory,omitempty"`
+	Owner        string    `json:"owner,omitempty"`
+	Origin       string    `json:"origin,omitempty"` // person | admin | manifest
+
+	State   string    `json:"state"`
+	Because string    `json:"because,omitempty"` // why it is paused or ended, by whom
+	Created time.Time `json:"created"`
+	Version int64     `json:"version"` // the tenant's version of its last change
+}
+
+// Scope is the object a subscription sits on and how far down it applies.
+type Scope struct {
+	Object  string `json:"object,omitempty"`  // empty = the root
+	Applies string `json:"applies,omitempty"` // subtree (default) | self | children
+}
+
+// Exclusion is the blacklist, applied after groups are expanded.
+type Exclusion struct {
+	Users  []string `json:"users,omitempty"`
+	Emails []string `json:"emails,omitempty"`
+}
+
+// Notify is one thing done for a match: tell people by channels, or call an
+// endpoint.
+type Notify struct {
+	Channels []string `json:"channels,omitempty"` // empty = each person's own choice
+	Template string   `json:"template,omitempty"`
+	Endpoint string   `json:"endpoint,omitempty"` // ep_...
+}
+
+// Rule names recipients; exactly one of its parts is set.
+type Rule struct {
+	Explicit *ExplicitRule `json:"explicit,omitempty"`
+	Role     *RoleRule     `json:"role,omitempty"`
+	Related  *RelatedRule  `json:"related,omitempty"`
+}
+
+// ExplicitRule names users, groups and addresses.
+type ExplicitRule struct {
+	Users  []string `json:"users,omitempty"`
+	Groups []string `json:"groups,omitempty"`
+	Emails []string `json:"emails,omitempty"`
+}
+
+// Origins of a role rule: where the grant must be.
+const (
+	OriginLocal  = "local"  // on the object itself
+	OriginMerged = "merged" // on it or above, less blocking
+)
+
+// What a role rule starts from.
+const (
+	OnObject      = "object"
+	OnContainer   = "container" // the object's parent
+	OnDestination = "destination"
+)
+
+// RoleRule names whoever holds one of the roles.
+type RoleRule struct {
+	Roles   []string `json:"roles"`
+	Origins []string `json:"origins,omitempty"` // empty = merged
+	On      string   `json:"on,omitempty"`      // empty = object
+}
+
+// RelatedRule names the users the event is about.
+type RelatedRule struct {
+	Path string `json:"path,omitempty"` // related (default), or a dotted path in data
+}
+
+// Member is a principal who joined a subscription.
+type Member struct {
+	Subscription string    `json:"subscription,omitempty"`
+	Principal    string    `json:"principal"`
+	Object       string    `json:"object,omitempty"`   // joined at: counts for its subtree only; empty = whole scope
+	Channels     []string  `json:"channels,omitempty"` // empty = own choice
+	Since        time.Time `json:"since"`
+}
+
+// ExcludesActor is ExcludeActor with its default.
+func (s *Subscription) ExcludesActor() bool { return s.ExcludeActor == nil || *s.ExcludeActor }
+
+// Merges is Merge with its default.
+func (s *Subscription) Merges() bool { return s.Merge == nil || *s.Merge }
+
+// ScopeObject is the object of the scope, the root when it names none.
+func (s *Subscription) ScopeObject() string {
+	if s.Scope.Object == "" {
+		return RootObject
+	}
+	return s.Scope.Object
+}
+
+// TypeMatches reports whether an event type matches a pattern: equal, or the
+// pattern ends in * and the type begins with what stands before it.
+func TypeMatches(pattern, typ string) bool {
+	if prefix, ok := strings.CutSuffix(pattern, "*"); ok {
+		return strings.HasPrefix(typ, prefix)
+	}
+	return pattern == typ
+}
+
+// Endpoint is a webhook target.
+type Endpoint struct {
+	ID            string            `json:"id"`
+	URL           string            `json:"url"`
+	Description   string            `json:"description,omitempty"`
+	Format        string            `json:"format,omitempty"` // standard
+	Headers       map[string]string `json:"headers,omitempty"`
+	RatePerSecond float64           `json:"rate_per_second,omitempty"` // 0 = unlimited
+	Timeout       string            `json:"timeout,omitempty"`         // Go duration; empty = 15s
+	Schedule      []string          `json:"schedule,omitempty"`        // waits between tries, Go durations; empty = the built-in one
+	Owner         string            `json:"owner,omitempty"`
+	State         string            `json:"state"` // active | paused | disabled
+	Because       string            `json:"because,omitempty"`
+	Secrets       []EndpointSecret  `json:"-"` // the first signs first; all valid ones sign
+	Created       time.Time         `json:"created"`
+	Version       int64             `json:"version"`
+}
+
+// EndpointSecret signs webhooks until it expires. Sealed is ciphertext of
+// package secret; the clear form never leaves the process's memory.
+type EndpointSecret struct {
+	Sealed []byte     `json:"sealed"`
+	Until  *time.Time `json:"until,omitempty"` // end of a rotation's overlap; nil = no end
+}
+
+// States of an endpoint.
+const (
+	EndpointActive   = "active"
+	EndpointPaused   = "paused"
+	EndpointDisabled = "disabled"
+)
