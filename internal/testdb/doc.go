@@ -1,0 +1,19 @@
+// Package testdb runs real database servers for tests: a private PostgreSQL
+// cluster in a temporary folder, on a random port of the loopback interface,
+// started on first use, shared by the tests of one binary, with a fresh
+// database for each test. Durability is left on (fsync), so what a test sees
+// is what a user gets.
+//
+// It promises that nothing outlives the test binary: the servers are stopped
+// by Main (or Wrap), and killed by the kernel should the binary die. It refuses
+// to skip: a machine without the server fails the test with a sentence that
+// says what to install. The servers refuse to run as root, so under root they
+// run as the user postgres, mysql or nobody.
+//
+// A test package that uses it has
+//
+//	func TestMain(m *testing.M) { testdb.Main(m) }
+//
+// and calls testdb.Postgres(t) for a URL, or testdb.NewPostgres(t) for a
+// server of its own that it may stop, kill and start again.
+package testdb
