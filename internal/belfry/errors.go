@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"time"
 )
 
 // Kind classifies an error for whoever must answer it; the API maps each kind
@@ -31,6 +32,9 @@ type Error struct {
 	Msg    string // says what is wrong and what to do
 	Fields []Field
 	Cause  error
+	// RetryAfter is how long to wait before trying again; 0 = not said. It
+	// goes with Overloaded and Unavailable.
+	RetryAfter time.Duration
 }
 
 // Field is one fault at one place of a document.
