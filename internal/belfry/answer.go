@@ -1,0 +1,83 @@
+package belfry
+
+import "time"
+
+// EventView is an event as answers show it: the event's own form and what
+// acceptance added. EventID is empty for an event that is only supposed.
+type EventView struct {
+	EventID  string     `json:"event_id,omitempty"` // evt_...
+	Accepted *time.Time `json:"accepted,omitempty"`
+	Event
+}
+
+// View shows an accepted event.
+func (a *Accepted) View() EventView {
+	at := a.At
+	return EventView{EventID: a.EventID, Accepted: &at, Event: *a.Event}
+}
+
+// ReasonView is a Reason with its words.
+type ReasonView struct {
+	Reason
+	Text string `json:"text"`
+}
+
+// ViewReasons shows reasons; never nil, so that it is [] in JSON.
+func ViewReasons(reasons []Reason) []ReasonView {
+	views := make([]ReasonView, 0, len(reasons))
+	for _, r := range reasons {
+		views = append(views, ReasonView{Reason: r, Text: r.Text()})
+	}
+	return views
+}
+
+// Answer says for one event who was (or would be) told what, who was not, and
+// why: the answer of a trace and of an explanation.
+type Answer struct {
+	Event         EventView            `json:"event"`
+	Subscriptions []AnswerSubscription `json:"subscriptions"`
+	People        []AnswerPerson       `json:"people"`
+	// Planned is false while the event still waits for its plan, so that
+	// more may follow; an explanation is always complete.
+	Planned bool `json:"planned"`
+	// Computed is true when the answer was computed with today's data rather
+	// than read from what was decided then.
+	Computed bool `json:"computed"`
+	// Next continues the list of people; empty = this is the end.
+	Next string `json:"next,omitempty"`
+}
+
+// AnswerSubscription says whether a subscription wanted the event, and why.
+type AnswerSubscription struct {
+	ID      string       `json:"id"`
+	Title   string       `json:"title,omitempty"`
+	Matched bool         `json:"matched"`
+	Because []ReasonView `json:"because"`
+}
+
+// What became of somebody for an event.
+const (
+	Told    = "told"
+	NotTold = "not_told"
+)
+
+// AnswerPerson says what became of one person, bare address or endpoint.
+type AnswerPerson struct {
+	Principal string       `json:"principal,omitempty"`
+	Address   string       `json:"address,omitempty"`
+	Endpoint  string       `json:"endpoint,omitempty"`
+	Channel   string       `json:"channel,omitempty"` // set when the line speaks of one channel only
+	Outcome   string       `json:"outcome"`           // Told or NotTold
+	Because   []ReasonView `json:"because"`
+	// Deliveries are ids (dlv_...), those of the inbox included; empty for
+	// an explanation, which sends nothing.
+	Deliveries []string `json:"deliveries"`
+}
+
+// TraceQuery asks what became of an event.
+type TraceQuery struct {
+	EventID   string
+	Principal string // of this person only; somebody no rule named gets a computed answer
+	After     string // Answer.Next of the page before
+	Limit     int    // of people; at most 1000
+}
