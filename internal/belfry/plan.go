@@ -198,3 +198,16 @@ type Attempt struct {
 	// suppressed before the send).
 	Because *Reason
 }
+
+// PendingPlan is an event whose plan is not complete.
+type PendingPlan struct {
+	Accepted Accepted
+	Run      int
+	Cursor   string // where the next page begins; "" = at the beginning
+}
+
+// DueKey orders open deliveries: by due time, then id.
+type DueKey struct {
+	Due time.Time
+	ID  string
+}

@@ -65,7 +65,8 @@ const (
 	SubscriptionGone   = "subscription_gone"
 	EventExpired       = "expired"
 	ReplayDelivered    = "already_delivered"
-	NobodyNamed        = "nobody_named" // no rule of any matching subscription names this principal
+	PlanningFault      = "planning_fault" // a stage failed on this event; a replay plans it again
+	NobodyNamed        = "nobody_named"   // no rule of any matching subscription names this principal
 
 	ByForced       = "by_forced"
 	ByMember       = "by_member"
@@ -144,6 +145,7 @@ var texts = map[string]string{
 	SubscriptionGone:   "the subscription has ended or is paused",
 	EventExpired:       "too late to be told",
 	ReplayDelivered:    "was told before",
+	PlanningFault:      "the event could not be planned",
 	NobodyNamed:        "no rule names them",
 
 	ByForced:       "the administrator forces this channel for this type",
