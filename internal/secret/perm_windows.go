@@ -1,0 +1,4 @@
+package secret
+
+// worldless is true where file modes do not say who may read.
+const worldless = true
