@@ -1,0 +1,117 @@
+package render
+
+import (
+	"bytes"
+	"html"
+	"net/url"
+	"regexp"
+	"strconv"
+	"strings"
+
+	"github.com/microcosm-cc/bluemonday"
+	"github.com/yuin/goldmark"
+	"github.com/yuin/goldmark/extension"
+	gmhtml "github.com/yuin/goldmark/renderer/html"
+)
+
+// converter keeps raw HTML and dangerous links out (goldmark's default) and
+// does not link bare addresses.
+var converter = goldmark.New(
+	goldmark.WithExtensions(
+		extension.NewTable(extension.WithTableCellAlignMethod(extension.TableCellAlignAttribute)),
+		extension.Strikethrough,
+	),
+	goldmark.WithRendererOptions(gmhtml.WithXHTML()),
+)
+
+// policy is what a message may hold. No images: a mail or an inbox that loads
+// them tells their server who reads it.
+var policy = func() *bluemonday.Policy {
+	p := bluemonday.NewPolicy()
+	p.AllowElements("p", "br", "hr", "strong", "em", "del", "code", "pre", "blockquote", "ul", "li",
+		"h1", "h2", "h3", "h4", "h5", "h6", "table", "thead", "tbody", "tr")
+	p.AllowAttrs("start").Matching(regexp.MustCompile(`^\d{1,9}$`)).OnElements("ol")
+	p.AllowElements("ol", "th", "td")
+	p.AllowAttrs("align").Matching(regexp.MustCompile(`^(left|right|center)$`)).OnElements("th", "td")
+	p.AllowAttrs("href").OnElements("a")
+	p.AllowURLSchemes("http", "https", "mailto")
+	p.RequireParseableURLs(true)
+	p.RequireNoFollowOnLinks(true)
+	p.RequireNoReferrerOnLinks(true)
+	return p
+}()
+
+// A placeholder stands for the n-th value while Markdown is read: letters and
+// digits only, so that no construct begins, ends or changes at it. A template
+// that spells one out gets a value it could have named.
+const (
+	placeholderBegin = "zqv0"
+	placeholderEnd   = "vqz"
+)
+
+var placeholder = regexp.MustCompile(placeholderBegin + `(\d{1,6})` + placeholderEnd)
+
+// fragment renders the body of a template to sanitised HTML.
+func (t *Template) fragment(values object) string {
+	var taken []string
+	room := maxValues
+	source := run(t.body, values, maxMarkdown, func(s string) (string, bool) {
+		more := len(s) < room
+		if !more {
+			s = strings.ToValidUTF8(s[:room], "")
+		}
+		room -= len(s)
+		taken = append(taken, clean(s))
+		return placeholderBegin + strconv.Itoa(len(taken)-1) + placeholderEnd, more
+	})
+	var out bytes.Buffer
+	if err := converter.Convert([]byte(source), &out); err != nil {
+		// A bytes.Buffer does not fail and goldmark has no other error; should
+		// it ever get one, plain words are better than no message.
+		out.Reset()
+		out.WriteString("<p>" + html.EscapeString(source) + "</p>")
+	}
+	return strings.TrimSpace(policy.Sanitize(fill(out.String(), taken)))
+}
+
+// fill puts the values in the places of their placeholders, each escaped for
+// where it stands: text, the start of a link, within a link.
+func fill(page string, taken []string) string {
+	if len(taken) == 0 {
+		return page
+	}
+	var out strings.Builder
+	end := 0
+	for _, m := range placeholder.FindAllStringSubmatchIndex(page, -1) {
+		n, err := strconv.Atoi(page[m[2]:m[3]])
+		if err != nil || n >= len(taken) {
+			continue
+		}
+		out.WriteString(page[end:m[0]])
+		end = m[1]
+		// goldmark escapes < and > in text and attributes, so the nearest one
+		// tells whether this is inside a tag.
+		tag := strings.LastIndexAny(page[:m[0]], "<>")
+		switch {
+		case tag < 0 || page[tag] == '>':
+			out.WriteString(strings.ReplaceAll(html.EscapeString(taken[n]), "\n", "<br />\n"))
+		case strings.HasSuffix(page[:m[0]], `href="`):
+			out.WriteString(html.EscapeString(webURL(taken[n])))
+		default:
+			out.WriteString(html.EscapeString(url.QueryEscape(taken[n])))
+		}
+	}
+	out.WriteString(page[end:])
+	return out.String()
+}
+
+// webURL is s when it is an absolute http or https address with a host, else
+// empty. Nothing else may become a link.
+func webURL(s string) string {
+	s = strings.TrimSpace(s)
+	u, err := url.Parse(s)
+	if err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https" {
+		return ""
+	}
+	return u.String()
+}

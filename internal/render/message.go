@@ -1,0 +1,235 @@
+package render
+
+import (
+	_ "embed"
+	"html/template"
+	"strings"
+	"time"
+
+	"github.com/belfryhq/belfry/internal/belfry"
+)
+
+// Item is an event with all that its message may speak of.
+type Item struct {
+	Event         *belfry.Event
+	EventID       string
+	Object        belfry.Object   // where it happened; the zero value = the root
+	Path          []belfry.Object // its ancestors, nearest first; the object and the root may be among them and are left out
+	ActorName     string          // empty = the actor's id is shown
+	TypeTitle     string          // in the recipient's language; empty = made from the type's name
+	Subscription  *belfry.Subscription
+	Because       []belfry.Reason // why the recipient is told; the first is shown
+	RecipientName string
+	Locale        string         // BCP 47; empty = en
+	Zone          *time.Location // of the times shown; nil = UTC
+}
+
+// Links are the addresses a message offers its reader; empty ones are left out.
+type Links struct {
+	Why         string // page that explains this message
+	Unsubscribe string // page and RFC 8058 one-click target for exactly this subscription
+	Manage      string // the reader's subscriptions and preferences
+}
+
+// Entry is an inbox entry. HTML is a sanitised fragment.
+type Entry struct {
+	Title string
+	Text  string
+	HTML  string
+	URL   string // where the thing is; empty = nowhere to go
+}
+
+// Inbox renders the entry an item makes in somebody's inbox.
+func (t *Template) Inbox(item Item) Entry {
+	values := item.values()
+	html := t.fragment(values)
+	return Entry{Title: t.title(&item, values), Text: toText(html), HTML: html, URL: item.link()}
+}
+
+// Title renders only the subject: plain text of one line, never empty.
+func (t *Template) Title(item Item) string { return t.title(&item, item.values()) }
+
+// Mail renders the message an item makes for a mailbox: HTML is a whole
+// document and Text its plain twin, both with the reason and the links below.
+// The sender adds what only it knows: ID, ListID.
+func (t *Template) Mail(item Item, links Links) belfry.Message {
+	values := item.values()
+	body := t.fragment(values)
+	m := belfry.Message{
+		Subject:     t.title(&item, values),
+		URL:         item.link(),
+		Unsubscribe: links.Unsubscribe,
+		Thread:      item.Event.ObjectOrRoot(),
+		Locale:      item.locale(),
+		Time:        item.Event.Time,
+	}
+	p := page{
+		Lang: m.Locale, Title: m.Subject,
+		Body: template.HTML(body), // sanitised by policy
+		URL:  m.URL, URLText: item.linkText(), Reason: item.reason(), Links: links,
+	}
+	if s := item.Subscription; s != nil {
+		p.Subscription = oneLine(s.Title)
+	}
+	var out strings.Builder
+	if err := layout.Execute(&out, p); err != nil {
+		// The layout is ours and its fields are strings: only a bug gets here,
+		// and the message still has its text.
+		out.Reset()
+	}
+	m.HTML = out.String()
+	m.Text = p.text(toText(body))
+	return m
+}
+
+// page is what the mail layout shows.
+type page struct {
+	Lang, Title          string
+	Body                 template.HTML
+	URL, URLText         string
+	Reason, Subscription string
+	Links                Links
+}
+
+//go:embed mail.html
+var layoutSource string
+
+var layout = template.Must(template.New("mail").Parse(layoutSource))
+
+// text is the plain twin of the layout around a body.
+func (p *page) text(body string) string {
+	var b strings.Builder
+	b.WriteString(body)
+	b.WriteByte('\n')
+	if p.URL != "" && !strings.Contains(body, p.URL) {
+		b.WriteString("\n" + p.URL + "\n")
+	}
+	b.WriteString("\n-- \n") // the signature mark that mail programs fold away
+	if p.Reason != "" {
+		b.WriteString("You get this because: " + p.Reason + ".\n")
+	}
+	if p.Subscription != "" {
+		b.WriteString("Subscription: " + p.Subscription + "\n")
+	}
+	for _, l := range []struct{ name, url string }{
+		{"Why did I get this", p.Links.Why}, {"Stop these messages", p.Links.Unsubscribe}, {"All my notifications", p.Links.Manage},
+	} {
+		if l.url != "" {
+			b.WriteString(l.name + ": " + l.url + "\n")
+		}
+	}
+	return b.String()
+}
+
+func (t *Template) title(item *Item, values object) string {
+	s := cut(oneLine(run(t.subject, values, 8*maxSubject, func(s string) (string, bool) {
+		return cut(oneLine(s[:min(len(s), 8*maxSubject)]), maxSubject), true
+	})), maxSubject)
+	if s == "" {
+		return item.typeTitle()
+	}
+	return s
+}
+
+// actor is the id and name that may be shown; both empty for anonymous events.
+func (it *Item) actor() (id, name string) {
+	if it.Event.Has(belfry.FlagAnonymous) || it.Event.Actor == "" {
+		return "", ""
+	}
+	if name = oneLine(it.ActorName); name == "" {
+		name = it.Event.Actor
+	}
+	return it.Event.Actor, name
+}
+
+func (it *Item) typeTitle() string {
+	if t := oneLine(it.TypeTitle); t != "" {
+		return t
+	}
+	return TypeTitle(it.Event.Type)
+}
+
+// objectTitle is empty for the root when it has no title: "everywhere" says
+// nothing.
+func (it *Item) objectTitle() string {
+	switch t := oneLine(it.Object.Title); {
+	case t != "":
+		return t
+	case it.Object.ID == belfry.RootObject:
+		return ""
+	default:
+		return it.Object.ID
+	}
+}
+
+// link is where the reader can see the thing: the object's address or that of
+// the nearest ancestor with one.
+func (it *Item) link() string {
+	u, _ := it.linked()
+	return u
+}
+
+// linkText names what link leads to.
+func (it *Item) linkText() string {
+	_, o := it.linked()
+	if o == nil {
+		return ""
+	}
+	if t := oneLine(o.Title); t != "" {
+		return t
+	}
+	return o.ID
+}
+
+func (it *Item) linked() (string, *belfry.Object) {
+	if u := webURL(it.Object.URL); u != "" {
+		return u, &it.Object
+	}
+	for i := range it.Path {
+		if u := webURL(it.Path[i].URL); u != "" {
+			return u, &it.Path[i]
+		}
+	}
+	return "", nil
+}
+
+// breadcrumb is the titles of the ancestors from the top down.
+func (it *Item) breadcrumb() string {
+	var titles []string
+	for i := len(it.Path) - 1; i >= 0; i-- {
+		o := &it.Path[i]
+		if t := oneLine(o.Title); t != "" && o.ID != it.Object.ID && o.ID != belfry.RootObject {
+			titles = append(titles, t)
+		}
+	}
+	return strings.Join(titles, " › ")
+}
+
+func (it *Item) time() string {
+	zone := it.Zone
+	if zone == nil {
+		zone = time.UTC
+	}
+	return it.Event.Time.In(zone).Format("2 January 2006, 15:04 MST")
+}
+
+func (it *Item) locale() string {
+	if it.Locale == "" {
+		return "en"
+	}
+	return it.Locale
+}
+
+func (it *Item) reason() string {
+	if len(it.Because) == 0 {
+		return ""
+	}
+	r := it.Because[0]
+	for _, o := range append([]belfry.Object{it.Object}, it.Path...) {
+		if t := oneLine(o.Title); t != "" && o.ID == r.Object {
+			r.Object = t
+			break
+		}
+	}
+	return oneLine(r.Text())
+}

@@ -1,0 +1,267 @@
+package render
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"strings"
+	"unicode/utf8"
+
+	"github.com/cbroglie/mustache"
+
+	"github.com/belfryhq/belfry/internal/belfry"
+)
+
+// Bounds of a template and of one rendering. A step is one piece of text or
+// one tag visited; loops over data count each round.
+const (
+	maxSubjectSource = 1 << 10
+	maxBodySource    = 32 << 10
+	maxTags          = 500
+	maxNesting       = 8
+	maxSteps         = 20_000
+	maxMarkdown      = 64 << 10  // with placeholders in the place of values
+	maxValues        = 128 << 10 // the values of one rendering together
+	maxSubject       = 200       // runes
+)
+
+// Template is a subject and a Markdown body, checked and parsed. It is
+// immutable and safe for use by many goroutines.
+type Template struct {
+	subject *mustache.Template
+	body    *mustache.Template
+}
+
+// DefaultSubject and DefaultBody are the built-in template, good for events of
+// any type. It is also the example to start one's own from.
+const (
+	DefaultSubject = `{{type.title}}{{#object.title}}: {{object.title}}{{/object.title}}`
+	DefaultBody    = `**{{type.title}}**{{#object.title}} in {{#link}}[{{object.title}}]({{link}}){{/link}}{{^link}}{{object.title}}{{/link}}{{/object.title}}{{#actor.name}}, by {{actor.name}}{{/actor.name}}
+
+{{#event.comment}}
+> {{event.comment}}
+
+{{/event.comment}}
+{{#details}}
+- {{label}}: {{value}}
+{{/details}}
+
+*{{#path}}{{path}} · {{/path}}{{time}}*
+`
+)
+
+var builtin = func() *Template {
+	t, err := Compile(DefaultSubject, DefaultBody)
+	if err != nil {
+		panic(err)
+	}
+	return t
+}()
+
+// Default is the built-in template.
+func Default() *Template { return builtin }
+
+// Compile checks and parses a template: a subject of one line and a Markdown
+// body, both with mustache values. An empty part takes the built-in one's
+// place. Faults are a belfry.Invalid error whose fields point to /subject and
+// /body and say line and column.
+func Compile(subject, body string) (*Template, error) {
+	if subject == "" {
+		subject = DefaultSubject
+	}
+	if body == "" {
+		body = DefaultBody
+	}
+	var faults []belfry.Field
+	s := parse("/subject", subject, maxSubjectSource, &faults)
+	b := parse("/body", body, maxBodySource, &faults)
+	if strings.ContainsAny(subject, "\r\n") {
+		faults = append(faults, belfry.Field{Pointer: "/subject", Message: "the subject is one line; remove the line break"})
+	}
+	if err := belfry.Faults(faults); err != nil {
+		return nil, err
+	}
+	return &Template{subject: s, body: b}, nil
+}
+
+func parse(pointer, source string, limit int, faults *[]belfry.Field) *mustache.Template {
+	fault := func(format string, args ...any) {
+		*faults = append(*faults, belfry.Field{Pointer: pointer, Message: fmt.Sprintf(format, args...)})
+	}
+	switch {
+	case len(source) > limit:
+		fault("is %d bytes long; at most %d are allowed", len(source), limit)
+		return nil
+	case !utf8.ValidString(source):
+		fault("is not valid UTF-8")
+		return nil
+	}
+	before := len(*faults)
+	check(source, fault)
+	if len(*faults) > before {
+		return nil
+	}
+	// The default provider of partials reads files; this one has none, and
+	// check has refused tags that would ask it.
+	t, err := mustache.ParseStringPartials(source, &mustache.StaticProvider{})
+	if err != nil {
+		fault("%s", err)
+		return nil
+	}
+	return t
+}
+
+// frame is an open section while checking.
+type frame struct {
+	name     string
+	node     *node // nil for a value without fields
+	inverted bool
+	at       position
+}
+
+type position struct{ line, column int }
+
+func (p position) String() string { return fmt.Sprintf("line %d, column %d", p.line, p.column) }
+
+// check reports what Compile refuses. It reads tags as the mustache library
+// does; set-delimiter tags are refused, so both agree on what a tag is.
+func check(source string, fault func(format string, args ...any)) {
+	var open []frame
+	at := position{1, 1}
+	tags := 0
+	for rest := source; ; {
+		i := strings.Index(rest, "{{")
+		if i < 0 {
+			break
+		}
+		at = advance(at, rest[:i])
+		rest = rest[i+2:]
+		if strings.HasPrefix(rest, "{") {
+			fault("%s: {{{ }}} is not available: values are always escaped; write {{ }}", at)
+			return
+		}
+		end := strings.Index(rest, "}}")
+		if end < 0 {
+			fault("%s: {{ has no }}", at)
+			return
+		}
+		tag := strings.TrimSpace(rest[:end])
+		if tags++; tags > maxTags {
+			fault("%s: more than %d tags", at, maxTags)
+			return
+		}
+		open = checkTag(tag, at, open, fault)
+		at = advance(at, "{{"+rest[:end+2])
+		rest = rest[end+2:]
+	}
+	for _, f := range open {
+		fault("%s: {{#%s}} is never closed; add {{/%s}}", f.at, f.name, f.name)
+	}
+}
+
+// checkTag checks one tag and gives the sections open after it.
+func checkTag(tag string, at position, open []frame, fault func(string, ...any)) []frame {
+	if tag == "" {
+		fault("%s: the tag is empty; name a value, such as {{object.title}}", at)
+		return open
+	}
+	name := strings.TrimSpace(tag[1:])
+	switch tag[0] {
+	case '!':
+		return open
+	case '&':
+		fault("%s: {{& }} is not available: values are always escaped; write {{%s}}", at, name)
+		return open
+	case '>':
+		fault("%s: {{> }} is not available: a template cannot include another", at)
+		return open
+	case '=':
+		fault("%s: {{= }} is not available: tags are always written {{ }}", at)
+		return open
+	case '/':
+		if len(open) == 0 {
+			fault("%s: {{/%s}} closes nothing", at, name)
+			return open
+		}
+		last := open[len(open)-1]
+		if last.name != name {
+			fault("%s: {{/%s}} stands where {{/%s}} is due", at, name, last.name)
+		}
+		return open[:len(open)-1]
+	case '#', '^':
+		n, err := resolveName(name, open)
+		if err != nil {
+			fault("%s: %s", at, err)
+		}
+		if len(open) >= maxNesting {
+			fault("%s: sections are nested more than %d deep", at, maxNesting)
+		}
+		return append(open, frame{name: name, node: n, inverted: tag[0] == '^', at: at})
+	}
+	if _, err := resolveName(tag, open); err != nil {
+		fault("%s: %s", at, err)
+	}
+	return open
+}
+
+func advance(p position, text string) position {
+	if n := strings.Count(text, "\n"); n > 0 {
+		p.line += n
+		p.column = 1
+		text = text[strings.LastIndexByte(text, '\n')+1:]
+	}
+	p.column += utf8.RuneCountInString(text)
+	return p
+}
+
+// run executes a parsed template with value as the translator of values, and
+// gives what was written within the bounds of steps and limit bytes. value
+// answers false with the last value it has room for.
+func run(t *mustache.Template, values object, limit int, value func(string) (string, bool)) string {
+	w := &budget{steps: maxSteps, bytes: limit}
+	escaped := *t // a copy: the escape function belongs to this rendering
+	escaped.Escape(func(s string) string {
+		if w.full {
+			return ""
+		}
+		out, more := value(s)
+		w.full = !more
+		return out
+	})
+	// The only error is our writer's own, when the bounds are reached: what
+	// fits has been written.
+	_ = escaped.FRender(w, map[string]any(values))
+	return w.out.String()
+}
+
+var errSpent = errors.New("render: bounds reached")
+
+// budget is a writer that stops a rendering. The library writes at least once
+// (perhaps nothing) for each tag and each round of a section and gives up when
+// a write fails, so counting writes bounds the time.
+type budget struct {
+	out          strings.Builder
+	steps, bytes int
+	full         bool // no room for values
+	spent        bool // nothing more is written
+}
+
+func (w *budget) Write(p []byte) (int, error) {
+	if w.spent {
+		return 0, errSpent
+	}
+	w.bytes -= len(p)
+	if w.steps--; w.steps < 0 || w.bytes < 0 {
+		w.full, w.spent = true, true
+		w.out.WriteString("…")
+		return 0, errSpent
+	}
+	n, err := w.out.Write(p)
+	if w.full { // that was the last value
+		w.spent = true
+		w.out.WriteString("…")
+	}
+	return n, err
+}
+
+var _ io.Writer = (*budget)(nil)

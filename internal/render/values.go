@@ -1,0 +1,270 @@
+package render
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+	"unicode"
+	"unicode/utf8"
+
+	"github.com/belfryhq/belfry/internal/belfry"
+)
+
+// node describes the values a template may name. dynamic nodes hold data of
+// the event, whose fields nobody knows beforehand.
+type node struct {
+	dynamic bool
+	fields  map[string]*node
+}
+
+var (
+	leaf    = &node{}
+	dynamic = &node{dynamic: true}
+)
+
+func fields(names string, more map[string]*node) *node {
+	n := &node{fields: map[string]*node{}}
+	for name := range strings.FieldsSeq(names) {
+		n.fields[name] = leaf
+	}
+	for name, m := range more {
+		n.fields[name] = m
+	}
+	return n
+}
+
+// Values of a template, as docs/templates.md lists them.
+var vocabulary = fields("link path time", map[string]*node{
+	"event": fields("id source type time subject object actor destination transition comment",
+		map[string]*node{"data": dynamic, "record": dynamic, "variables": dynamic, "related": dynamic}),
+	"record":       dynamic,
+	"object":       fields("id title url type", nil),
+	"actor":        fields("id name", nil),
+	"recipient":    fields("name", nil),
+	"type":         fields("name title", nil),
+	"subscription": fields("id title", nil),
+	"details":      fields("label value", nil),
+})
+
+// resolveName finds what a name in a tag speaks of, from the innermost open
+// section outward, as the mustache library does.
+func resolveName(name string, open []frame) (*node, error) {
+	if name == "." {
+		if len(open) == 0 {
+			return nil, errors.New("{{.}} is the current item of a section; it stands in none here")
+		}
+		return dynamic, nil
+	}
+	parts := strings.Split(name, ".")
+	n, anything := vocabulary.fields[parts[0]], false
+	for i := len(open) - 1; i >= 0; i-- {
+		if f := open[i]; !f.inverted && f.node != nil {
+			if m := f.node.fields[parts[0]]; m != nil {
+				n = m
+				break
+			}
+			anything = anything || f.node.dynamic
+		}
+	}
+	if n == nil && anything {
+		return dynamic, nil
+	}
+	known := vocabulary.fields
+	for i, p := range parts {
+		if i > 0 {
+			if n.dynamic {
+				return dynamic, nil
+			}
+			known = n.fields
+			n = known[p]
+		}
+		if n == nil {
+			names := make([]string, 0, len(known))
+			for k := range known {
+				names = append(names, k)
+			}
+			slices.Sort(names)
+			prefix := strings.Join(append(parts[:i:i], ""), ".")
+			msg := fmt.Sprintf("unknown value %q", name)
+			switch near := belfry.Nearest(p, names); {
+			case near != "":
+				msg += fmt.Sprintf("; did you mean %q?", prefix+near)
+			case len(names) > 0:
+				msg += fmt.Sprintf("; known are %s%s", prefix, strings.Join(names, ", "+prefix))
+			}
+			return nil, errors.New(msg)
+		}
+	}
+	return n, nil
+}
+
+// object and list are JSON values that print themselves well where a template
+// names a whole one: as JSON, and joined by commas.
+type (
+	object map[string]any
+	list   []any
+)
+
+func (o object) String() string {
+	var b strings.Builder
+	enc := json.NewEncoder(&b)
+	enc.SetEscapeHTML(false) // escaping is for where the value ends up
+	if enc.Encode(map[string]any(o)) != nil {
+		return ""
+	}
+	return strings.TrimSpace(b.String())
+}
+
+func (l list) String() string {
+	parts := make([]string, 0, len(l))
+	for _, v := range l {
+		if v != nil {
+			parts = append(parts, fmt.Sprint(v))
+		}
+	}
+	return strings.Join(parts, ", ")
+}
+
+// plain is a decoded JSON value for templates: whole numbers stay exact and 0
+// is "no" to a section, as false is.
+func plain(raw json.RawMessage) any {
+	if len(raw) == 0 {
+		return nil
+	}
+	d := json.NewDecoder(bytes.NewReader(raw))
+	d.UseNumber()
+	var v any
+	if d.Decode(&v) != nil {
+		return nil
+	}
+	return convert(v)
+}
+
+func convert(v any) any {
+	switch v := v.(type) {
+	case map[string]any:
+		for k, e := range v {
+			v[k] = convert(e)
+		}
+		return object(v)
+	case []any:
+		for i, e := range v {
+			v[i] = convert(e)
+		}
+		return list(v)
+	case json.Number:
+		if n, err := v.Int64(); err == nil {
+			return n
+		}
+		return string(v)
+	}
+	return v
+}
+
+// values is what a template can name, for one item.
+func (it *Item) values() object {
+	e := it.Event
+	actor, actorName := it.actor()
+	record := plain(e.Record)
+	data := plain(e.Data)
+	related := make(list, len(e.Related))
+	for i, r := range e.Related {
+		related[i] = r
+	}
+	v := object{
+		"event": object{
+			"id": e.ID, "source": e.Source, "type": e.Type, "time": e.Time.UTC().Format(time.RFC3339),
+			"subject": e.Subject, "object": e.Object, "actor": actor, "destination": e.Destination,
+			"transition": e.Transition, "comment": e.Comment, "data": data, "record": record,
+			"variables": plain(e.Variables), "related": related,
+		},
+		"record":    record,
+		"object":    object{"id": it.Object.ID, "title": it.objectTitle(), "url": webURL(it.Object.URL), "type": it.Object.Type},
+		"actor":     object{"id": actor, "name": actorName},
+		"recipient": object{"name": it.RecipientName},
+		"type":      object{"name": e.Type, "title": it.typeTitle()},
+		"link":      it.link(),
+		"path":      it.breadcrumb(),
+		"time":      it.time(),
+		"details":   details(data),
+	}
+	if s := it.Subscription; s != nil {
+		v["subscription"] = object{"id": s.ID, "title": s.Title}
+	}
+	return v
+}
+
+// details are the simple fields of an event's data worth showing to a person
+// when nobody wrote a template for the type: no identifiers, nothing nested.
+func details(data any) list {
+	fields, ok := data.(object)
+	if !ok {
+		return nil
+	}
+	const most, longest = 8, 200
+	names := make([]string, 0, len(fields))
+	for name := range fields {
+		if l := strings.ToLower(name); l != "id" && !strings.HasSuffix(l, "id") {
+			names = append(names, name)
+		}
+	}
+	slices.Sort(names)
+	var out list
+	for _, name := range names {
+		text := ""
+		switch v := fields[name].(type) {
+		case string:
+			text = cut(oneLine(v), longest)
+		case int64:
+			text = fmt.Sprint(v)
+		case bool:
+			text = "no"
+			if v {
+				text = "yes"
+			}
+		}
+		if label := phrase(name); text != "" && label != "" && len(out) < most {
+			out = append(out, object{"label": label, "value": text})
+		}
+	}
+	return out
+}
+
+// clean drops what has no place in a message: broken UTF-8, control characters
+// other than line breaks and tabs, and controls that turn the direction of
+// text around and so make it read as something else.
+func clean(s string) string {
+	s = strings.ReplaceAll(s, "\r\n", "\n")
+	return strings.Map(func(r rune) rune {
+		switch {
+		case r == '\n' || r == '\t':
+			return r
+		case r == '\r' || r == '\u2028' || r == '\u2029':
+			return '\n'
+		case r == utf8.RuneError, unicode.IsControl(r),
+			r >= '\u202a' && r <= '\u202e', r >= '\u2066' && r <= '\u2069':
+			return -1
+		}
+		return r
+	}, s)
+}
+
+// oneLine is s cleaned, with every run of white space one blank.
+func oneLine(s string) string { return strings.Join(strings.Fields(clean(s)), " ") }
+
+// cut is s in at most n runes, the last one an ellipsis when something went.
+func cut(s string, n int) string {
+	if len(s) <= n || utf8.RuneCountInString(s) <= n {
+		return s
+	}
+	for i := range s {
+		if n--; n == 0 {
+			return strings.TrimRight(s[:i], " ") + "…"
+		}
+	}
+	return s
+}
