@@ -1,0 +1,22 @@
+#!/usr/bin/env bash
+# All tests with the race detector, with a summary at the end. Arguments go to
+# go test. Output of packages that pass is one line each.
+set -uo pipefail
+
+begun=$SECONDS
+log=$(mktemp)
+trap 'rm -f "$log"' EXIT
+
+# Two packages at a time: more only makes the real servers of the tests fight
+# for the disk on small machines.
+CGO_ENABLED=1 go test -race -p "${BELFRY_TEST_PARALLEL:-2}" -timeout 12m "$@" 2>&1 | tee "$log" | grep -v '\[no test files\]'
+code=${PIPESTATUS[0]}
+
+ok=$(grep -c '^ok  ' "$log")
+failed=$(grep -E '^(FAIL|panic:)	' "$log" | awk '{print $2}' | sort -u)
+echo
+echo "tests: $ok packages passed, $(printf '%s' "$failed" | grep -c .) failed, $((SECONDS - begun)) s"
+if [ -n "$failed" ]; then
+  printf '  %s\n' $failed
+fi
+exit "$code"
