@@ -14,8 +14,9 @@
 //   - a peer's trouble is OutcomeRetry, never an error that stops the caller:
 //     Refused and Gone are only said when the peer itself said so for good, or
 //     when the message can never be sent over this channel at all;
-//   - Send is safe for concurrent use, and keeps neither Target nor Message
-//     nor anything they point to after it returned;
+//   - Send is safe for concurrent use and never writes to Target or Message.
+//     They are values: nobody changes them after they were handed over, for a
+//     transport may still be reading a body when the peer answered early;
 //   - Close is idempotent, waits for no peer longer than a few seconds, and
 //     leaves no goroutine; Send after Close is OutcomeRetry.
 //
