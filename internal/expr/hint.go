@@ -1,0 +1,100 @@
+package expr
+
+import (
+	"regexp"
+	"strings"
+)
+
+var (
+	undeclared     = regexp.MustCompile(`undeclared reference to '([^']*)'`)
+	undefinedField = regexp.MustCompile(`undefined field '([^']*)'`)
+	libraryHint    = regexp.MustCompile(` \(did you mean [^)]*\)`) // ours knows more
+	noOverload     = regexp.MustCompile(`found no matching overload for '([^']*)'`)
+)
+
+// hint is what to do about an error of the compiler; empty when nothing is
+// known.
+func hint(msg string) string {
+	if m := undeclared.FindStringSubmatch(msg); m != nil {
+		for _, f := range eventFields {
+			if f.name == m[1] {
+				return "did you mean event." + m[1] + "?"
+			}
+		}
+		if near := nearest(m[1], variables); near != "" {
+			return "did you mean " + near + "?"
+		}
+		return "variables are " + strings.Join(variables, ", ") + "; text needs quotes; fields of the event's data are event.data.…"
+	}
+	if m := undefinedField.FindStringSubmatch(msg); m != nil {
+		names := fieldNames(eventFields)
+		names = append(names, fieldNames(objectFields)...)
+		names = append(names, fieldNames(userFields)...)
+		if near := nearest(m[1], names); near != "" {
+			return "did you mean " + near + "?"
+		}
+		return "the platform's own fields are in event.data, object.attributes and actor.attributes"
+	}
+	if m := noOverload.FindStringSubmatch(msg); m != nil {
+		switch m[1] {
+		case "_&&_", "_||_", "!_":
+			return "both sides must be true or false"
+		case "_==_", "_!=_":
+			if strings.Contains(msg, "(type(type), ") {
+				return "did you mean event.type?"
+			}
+			return "the two sides are of different types: text needs quotes, numbers none"
+		}
+		return "the operands are of types this does not accept"
+	}
+	if strings.Contains(msg, "mismatched input '='") || strings.Contains(msg, "token recognition error at: '= '") || strings.Contains(msg, "token recognition error at: '='") {
+		return "equality is written =="
+	}
+	if strings.Contains(msg, "Syntax error") {
+		return "write e.g. event.data.shortname == 'CPR' && event.actor != ''; operators are && || ! == != < <= > >= in"
+	}
+	return ""
+}
+
+func fieldNames[T any](fields []field[T]) []string {
+	names := make([]string, 0, len(fields))
+	for _, f := range fields {
+		names = append(names, f.name)
+	}
+	return names
+}
+
+// nearest is the name closest to word, empty when none is close.
+func nearest(word string, names []string) string {
+	best, bestDistance := "", 3
+	for _, n := range names {
+		if d := distance(word, n); d < bestDistance && d < len(n) {
+			best, bestDistance = n, d
+		}
+	}
+	return best
+}
+
+// distance is the Levenshtein distance in bytes.
+func distance(a, b string) int {
+	if len(a) > 64 || len(b) > 64 {
+		return 64
+	}
+	row := make([]int, len(b)+1)
+	for j := range row {
+		row[j] = j
+	}
+	for i := 1; i <= len(a); i++ {
+		diagonal := row[0]
+		row[0] = i
+		for j := 1; j <= len(b); j++ {
+			cost := diagonal
+			if a[i-1] != b[j-1] {
+				cost++
+			}
+			diagonal = row[j]
+			row[j] = min(cost, row[j]+1, row[j-1]+1)
+		}
+	}
+	return row[len(b)]
+}
