@@ -1,0 +1,136 @@
+package resolve
+
+import (
+	"bytes"
+	"encoding/json"
+	"strings"
+
+	"github.com/belfryhq/belfry/internal/belfry"
+)
+
+type relatedRule struct {
+	match, rule int
+	related     *belfry.RelatedRule
+}
+
+// nameRelated names whom the event is about. A value is a principal if one has
+// that id, else an address if it contains @, else nobody, which is recorded.
+func (r *run) nameRelated(rules []relatedRule, emails map[string][]int32) ([]request, error) {
+	if len(rules) == 0 {
+		return nil, nil
+	}
+	values := make([][]string, len(rules))
+	var all []string
+	seen := map[string]bool{}
+	for i := range rules {
+		values[i] = relatedValues(r.e, rules[i].related.Path)
+		for _, v := range values[i] {
+			if !seen[v] {
+				seen[v] = true
+				all = append(all, v)
+			}
+		}
+	}
+	if len(all) == 0 {
+		return nil, nil
+	}
+	persons, err := r.dir.Persons(all)
+	if err != nil {
+		return nil, err
+	}
+	var others []string
+	for _, v := range all {
+		if persons[v] == nil && !IsPseudo(v) {
+			others = append(others, v)
+		}
+	}
+	var groups map[string]Group
+	if len(others) > 0 {
+		if groups, err = r.dir.Groups(others); err != nil {
+			return nil, err
+		}
+	}
+	r.persons = persons
+	var requests []request
+	for i, rule := range rules {
+		id := r.matches[rule.match].Subscription.ID
+		for _, v := range values[i] {
+			s := source{match: rule.match, reason: belfry.Reason{Code: belfry.NamedRelated, Subscription: id, Rule: rule.rule}}
+			if p := rule.related.Path; p != "" && p != "related" {
+				s.reason.Detail = p
+			}
+			_, isGroup := groups[v]
+			switch {
+			case persons[v] != nil:
+				r.name(v, s)
+			case isGroup || IsPseudo(v):
+				s.reason.Group = v
+				requests = append(requests, request{v, s})
+			case strings.Contains(v, "@"):
+				a := belfry.NormaliseEmail(v)
+				emails[a] = append(emails[a], r.add(s))
+			default:
+				r.name(v, s) // nobody known: dropped as such
+			}
+		}
+	}
+	return requests, nil
+}
+
+// relatedValues are the strings at a rule's path, each once. Lists on the way
+// are walked element by element; numbers count as the text they are written
+// as; anything else names nobody.
+func relatedValues(e *belfry.Event, path string) []string {
+	if path == "" || path == "related" {
+		return uniq(e.Related)
+	}
+	dec := json.NewDecoder(bytes.NewReader(e.Data))
+	dec.UseNumber()
+	var data any
+	if len(e.Data) == 0 || dec.Decode(&data) != nil {
+		return nil
+	}
+	// Both "author" and "data.author" are written; the first reading wins.
+	found := walk(data, strings.Split(path, "."), nil)
+	if rest, ok := strings.CutPrefix(path, "data."); ok && found == nil {
+		found = walk(data, strings.Split(rest, "."), nil)
+	}
+	return uniq(found)
+}
+
+func walk(v any, path []string, into []string) []string {
+	switch v := v.(type) {
+	case []any:
+		for _, el := range v {
+			into = walk(el, path, into)
+		}
+	case map[string]any:
+		if len(path) > 0 {
+			if below, ok := v[path[0]]; ok {
+				into = walk(below, path[1:], into)
+			}
+		}
+	case string:
+		if len(path) == 0 {
+			into = append(into, v)
+		}
+	case json.Number:
+		if len(path) == 0 {
+			into = append(into, v.String())
+		}
+	}
+	return into
+}
+
+func uniq(values []string) []string {
+	seen := make(map[string]bool, len(values))
+	var out []string
+	for _, v := range values {
+		v = strings.TrimSpace(v)
+		if v != "" && !seen[v] {
+			seen[v] = true
+			out = append(out, v)
+		}
+	}
+	return out
+}

@@ -1,0 +1,226 @@
+package resolve
+
+import (
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/belfryhq/belfry/internal/belfry"
+)
+
+// world is a Directory of maps.
+type world struct {
+	objects map[string]belfry.Object
+	grants  map[string][]belfry.Grant
+	groups  map[string]belfry.Group
+	users   map[string]*belfry.Person
+	members map[string][]belfry.Member
+	fail    error
+	chunk   int // of Members and UserIDs; 0 = what is asked for
+}
+
+func newWorld() *world {
+	return &world{objects: map[string]belfry.Object{}, grants: map[string][]belfry.Grant{}, groups: map[string]belfry.Group{},
+		users: map[string]*belfry.Person{}, members: map[string][]belfry.Member{}}
+}
+
+func (w *world) object(id, parent string, edit ...func(*belfry.Object)) *world {
+	o := belfry.Object{ID: id, Parent: parent}
+	for _, f := range edit {
+		f(&o)
+	}
+	w.objects[id] = o
+	return w
+}
+
+func (w *world) user(ids ...string) *world {
+	for _, id := range ids {
+		w.users[id] = &belfry.Person{User: belfry.User{ID: id, State: belfry.UserActive}}
+	}
+	return w
+}
+
+func (w *world) state(state string, ids ...string) *world {
+	w.user(ids...)
+	for _, id := range ids {
+		w.users[id].User.State = state
+	}
+	return w
+}
+
+func (w *world) email(id, email string) *world {
+	w.users[id].User.Email = email
+	return w
+}
+
+func (w *world) group(id string, members ...string) *world {
+	g := w.groups[id]
+	g.ID, g.Members = id, append(g.Members, members...)
+	w.groups[id] = g
+	return w
+}
+
+func (w *world) address(id, address string) *world {
+	g := w.groups[id]
+	g.ID, g.Address = id, address
+	w.groups[id] = g
+	return w
+}
+
+func (w *world) grant(object, role string, principals ...string) *world {
+	for _, p := range principals {
+		w.grants[object] = append(w.grants[object], belfry.Grant{Principal: p, Role: role, Object: object})
+	}
+	return w
+}
+
+func (w *world) member(sub string, ms ...belfry.Member) *world {
+	for _, m := range ms {
+		m.Subscription = sub
+		w.members[sub] = append(w.members[sub], m)
+	}
+	return w
+}
+
+func (w *world) Ancestors(id string) ([]belfry.Object, error) {
+	if w.fail != nil {
+		return nil, w.fail
+	}
+	var chain []belfry.Object
+	for id != "" && id != Root {
+		o, ok := w.objects[id]
+		if !ok {
+			o = belfry.Object{ID: id, Implied: true}
+		}
+		chain = append(chain, o)
+		id = o.Parent
+	}
+	root := w.objects[Root]
+	root.ID = Root
+	return append(chain, root), nil
+}
+
+func (w *world) isGroup(id string) bool {
+	_, ok := w.groups[id]
+	return ok || IsPseudo(id)
+}
+
+func (w *world) Grants(objects []string) (map[string]Grants, error) {
+	out := map[string]Grants{}
+	for _, o := range objects {
+		var g Grants
+		for _, x := range w.grants[o] {
+			if w.isGroup(x.Principal) {
+				g.Groups = append(g.Groups, x)
+			} else {
+				g.Users = append(g.Users, x)
+			}
+		}
+		byPrincipal := func(a, b belfry.Grant) int { return strings.Compare(a.Principal, b.Principal) }
+		slices.SortStableFunc(g.Users, byPrincipal)
+		slices.SortStableFunc(g.Groups, byPrincipal)
+		out[o] = g
+	}
+	return out, nil
+}
+
+func (w *world) Groups(ids []string) (map[string]Group, error) {
+	out := map[string]Group{}
+	for _, id := range ids {
+		g, ok := w.groups[id]
+		if !ok {
+			continue
+		}
+		split := Group{ID: id, Address: g.Address}
+		for _, m := range g.Members {
+			if w.isGroup(m) {
+				split.Groups = append(split.Groups, m)
+			} else {
+				split.Users = append(split.Users, m)
+			}
+		}
+		slices.Sort(split.Users)
+		slices.Sort(split.Groups)
+		split.Users = slices.Compact(split.Users)
+		out[id] = split
+	}
+	return out, nil
+}
+
+func (w *world) Persons(ids []string) (map[string]*belfry.Person, error) {
+	out := map[string]*belfry.Person{}
+	for _, id := range ids {
+		if p := w.users[id]; p != nil {
+			out[id] = p
+		}
+	}
+	return out, nil
+}
+
+func (w *world) PersonsByEmail(emails []string) (map[string]string, error) {
+	out := map[string]string{}
+	for id, p := range w.users {
+		for _, a := range emailsOf(p) {
+			if slices.Contains(emails, a) && (out[a] == "" || id < out[a]) {
+				out[a] = id
+			}
+		}
+	}
+	return out, nil
+}
+
+func (w *world) Members(sub, after string, limit int) ([]belfry.Member, error) {
+	if w.chunk > 0 {
+		limit = w.chunk
+	}
+	all := slices.Clone(w.members[sub])
+	slices.SortStableFunc(all, func(a, b belfry.Member) int { return strings.Compare(a.Principal, b.Principal) })
+	var out []belfry.Member
+	for _, m := range all {
+		if m.Principal <= after {
+			continue
+		}
+		if len(out) >= limit && out[len(out)-1].Principal != m.Principal {
+			break
+		}
+		out = append(out, m)
+	}
+	return out, nil
+}
+
+func (w *world) JoinedGroups(sub string) ([]belfry.Member, error) {
+	var out []belfry.Member
+	for _, m := range w.members[sub] {
+		if w.isGroup(m.Principal) {
+			out = append(out, m)
+		}
+	}
+	return out, nil
+}
+
+func (w *world) UserIDs(after string, limit int) ([]string, error) {
+	if w.chunk > 0 {
+		limit = w.chunk
+	}
+	var out []string
+	for id, p := range w.users {
+		if id > after && p.User.State == belfry.UserActive {
+			out = append(out, id)
+		}
+	}
+	slices.Sort(out)
+	return out[:min(limit, len(out))], nil
+}
+
+var noon = time.Date(2026, 3, 2, 12, 0, 0, 0, time.UTC)
+
+func event(object string) *belfry.Accepted {
+	return &belfry.Accepted{Tenant: "default", EventID: "evt_1", At: noon, Event: &belfry.Event{ID: "1", Type: "core.course_updated", Object: object}}
+}
+
+func match(sub belfry.Subscription) belfry.Match {
+	if sub.ID == "" {
+		sub.ID = "sub_1"
+	}
+	return belfry.Match{Subscription: &sub, Scope: sub.ScopeObject(), Because: []belfry.Reason{{Code: belfry.ScopeMatched, Subscription: sub.ID}}}
+}
