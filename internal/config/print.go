@@ -1,0 +1,110 @@
+package config
+
+import (
+	"fmt"
+	"maps"
+	"reflect"
+	"slices"
+	"strings"
+)
+
+// Setting is a key with its value, as it may be shown to anybody.
+type Setting struct {
+	Key   string `json:"key"`
+	Value string `json:"value"` // secrets masked
+	From  string `json:"from"`  // where it was set; "default" when nowhere
+}
+
+// Settings are all keys with their values, channels last.
+func (c *Config) Settings() []Setting {
+	var list []Setting
+	add := func(key, value string) {
+		from := c.origins[key]
+		if from == "" {
+			from = "default"
+		}
+		list = append(list, Setting{Key: key, Value: value, From: from})
+	}
+	for _, f := range Fields() {
+		if f.Key != "channels" {
+			add(f.Key, show(reflect.ValueOf(c).Elem().FieldByIndex(f.index)))
+		}
+	}
+	for _, name := range slices.Sorted(maps.Keys(c.Channels)) {
+		for _, setting := range slices.Sorted(maps.Keys(c.Channels[name])) {
+			value := c.Channels[name][setting]
+			if secretName(setting) {
+				value = Secret(value).String()
+			}
+			add("channels."+name+"."+setting, redact(value))
+		}
+	}
+	return list
+}
+
+// String is the configuration in the form of belfry.yaml's keys, secrets
+// masked.
+func (c Config) String() string {
+	var b strings.Builder
+	for _, s := range c.Settings() {
+		fmt.Fprintf(&b, "%s: %s\n", s.Key, s.Value)
+	}
+	return b.String()
+}
+
+// GoString is String, so that no way of printing shows a secret.
+func (c Config) GoString() string { return c.String() }
+
+// Reference is docs/configuration.md.
+func Reference() string {
+	var b strings.Builder
+	b.WriteString(`# Configuration
+
+Nothing needs to be configured to begin. Values come from, later ones winning:
+
+1. the defaults below,
+2. ` + "`belfry.yaml`" + ` in the working folder, or the file named by ` + "`--config`" + ` or ` + "`BELFRY_CONFIG`" + `,
+3. environment variables,
+4. flags: the common ones by name (` + "`belfry serve --help`" + `), any of them as ` + "`--set key=value`" + `.
+
+A key that does not exist is an error that names the nearest one that does, wherever it is
+written. Lists are YAML lists, or text with commas between. Secrets are masked wherever the
+configuration is printed; ` + "`belfry doctor`" + ` prints it with where each value came from.
+
+| key | variable | value | default | what it does |
+|---|---|---|---|---|
+`)
+	for _, f := range Fields() {
+		def := "`" + f.Default + "`"
+		if f.Default == "" {
+			def = "–"
+		}
+		variable := EnvName(f.Key)
+		key := f.Key
+		if key == "channels" {
+			key, variable = "channels.name.setting", "BELFRY_CHANNELS_NAME_SETTING"
+		}
+		fmt.Fprintf(&b, "| `%s` | `%s` | %s | %s | %s |\n", key, variable, f.Form, def, strings.ReplaceAll(f.Help, "|", `\|`))
+	}
+	b.WriteString(`
+Commands that talk to a server (` + "`publish`, `tail`, `explain`, `keys`" + `) read ` + "`BELFRY_SERVER`" + ` (its address),
+` + "`BELFRY_KEY`" + ` (a key) and, with a root key, ` + "`BELFRY_TENANT`" + `.
+
+The same in a file:
+
+` + "```yaml" + `
+listen: 0.0.0.0:8420
+public_url: https://notify.example.org
+database: postgres://belfry:password@db.example.org/belfry
+secret_key:
+  - kVqZ9lN2hRz0m8aFJ3uYxg5tQwB7cDsE1pLoKiHnMjU=
+channels:
+  email:
+    url: smtps://user:password@mail.example.org
+    from: School <news@example.org>
+log:
+  format: json
+` + "```" + `
+`)
+	return b.String()
+}
