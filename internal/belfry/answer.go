@@ -81,3 +81,12 @@ type TraceQuery struct {
 	After     string // Answer.Next of the page before
 	Limit     int    // of people; at most 1000
 }
+
+// TraceRows is what the store kept of an event's planning.
+type TraceRows struct {
+	Matches      []MatchNote
+	Deliveries   []Delivery // inbox rows included, as channel inbox
+	Suppressions []Suppression
+	Planned      bool   // no page of the plan is missing
+	Next         string // continues the list; empty = the end
+}
