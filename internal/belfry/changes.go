@@ -25,6 +25,10 @@ type Changes struct {
 	Subscriptions []Subscription
 	Members       []Member // put
 	DropMembers   []Member // by Subscription, Principal and Object
+	OptOuts       []OptOut // put; also drops the person's memberships of the subscription
+	DropOptOuts   []OptOut // by Subscription and Who
+
+	DeadContacts []DeadContact
 
 	Documents     []Document // put
 	DropDocuments []DocumentKey
@@ -43,6 +47,14 @@ type GrantSet struct {
 	Origin    string
 	Principal string
 	Grants    []Grant
+}
+
+// DeadContact puts a tombstone on an address of a user that a provider says is
+// gone.
+type DeadContact struct {
+	User, Kind, Address string
+	Reason              string
+	At                  time.Time
 }
 
 // UserSettings sets a person's settings.

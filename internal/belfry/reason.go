@@ -35,6 +35,7 @@ const (
 
 	Blacklisted        = "blacklisted"
 	IsActor            = "is_actor"
+	OptedOut           = "opted_out"
 	UserIsSuspended    = "user_suspended"
 	UserIsDeleted      = "user_deleted"
 	UserUnknown        = "user_unknown"
@@ -115,6 +116,7 @@ var texts = map[string]string{
 
 	Blacklisted:        "on the subscription's list of exclusions",
 	IsActor:            "did it themselves, and the subscription leaves out the actor",
+	OptedOut:           "opted out of this subscription",
 	UserIsSuspended:    "the user is suspended",
 	UserIsDeleted:      "the user is deleted",
 	UserUnknown:        "no such user is known",

@@ -110,6 +110,22 @@ type Member struct {
 	Since        time.Time `json:"since"`
 }
 
+// OptOut says that somebody does not want a subscription's messages, whatever
+// rule names them; it survives edits of the rules. Who is a principal or a
+// bare (normalised) address.
+type OptOut struct {
+	Subscription string    `json:"subscription,omitempty"`
+	Who          string    `json:"who"`
+	Since        time.Time `json:"since"`
+}
+
+// Template is the stored form of a message's words.
+type Template struct {
+	Name    string `json:"name"`
+	Subject string `json:"subject"`
+	Body    string `json:"body"` // Markdown with mustache values
+}
+
 // ExcludesActor is ExcludeActor with its default.
 func (s *Subscription) ExcludesActor() bool { return s.ExcludeActor == nil || *s.ExcludeActor }
 
