@@ -1,0 +1,276 @@
+package match
+
+import (
+	"iter"
+	"math/bits"
+	"slices"
+)
+
+// trie is a persistent multimap from 64-bit hashes to pointers: with and
+// without give a new trie that shares what they do not change. Keys are
+// hashes only, so whoever looks up must check that what is found is what was
+// meant. The zero trie is empty.
+//
+// A node has up to 64 branches, told apart by six bits of the hash; a branch
+// is a leaf, all of one hash, or a deeper node.
+type trie[T any] struct {
+	root *node[T]
+	n    int
+}
+
+type node[T any] struct {
+	leafMap, kidMap uint64 // which of the 64 branches are leaves, are nodes
+	leaves          []leaf[T]
+	kids            []*node[T]
+}
+
+// leaf holds what has one hash.
+type leaf[T any] struct {
+	hash uint64
+	bag  bag[T]
+}
+
+// bag is a persistent set of pointers: one, a few in a slice, or many in a
+// trie by a second hash, so that adding to a big bag copies little. The zero
+// bag is empty.
+type bag[T any] struct {
+	one  *T
+	more *bagMore[T]
+}
+
+type bagMore[T any] struct {
+	few  []*T
+	many trie[T]
+}
+
+// maxFew is where a slice becomes a trie.
+const maxFew = 8
+
+func (b bag[T]) size() int {
+	switch {
+	case b.one != nil:
+		return 1
+	case b.more == nil:
+		return 0
+	}
+	return len(b.more.few) + b.more.many.n
+}
+
+// with adds el, whose second hash is h2. second is a function of el for
+// turning a slice into a trie; nil keeps a slice, for bags within bags: more
+// than a few of one first and one second hash do not happen.
+func (b bag[T]) with(el *T, second func(*T) uint64) bag[T] {
+	switch {
+	case b.one == nil && b.more == nil:
+		return bag[T]{one: el}
+	case b.one != nil:
+		return bag[T]{more: &bagMore[T]{few: []*T{b.one, el}}}
+	case b.more.few != nil && (len(b.more.few) < maxFew || second == nil):
+		few := make([]*T, 0, len(b.more.few)+1)
+		return bag[T]{more: &bagMore[T]{few: append(append(few, b.more.few...), el)}}
+	}
+	many := b.more.many
+	for _, x := range b.more.few {
+		many = many.with(second(x), x, nil)
+	}
+	return bag[T]{more: &bagMore[T]{many: many.with(second(el), el, nil)}}
+}
+
+func (b bag[T]) without(el *T, second func(*T) uint64) bag[T] {
+	switch {
+	case b.one != nil:
+		if b.one == el {
+			return bag[T]{}
+		}
+		return b
+	case b.more == nil:
+		return b
+	case b.more.few != nil:
+		i := slices.Index(b.more.few, el)
+		switch {
+		case i < 0:
+			return b
+		case len(b.more.few) == 2:
+			return bag[T]{one: b.more.few[1-i]}
+		}
+		few := make([]*T, 0, len(b.more.few)-1)
+		return bag[T]{more: &bagMore[T]{few: append(append(few, b.more.few[:i]...), b.more.few[i+1:]...)}}
+	}
+	many := b.more.many.without(second(el), el, nil)
+	if many.n > maxFew/2 { // below that a slice again; the gap keeps it from going to and fro
+		return bag[T]{more: &bagMore[T]{many: many}}
+	}
+	few := make([]*T, 0, many.n)
+	for x := range many.all() {
+		few = append(few, x)
+	}
+	return bag[T]{more: &bagMore[T]{few: few}}
+}
+
+// items yields the elements.
+func (b bag[T]) items() iter.Seq[*T] {
+	return func(yield func(*T) bool) { b.each(yield) }
+}
+
+func (b bag[T]) each(yield func(*T) bool) bool {
+	if b.one != nil {
+		return yield(b.one)
+	}
+	if b.more == nil {
+		return true
+	}
+	for _, el := range b.more.few {
+		if !yield(el) {
+			return false
+		}
+	}
+	return b.more.many.root.each(yield)
+}
+
+const (
+	stride = 6
+	branch = 1<<stride - 1
+)
+
+// get is the bag of a hash.
+func (t trie[T]) get(h uint64) bag[T] {
+	n := t.root
+	for shift := 0; n != nil; shift += stride {
+		bit := uint64(1) << (h >> shift & branch)
+		if n.leafMap&bit != 0 {
+			if l := &n.leaves[rank(n.leafMap, bit)]; l.hash == h {
+				return l.bag
+			}
+			return bag[T]{}
+		}
+		if n.kidMap&bit == 0 {
+			return bag[T]{}
+		}
+		n = n.kids[rank(n.kidMap, bit)]
+	}
+	return bag[T]{}
+}
+
+func rank(m, bit uint64) int { return bits.OnesCount64(m & (bit - 1)) }
+
+// all yields everything, in no order that means anything.
+func (t trie[T]) all() iter.Seq[*T] {
+	return func(yield func(*T) bool) { t.root.each(yield) }
+}
+
+func (n *node[T]) each(yield func(*T) bool) bool {
+	if n == nil {
+		return true
+	}
+	for i := range n.leaves {
+		if !n.leaves[i].bag.each(yield) {
+			return false
+		}
+	}
+	for _, k := range n.kids {
+		if !k.each(yield) {
+			return false
+		}
+	}
+	return true
+}
+
+// with adds el under h. second hashes elements for big bags.
+func (t trie[T]) with(h uint64, el *T, second func(*T) uint64) trie[T] {
+	return trie[T]{root: t.root.with(0, h, el, second), n: t.n + 1}
+}
+
+func (n *node[T]) with(shift int, h uint64, el *T, second func(*T) uint64) *node[T] {
+	bit := uint64(1) << (h >> shift & branch)
+	if n == nil {
+		return &node[T]{leafMap: bit, leaves: []leaf[T]{{hash: h, bag: bag[T]{one: el}}}}
+	}
+	c := *n
+	switch {
+	case n.leafMap&bit != 0:
+		i := rank(n.leafMap, bit)
+		old := n.leaves[i]
+		if old.hash == h {
+			c.leaves = slices.Clone(n.leaves)
+			c.leaves[i].bag = old.bag.with(el, second)
+			return &c
+		}
+		c.leafMap &^= bit
+		c.leaves = removed(n.leaves, i)
+		c.kidMap |= bit
+		deeper := &node[T]{leafMap: 1 << (old.hash >> (shift + stride) & branch), leaves: []leaf[T]{old}}
+		c.kids = inserted(n.kids, rank(c.kidMap, bit), deeper.with(shift+stride, h, el, second))
+	case n.kidMap&bit != 0:
+		i := rank(n.kidMap, bit)
+		c.kids = slices.Clone(n.kids)
+		c.kids[i] = n.kids[i].with(shift+stride, h, el, second)
+	default:
+		c.leafMap |= bit
+		c.leaves = inserted(n.leaves, rank(c.leafMap, bit), leaf[T]{hash: h, bag: bag[T]{one: el}})
+	}
+	return &c
+}
+
+// without removes el from under h; it must be there.
+func (t trie[T]) without(h uint64, el *T, second func(*T) uint64) trie[T] {
+	return trie[T]{root: t.root.without(0, h, el, second), n: t.n - 1}
+}
+
+func (n *node[T]) without(shift int, h uint64, el *T, second func(*T) uint64) *node[T] {
+	if n == nil {
+		return nil
+	}
+	bit := uint64(1) << (h >> shift & branch)
+	c := *n
+	switch {
+	case n.leafMap&bit != 0:
+		i := rank(n.leafMap, bit)
+		rest := n.leaves[i].bag.without(el, second)
+		if rest.size() > 0 {
+			c.leaves = slices.Clone(n.leaves)
+			c.leaves[i].bag = rest
+			return &c
+		}
+		c.leafMap &^= bit
+		c.leaves = removed(n.leaves, i)
+	case n.kidMap&bit != 0:
+		i := rank(n.kidMap, bit)
+		kid := n.kids[i].without(shift+stride, h, el, second)
+		switch {
+		case kid == nil:
+			c.kidMap &^= bit
+			c.kids = removed(n.kids, i)
+		case len(kid.kids) == 0 && len(kid.leaves) == 1: // a lone leaf moves up
+			c.kidMap &^= bit
+			c.kids = removed(n.kids, i)
+			c.leafMap |= bit
+			c.leaves = inserted(n.leaves, rank(c.leafMap, bit), kid.leaves[0])
+		default:
+			c.kids = slices.Clone(n.kids)
+			c.kids[i] = kid
+		}
+	}
+	if len(c.leaves) == 0 && len(c.kids) == 0 {
+		return nil
+	}
+	return &c
+}
+
+// inserted and removed copy to slices without spare room: they are kept.
+func inserted[E any](s []E, i int, e E) []E {
+	out := make([]E, len(s)+1)
+	copy(out, s[:i])
+	out[i] = e
+	copy(out[i+1:], s[i:])
+	return out
+}
+
+func removed[E any](s []E, i int) []E {
+	if len(s) == 1 {
+		return nil
+	}
+	out := make([]E, len(s)-1)
+	copy(out, s[:i])
+	copy(out[i:], s[i+1:])
+	return out
+}
