@@ -1,0 +1,109 @@
+package api
+
+import (
+	"context"
+	"net/http"
+	"time"
+
+	"github.com/belfryhq/belfry/internal/auth"
+	"github.com/belfryhq/belfry/internal/belfry"
+)
+
+// DeliveryView is a delivery as it is shown.
+type DeliveryView struct {
+	ID           string              `json:"id"`
+	Event        string              `json:"event"`
+	Run          int                 `json:"run,omitempty" doc:"0 = the first planning; replays count up"`
+	Subscription string              `json:"subscription,omitempty" doc:"The leading one: it gives template and unsubscribe link"`
+	Recipient    string              `json:"recipient,omitempty" doc:"The user; absent for bare addresses and endpoints"`
+	Channel      string              `json:"channel"`
+	Address      string              `json:"address"`
+	State        string              `json:"state" enum:"scheduled,retrying,held,delivered,failed,suppressed,cancelled"`
+	Due          *time.Time          `json:"due,omitempty" doc:"When the next send is tried; absent when it is over"`
+	Tries        int                 `json:"tries" doc:"Sends so far"`
+	Attempts     []AttemptView       `json:"attempts,omitempty" doc:"Each send; only when one delivery is asked for"`
+	Because      []belfry.ReasonView `json:"because"`
+}
+
+// AttemptView is one send.
+type AttemptView struct {
+	At      time.Time `json:"at"`
+	Outcome string    `json:"outcome" enum:"delivered,accepted,retry,refused,gone"`
+	Status  int       `json:"status,omitempty" doc:"The protocol's own code"`
+	TookMS  float64   `json:"took_ms"`
+	Detail  string    `json:"detail,omitempty" doc:"Safe excerpt of the answer"`
+}
+
+type listDeliveries struct {
+	Paging
+	State     string    `query:"state" enum:"scheduled,retrying,held,delivered,failed,suppressed,cancelled"`
+	Recipient string    `query:"recipient" doc:"A principal or an address" maxLength:"512"`
+	Event     string    `query:"event" doc:"evt_..."`
+	Channel   string    `query:"channel"`
+	Since     time.Time `query:"since"`
+}
+
+type oneDelivery struct {
+	ID string `path:"id" doc:"dlv_..."`
+}
+
+func viewDelivery(d *belfry.Delivery) DeliveryView {
+	v := DeliveryView{ID: d.ID, Event: d.EventID, Run: d.Run, Subscription: d.Subscription, Recipient: d.Principal, Channel: d.Channel,
+		Address: d.Address, State: d.State.String(), Tries: d.Attempts, Because: belfry.ViewReasons(d.Because)}
+	if d.State.Open() {
+		due := d.Due.UTC()
+		v.Due = &due
+	}
+	return v
+}
+
+func viewAttempts(as []belfry.Attempt) []AttemptView {
+	views := make([]AttemptView, 0, len(as))
+	for _, a := range as {
+		views = append(views, AttemptView{At: a.At.UTC(), Outcome: a.Outcome.Kind.String(), Status: a.Outcome.Status,
+			TookMS: float64(a.Took.Microseconds()) / 1000, Detail: a.Outcome.Detail})
+	}
+	return views
+}
+
+func (s *Server) deliveryRoutes() {
+	route(s, spec{id: "listDeliveries", method: http.MethodGet, path: "/v1/deliveries", tag: "Deliveries", may: auth.Read,
+		summary: "List deliveries, newest first"},
+		func(ctx context.Context, c *call, in *listDeliveries) (*reply[list[DeliveryView]], error) {
+			q := DeliveryQuery{Recipient: in.Recipient, Event: in.Event, Channel: in.Channel, Since: in.Since, Before: in.After, Limit: in.Limit}
+			if in.State != "" {
+				state, ok := belfry.ParseState(in.State)
+				if !ok {
+					return nil, newProblem(http.StatusUnprocessableEntity, "there is no such state", Fault{Parameter: "state", Message: "there is no such state"})
+				}
+				q.State = &state
+			}
+			ds, next, err := s.Delivery.ListDeliveries(ctx, c.tenant(), q)
+			if err != nil {
+				return nil, err
+			}
+			views := make([]DeliveryView, 0, len(ds))
+			for i := range ds {
+				views = append(views, viewDelivery(&ds[i]))
+			}
+			return listOf(views, next), nil
+		})
+	route(s, spec{id: "getDelivery", method: http.MethodGet, path: "/v1/deliveries/{id}", tag: "Deliveries", may: auth.Read,
+		summary: "Get one delivery with its attempts"},
+		func(ctx context.Context, c *call, in *oneDelivery) (*reply[DeliveryView], error) {
+			d, found, err := s.Delivery.Delivery(ctx, c.tenant(), in.ID)
+			if err != nil {
+				return nil, err
+			}
+			if !found {
+				return nil, belfry.Errorf(belfry.NotFound, "there is no delivery %s", clip(in.ID, 64))
+			}
+			attempts, err := s.Delivery.Attempts(ctx, c.tenant(), in.ID)
+			if err != nil {
+				return nil, err
+			}
+			v := viewDelivery(&d)
+			v.Attempts = viewAttempts(attempts)
+			return &reply[DeliveryView]{Status: http.StatusOK, Body: v}, nil
+		})
+}
