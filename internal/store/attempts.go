@@ -1,0 +1,180 @@
+package store
+
+import (
+	"context"
+	"database/sql"
+	"slices"
+
+	"github.com/belfryhq/belfry/internal/belfry"
+)
+
+// recording is the payload of door 3: attempts and which were applied.
+type recording struct {
+	attempts []belfry.Attempt
+	applied  []bool
+}
+
+// RecordAttempts is door 3: it records outcomes of sends. The answer says for
+// each attempt whether it was applied: false when the delivery is closed,
+// unknown, or has not seen exactly N-1 attempts before. An attempt with N = 0
+// is no send: it changes the state and due time of an open delivery and leaves
+// no row. Because, when set, is kept with the delivery. When the error is set,
+// attempts that are true are applied all the same.
+func (db *DB) RecordAttempts(ctx context.Context, attempts []belfry.Attempt) ([]bool, error) {
+	if len(attempts) == 0 {
+		return nil, nil
+	}
+	r := &recording{attempts: attempts, applied: make([]bool, len(attempts))}
+	for i := range attempts {
+		a := &attempts[i]
+		if err := clean(a.Tenant, a.DeliveryID, a.Outcome.Detail); err != nil {
+			return nil, err
+		}
+	}
+	if err := db.doors.attempt.do(ctx, recordJob(r)); err != nil {
+		if ctx.Err() != nil {
+			return nil, err
+		}
+		return r.applied, err
+	}
+	return r.applied, nil
+}
+
+func recordJob(r *recording) *job {
+	j := &job{weight: len(r.attempts), data: r}
+	if n := len(r.attempts); n > 1 {
+		j.split = func() []*job {
+			return []*job{
+				recordJob(&recording{r.attempts[:n/2], r.applied[:n/2]}),
+				recordJob(&recording{r.attempts[n/2:], r.applied[n/2:]}),
+			}
+		}
+	}
+	return j
+}
+
+const (
+	attemptCols = "tenant:t id:t n:n state:n due:n ended:t"
+	attemptSet  = `UPDATE deliveries SET state = a.state, due = a.due, ended = CASE WHEN a.ended = '' THEN deliveries.ended ELSE a.ended END,
+		attempts = CASE WHEN a.n = 0 THEN deliveries.attempts ELSE a.n END
+		FROM a WHERE deliveries.tenant = a.tenant AND deliveries.id = a.id AND deliveries.state < 3 AND (a.n = 0 OR deliveries.attempts = a.n - 1)`
+	attemptOne = `UPDATE deliveries SET state = $4, due = $5, ended = CASE WHEN $6 = '' THEN ended ELSE $6 END,
+		attempts = CASE WHEN $3 = 0 THEN attempts ELSE $3 END
+		WHERE tenant = $1 AND id = $2 AND state < 3 AND ($3 = 0 OR attempts = $3 - 1)`
+)
+
+var (
+	applyAttempts = with(attemptCols, attemptSet)
+	insertAttempt = insert("attempts", `tenant:t delivery_id:t n:n at:n took:n kind:n status:n wait:n throttled:n state:n due:n
+		detail:t because:t`, "ON CONFLICT DO NOTHING")
+)
+
+type attemptRef struct {
+	r *recording
+	i int
+}
+
+func (f attemptRef) attempt() *belfry.Attempt { return &f.r.attempts[f.i] }
+
+func commitAttempts(s *session, jobs []*job) error {
+	s.refs = s.refs[:0]
+	for _, j := range jobs {
+		r := j.data.(*recording)
+		clear(r.applied)
+		for i := range r.attempts {
+			s.refs = append(s.refs, attemptRef{r, i})
+		}
+	}
+	// One statement sees one state of a row: a second attempt of a delivery
+	// waits for the next round.
+	todo, later := s.refs, []attemptRef(nil)
+	for len(todo) > 0 {
+		clear(s.seen)
+		round := todo[:0]
+		later = later[:0]
+		for _, f := range todo {
+			if id := f.attempt().DeliveryID; !s.seen[id] {
+				s.seen[id] = true
+				round = append(round, f)
+			} else {
+				later = append(later, f)
+			}
+		}
+		if err := s.applyRound(round); err != nil {
+			return err
+		}
+		todo = slices.Clone(later)
+	}
+	return nil
+}
+
+func (s *session) applyRound(round []attemptRef) error {
+	if err := s.updateDeliveries(round); err != nil {
+		return err
+	}
+	rows := s.rows(insertAttempt)
+	for _, f := range round {
+		a := f.attempt()
+		if !f.r.applied[f.i] {
+			continue
+		}
+		if !a.State.Open() {
+			s.count(a.Tenant, 0, -1)
+		}
+		if a.N == 0 {
+			continue
+		}
+		rows.text(a.Tenant).text(a.DeliveryID).num(int64(a.N)).num(micros(a.At)).num(a.Took.Microseconds()).num(int64(a.Outcome.Kind)).
+			num(int64(a.Outcome.Status)).num(a.Outcome.After.Microseconds()).num(bit(a.Outcome.Throttled)).num(int64(a.State)).num(micros(a.Due)).
+			text(a.Outcome.Detail).text(s.scribe.reason(a.Because))
+	}
+	_, err := rows.flush()
+	return err
+}
+
+// updateDeliveries moves the deliveries on and notes which attempts counted.
+// All at once first; when fewer rows than attempts were touched, carefully.
+func (s *session) updateDeliveries(round []attemptRef) error {
+	if s.careful && !s.db.pg {
+		for _, f := range round {
+			a := f.attempt()
+			n, err := s.exec(attemptOne, a.Tenant, a.DeliveryID, a.N, int64(a.State), micros(a.Due), s.scribe.reason(a.Because))
+			if err != nil {
+				return err
+			}
+			f.r.applied[f.i] = n > 0
+		}
+		return nil
+	}
+	rows := s.rows(applyAttempts)
+	for _, f := range round {
+		a := f.attempt()
+		rows.text(a.Tenant).text(a.DeliveryID).num(int64(a.N)).num(int64(a.State)).num(micros(a.Due)).text(s.scribe.reason(a.Because))
+	}
+	if s.careful {
+		byID := make(map[string]attemptRef, len(round))
+		for _, f := range round {
+			byID[f.attempt().DeliveryID] = f
+		}
+		return rows.query(func(r *sql.Rows) error {
+			var id string
+			if err := r.Scan(&id); err != nil {
+				return err
+			}
+			f := byID[id]
+			f.r.applied[f.i] = true
+			return nil
+		}, " RETURNING deliveries.id")
+	}
+	n, err := rows.flush()
+	if err != nil {
+		return err
+	}
+	if int(n) != len(round) {
+		return errCareful
+	}
+	for _, f := range round {
+		f.r.applied[f.i] = true
+	}
+	return nil
+}

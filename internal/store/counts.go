@@ -1,0 +1,161 @@
+package store
+
+import (
+	"context"
+	"database/sql"
+	"os"
+	"sync"
+)
+
+// TenantStats are a tenant's figures for operation and back-pressure.
+type TenantStats struct {
+	PendingPlans   int64 // events accepted and not yet planned
+	OpenDeliveries int64 // deliveries that still want a send
+	Version        int64
+}
+
+// Stats are the store's figures.
+type Stats struct {
+	Tenants map[string]TenantStats
+	Size    int64 // bytes of the database, with its log
+	Commits int64 // transactions since Open
+	Jobs    int64 // calls those transactions served
+}
+
+// counts follows the numbers of pending plans and open deliveries, so that
+// asking for them costs no scan. After a commit whose outcome is unknown they
+// are counted again when next asked for.
+type counts struct {
+	mu    sync.Mutex
+	known bool
+	epoch int // of forgets, to tell a count begun before one
+	all   map[string]count
+}
+
+type count struct{ plans, open int64 }
+
+type countDelta struct {
+	tenant string
+	count
+}
+
+// count notes a change that becomes true with the commit.
+func (s *session) count(tenant string, plans, open int64) {
+	if n := len(s.delta); n > 0 && s.delta[n-1].tenant == tenant {
+		s.delta[n-1].plans += plans
+		s.delta[n-1].open += open
+		return
+	}
+	s.delta = append(s.delta, countDelta{tenant, count{plans, open}})
+}
+
+func (c *counts) add(delta []countDelta) {
+	if len(delta) == 0 {
+		return
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.epoch++ // a count that runs now may or may not see this commit
+	if !c.known {
+		return
+	}
+	for _, d := range delta {
+		n := c.all[d.tenant]
+		n.plans += d.plans
+		n.open += d.open
+		c.all[d.tenant] = n
+	}
+}
+
+func (c *counts) forget() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.known = false
+	c.epoch++
+}
+
+// Stats gives the store's figures. It counts rows only on the first call and
+// after a failed commit; else it reads a few numbers.
+func (db *DB) Stats(ctx context.Context) (Stats, error) {
+	out := Stats{Tenants: map[string]TenantStats{}, Commits: db.commits.Load(), Jobs: db.jobs.Load()}
+	err := db.query(ctx, func(rows *sql.Rows) error {
+		var tenant string
+		var t TenantStats
+		if err := rows.Scan(&tenant, &t.Version); err != nil {
+			return err
+		}
+		out.Tenants[tenant] = t
+		return nil
+	}, "SELECT tenant, version FROM versions")
+	if err != nil {
+		return Stats{}, err
+	}
+	all, err := db.countAll(ctx)
+	if err != nil {
+		return Stats{}, err
+	}
+	for tenant, n := range all {
+		t := out.Tenants[tenant]
+		t.PendingPlans, t.OpenDeliveries = n.plans, n.open
+		out.Tenants[tenant] = t
+	}
+	out.Size, err = db.size(ctx)
+	return out, err
+}
+
+func (db *DB) countAll(ctx context.Context) (map[string]count, error) {
+	c := &db.counts
+	for tries := 0; ; tries++ {
+		c.mu.Lock()
+		if c.known {
+			out := make(map[string]count, len(c.all))
+			for k, v := range c.all {
+				out[k] = v
+			}
+			c.mu.Unlock()
+			return out, nil
+		}
+		epoch := c.epoch
+		c.mu.Unlock()
+		all := map[string]count{}
+		err := db.query(ctx, func(rows *sql.Rows) error {
+			var tenant string
+			var n count
+			if err := rows.Scan(&tenant, &n.plans, &n.open); err != nil {
+				return err
+			}
+			have := all[tenant]
+			all[tenant] = count{have.plans + n.plans, have.open + n.open}
+			return nil
+		}, `SELECT tenant, count(*), 0 FROM plans GROUP BY tenant
+			UNION ALL SELECT tenant, 0, count(*) FROM deliveries WHERE state < 3 GROUP BY tenant`)
+		if err != nil {
+			return nil, err
+		}
+		c.mu.Lock()
+		if c.epoch == epoch {
+			c.known, c.all = true, all
+		}
+		known := c.known
+		c.mu.Unlock()
+		// Under steady load no count is ever exact: then an estimate serves,
+		// and the next call tries again.
+		if !known && tries == 2 {
+			return all, nil
+		}
+	}
+}
+
+// size is the database's size on disk.
+func (db *DB) size(ctx context.Context) (n int64, err error) {
+	if db.pg {
+		err := db.query(ctx, func(rows *sql.Rows) error { return rows.Scan(&n) }, "SELECT pg_database_size(current_database())")
+		return n, err
+	}
+	for _, suffix := range []string{"", "-wal"} {
+		if info, err := os.Stat(db.path + suffix); err == nil {
+			n += info.Size()
+		}
+	}
+	return n, nil
+}

@@ -1,0 +1,28 @@
+// Package store is the floor of the house: one SQL core over SQLite and
+// PostgreSQL, with doors of durability. Each door is one operation and one
+// transaction, and takes whatever callers gathered while the last commit ran
+// (group commit without timers), so a busy server shares its fsyncs and a
+// quiet one answers after one.
+//
+// The doors are AcceptEvents (1), CommitPlans (2), RecordAttempts (3), Apply
+// (people's and programs' edits), CommitSource (a connector's batch) and
+// MarkInbox. A call that returned without error is durable. The reads beside
+// them are plain queries, bounded by a limit.
+//
+// It promises: event ids rise in the order of commit; an event's AsOf is its
+// tenant's version in the transaction that stored it; every edit takes the
+// next version and leaves rows in the change log; a page of a plan is applied
+// once, by compare-and-set of the plan's cursor; an inbox row exists once; an
+// attempt counts only after the one before it. Nothing one caller writes can
+// make another's call fail. When the database is away or full the error's kind
+// is belfry.Unavailable, the outcome of the call is unknown, and repeating it
+// is safe; all works again when the database does.
+//
+// It refuses a database another Belfry process works with, a schema newer than
+// the program, and a PostgreSQL too old. It knows nothing of what it stores:
+// whether an edit makes sense is decided in package manage, whom an event
+// concerns in match, resolve and route.
+//
+// Test against it with real databases: storetest.SQLite(t) and
+// storetest.Postgres(t) open an empty one.
+package store

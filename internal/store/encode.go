@@ -1,0 +1,155 @@
+package store
+
+import (
+	"encoding/json"
+	"strconv"
+	"strings"
+	"unicode/utf8"
+
+	"github.com/belfryhq/belfry/internal/belfry"
+)
+
+// clean refuses text that PostgreSQL cannot keep, on both engines alike and
+// before it meets other callers' rows.
+func clean(texts ...string) error {
+	for _, t := range texts {
+		if strings.IndexByte(t, 0) >= 0 {
+			return belfry.Errorf(belfry.Invalid, "%q contains a NUL character: remove it", short(t))
+		}
+		if !utf8.ValidString(t) {
+			return belfry.Errorf(belfry.Invalid, "%q is not valid UTF-8: send UTF-8", short(t))
+		}
+	}
+	return nil
+}
+
+func short(t string) string {
+	if len(t) > 80 {
+		return t[:80] + "…"
+	}
+	return t
+}
+
+// scribe writes the JSON of reasons by hand, into pages it gives out as
+// strings: door 2 writes tens of thousands of them a second. The result is
+// what encoding/json would write for the same value.
+type scribe struct{ page []byte }
+
+const scribePage = 64 << 10
+
+// reasons is the JSON array of rs.
+func (w *scribe) reasons(rs []belfry.Reason) string {
+	return w.write(func(b []byte) []byte { return appendReasons(b, rs) })
+}
+
+// reason is the JSON of r, empty without one.
+func (w *scribe) reason(r *belfry.Reason) string {
+	if r == nil {
+		return ""
+	}
+	return w.write(func(b []byte) []byte { return appendReason(b, r) })
+}
+
+// notes is the JSON array of match notes.
+func (w *scribe) notes(notes []belfry.MatchNote) string {
+	return w.write(func(b []byte) []byte {
+		b = append(b, '[')
+		for i := range notes {
+			if i > 0 {
+				b = append(b, ',')
+			}
+			b = append(b, `{"subscription":`...)
+			b = appendText(b, notes[i].Subscription)
+			b = append(b, `,"because":`...)
+			b = append(appendReasons(b, notes[i].Because), '}')
+		}
+		return append(b, ']')
+	})
+}
+
+// write appends to the current page and gives what was appended. A string is
+// copied out, because a page lives as long as any string in it would.
+func (w *scribe) write(put func([]byte) []byte) string {
+	w.page = put(w.page[:0])
+	out := string(w.page)
+	if cap(w.page) > scribePage {
+		w.page = nil
+	}
+	return out
+}
+
+func appendReasons(b []byte, rs []belfry.Reason) []byte {
+	b = append(b, '[')
+	for i := range rs {
+		if i > 0 {
+			b = append(b, ',')
+		}
+		b = appendReason(b, &rs[i])
+	}
+	return append(b, ']')
+}
+
+func appendReason(b []byte, r *belfry.Reason) []byte {
+	b = append(b, `{"code":`...)
+	b = appendText(b, r.Code)
+	b = appendField(b, `,"subscription":`, r.Subscription)
+	if r.Rule != 0 {
+		b = append(b, `,"rule":`...)
+		b = strconv.AppendInt(b, int64(r.Rule), 10)
+	}
+	b = appendField(b, `,"object":`, r.Object)
+	b = appendField(b, `,"role":`, r.Role)
+	b = appendField(b, `,"group":`, r.Group)
+	b = appendField(b, `,"detail":`, r.Detail)
+	return append(b, '}')
+}
+
+func appendField(b []byte, name, value string) []byte {
+	if value == "" {
+		return b
+	}
+	return appendText(append(b, name...), value)
+}
+
+// appendText appends t as a JSON string.
+func appendText(b []byte, t string) []byte {
+	for i := range len(t) {
+		if c := t[i]; c < 0x20 || c >= 0x7f || c == '"' || c == '\\' || c == '<' || c == '>' || c == '&' {
+			quoted, err := json.Marshal(t)
+			if err != nil {
+				return append(b, `""`...) // cannot happen for a string
+			}
+			return append(b, quoted...)
+		}
+	}
+	b = append(b, '"')
+	b = append(b, t...)
+	return append(b, '"')
+}
+
+// readReasons is the inverse of scribe.reasons, with the reason of the end
+// after the others.
+func readReasons(because, ended string) ([]belfry.Reason, error) {
+	var rs []belfry.Reason
+	if because != "" && because != "[]" {
+		if err := json.Unmarshal([]byte(because), &rs); err != nil {
+			return nil, err
+		}
+	}
+	if ended != "" {
+		var r belfry.Reason
+		if err := json.Unmarshal([]byte(ended), &r); err != nil {
+			return nil, err
+		}
+		rs = append(rs, r)
+	}
+	return rs, nil
+}
+
+func keys[V any](m map[string]V) []string {
+	out := make([]string, 0, len(m))
+	for k := range m {
+		out = append(out, k)
+	}
+	return out
+}

@@ -1,0 +1,246 @@
+package store
+
+import (
+	"context"
+	"database/sql"
+	"encoding/json"
+	"strconv"
+	"strings"
+	"time"
+	"unicode/utf8"
+
+	"github.com/belfryhq/belfry/internal/belfry"
+)
+
+// PendingPlan is an event whose plan (of a run) is not complete, and where its
+// next page begins.
+type PendingPlan = belfry.PendingPlan
+
+// Tenants lists the tenants that hold anything, in order.
+func (db *DB) Tenants(ctx context.Context) (list []string, err error) {
+	err = db.query(ctx, func(rows *sql.Rows) error {
+		var t string
+		err := rows.Scan(&t)
+		list = append(list, t)
+		return err
+	}, "SELECT tenant FROM versions ORDER BY tenant")
+	return list, err
+}
+
+// PendingPlans lists up to about limit plans that are not complete, of events
+// after the one named, in the order of acceptance. All runs of an event come
+// together.
+func (db *DB) PendingPlans(ctx context.Context, tenant, after string, limit int) (list []PendingPlan, err error) {
+	const text = `SELECT p.event_id, p.run, p.cursor, e.at, e.as_of, e.body FROM plans p JOIN events e ON e.tenant = p.tenant AND e.id = p.event_id
+		WHERE p.tenant = $1 AND `
+	scan := func(rows *sql.Rows) error {
+		p := PendingPlan{Accepted: belfry.Accepted{Tenant: tenant}}
+		var at int64
+		var body []byte
+		if err := rows.Scan(&p.Accepted.EventID, &p.Run, &p.Cursor, &at, &p.Accepted.AsOf, &body); err != nil {
+			return err
+		}
+		p.Accepted.At = fromMicros(at)
+		p.Accepted.Event = new(belfry.Event)
+		if err := json.Unmarshal(body, p.Accepted.Event); err != nil {
+			return belfry.Errorf(belfry.Internal, "event %s cannot be read back: %w", p.Accepted.EventID, err)
+		}
+		list = append(list, p)
+		return nil
+	}
+	limit = orDefault(limit, 100)
+	if err := db.query(ctx, scan, text+"p.event_id > $2 ORDER BY p.event_id, p.run LIMIT $3", tenant, after, limit); err != nil || len(list) < limit {
+		return list, err
+	}
+	end := list[len(list)-1]
+	err = db.query(ctx, scan, text+"p.event_id = $2 AND p.run > $3 ORDER BY p.run", tenant, end.Accepted.EventID, end.Run)
+	return list, err
+}
+
+// DueKey is a place in the order of due deliveries; the zero key is before all.
+type DueKey = belfry.DueKey
+
+// deliveryCols are the columns scanDelivery reads; the tenant is known.
+const deliveryCols = `id, event_id, run, subscription, channel, principal, address, destination, shard, state, due, attempts, bundle, priority,
+	locale, template, because, ended`
+
+func scanDelivery(rows *sql.Rows, tenant string) (d belfry.Delivery, err error) {
+	var due int64
+	var because, ended string
+	d.Tenant = tenant
+	if err := rows.Scan(&d.ID, &d.EventID, &d.Run, &d.Subscription, &d.Channel, &d.Principal, &d.Address, &d.Destination, &d.Shard, &d.State, &due,
+		&d.Attempts, &d.Bundle, &d.Priority, &d.Locale, &d.Template, &because, &ended); err != nil {
+		return d, err
+	}
+	d.Due = fromMicros(due)
+	d.Because, err = readReasons(because, ended)
+	return d, err
+}
+
+func (db *DB) deliveries(ctx context.Context, tenant, text string, args ...any) (list []belfry.Delivery, err error) {
+	err = db.query(ctx, func(rows *sql.Rows) error {
+		d, err := scanDelivery(rows, tenant)
+		list = append(list, d)
+		return err
+	}, "SELECT "+deliveryCols+" FROM deliveries WHERE tenant = $1 AND "+text, append([]any{tenant}, args...)...)
+	return list, err
+}
+
+// DueDeliveries lists open deliveries that are due by until, in the order of
+// (due, id), after the key.
+func (db *DB) DueDeliveries(ctx context.Context, tenant string, after DueKey, until time.Time, limit int) ([]belfry.Delivery, error) {
+	return db.deliveries(ctx, tenant, "state < 3 AND due <= $2 AND (due, id) > ($3, $4) ORDER BY due, id LIMIT $5",
+		until.UnixMicro(), micros(after.Due), after.ID, orDefault(limit, 100))
+}
+
+// DueFor is DueDeliveries for one destination.
+func (db *DB) DueFor(ctx context.Context, tenant, destination string, after DueKey, until time.Time, limit int) ([]belfry.Delivery, error) {
+	return db.deliveries(ctx, tenant, "destination = $2 AND state < 3 AND due <= $3 AND (due, id) > ($4, $5) ORDER BY due, id LIMIT $6",
+		destination, until.UnixMicro(), micros(after.Due), after.ID, orDefault(limit, 100))
+}
+
+// NextDue is when the next open delivery after the time falls due, false when
+// none does.
+func (db *DB) NextDue(ctx context.Context, tenant string, after time.Time) (at time.Time, ok bool, err error) {
+	err = db.query(ctx, func(rows *sql.Rows) error {
+		var due int64
+		err := rows.Scan(&due)
+		at, ok = fromMicros(due), true
+		return err
+	}, "SELECT due FROM deliveries WHERE tenant = $1 AND state < 3 AND due > $2 ORDER BY due LIMIT 1", tenant, micros(after))
+	return at, ok, err
+}
+
+// Events reads events by id; unknown ids are absent.
+func (db *DB) Events(ctx context.Context, tenant string, ids []string) (map[string]*belfry.Accepted, error) {
+	out := make(map[string]*belfry.Accepted, len(ids))
+	err := queryRead(ctx, db, func(rows *sql.Rows) error {
+		a, err := scanEvent(rows, tenant)
+		if err == nil {
+			out[a.EventID] = a
+		}
+		return err
+	}, "SELECT "+eventCols+" FROM events WHERE tenant = $1 AND id IN_LIST", ids, tenant)
+	return out, err
+}
+
+const eventCols = "id, at, as_of, body"
+
+func scanEvent(rows *sql.Rows, tenant string) (*belfry.Accepted, error) {
+	a := &belfry.Accepted{Tenant: tenant, Event: new(belfry.Event)}
+	var at int64
+	var body []byte
+	if err := rows.Scan(&a.EventID, &at, &a.AsOf, &body); err != nil {
+		return nil, err
+	}
+	a.At = fromMicros(at)
+	if err := json.Unmarshal(body, a.Event); err != nil {
+		return nil, belfry.Errorf(belfry.Internal, "event %s cannot be read back: %w", a.EventID, err)
+	}
+	return a, nil
+}
+
+// EventFilter chooses events of a list.
+type EventFilter struct {
+	Type   string    // exact, or a prefix with *
+	Object string    // exact
+	Since  time.Time // accepted then or later; zero = no bound
+	Before string    // an event's id: only older ones; empty = from the newest
+	Limit  int       // 0 = 50
+}
+
+// scanned is how many rows a list looks at before it answers with what it
+// found and where to go on. A filter that matches little must not make one
+// call read the whole table.
+const scanned = 10_000
+
+// ListEvents lists events, newest first. next is where to go on, empty at the
+// end; a page may hold fewer than Limit, even none, and have a next.
+func (db *DB) ListEvents(ctx context.Context, tenant string, f EventFilter) (list []belfry.Accepted, next string, err error) {
+	w := window{table: "events", cols: eventCols, prefix: belfry.EventPrefix, since: f.Since, before: f.Before, limit: orDefault(f.Limit, 50)}
+	if f.Type != "" {
+		w.filters = append(w.filters, matches("type", f.Type))
+	}
+	if f.Object != "" {
+		w.filters = append(w.filters, equals("object", f.Object))
+	}
+	next, err = w.run(ctx, db, tenant, func(rows *sql.Rows) (string, error) {
+		a, err := scanEvent(rows, tenant)
+		if err != nil {
+			return "", err
+		}
+		list = append(list, *a)
+		return a.EventID, nil
+	})
+	return list, next, err
+}
+
+// window lists a table from the newest id down, looking at a bounded number of
+// rows.
+type window struct {
+	table, cols, prefix string
+	since               time.Time
+	before              string
+	limit               int
+	within              []filter // conditions of the window itself, which an index serves
+	filters             []filter // of what is in it
+}
+
+// filter is a condition with a question mark for its value.
+type filter struct {
+	condition string
+	value     any
+}
+
+// equals keeps rows whose column has the value.
+func equals(column, value string) filter { return filter{column + " = ?", value} }
+
+// matches keeps rows whose column equals the pattern, or begins with what
+// stands before its final star.
+func matches(column, pattern string) filter {
+	if prefix, ok := strings.CutSuffix(pattern, "*"); ok {
+		return filter{"substr(" + column + ", 1, " + strconv.Itoa(utf8.RuneCountInString(prefix)) + ") = ?", prefix}
+	}
+	return equals(column, pattern)
+}
+
+// run calls scan for each row, which gives the row's id, and returns where the
+// next page begins.
+func (w *window) run(ctx context.Context, db *DB, tenant string, scan func(*sql.Rows) (string, error)) (next string, err error) {
+	since, before := w.prefix, w.before
+	if !w.since.IsZero() {
+		since = belfry.MinID(w.prefix, w.since)
+	}
+	if before == "" {
+		before = "~" // after every id
+	}
+	args := []any{tenant, since, before}
+	bind := func(v any) string {
+		args = append(args, v)
+		return "$" + strconv.Itoa(len(args))
+	}
+	where := func(fs []filter) (text string) {
+		for _, f := range fs {
+			text += " AND " + strings.Replace(f.condition, "?", bind(f.value), 1)
+		}
+		return text
+	}
+	inner := "SELECT * FROM " + w.table + " WHERE tenant = $1 AND id >= $2 AND id < $3" + where(w.within) + " ORDER BY id DESC LIMIT " + strconv.Itoa(scanned)
+	innerArgs := args
+	n, end := 0, ""
+	err = db.query(ctx, func(rows *sql.Rows) error {
+		id, err := scan(rows)
+		n, end = n+1, id
+		return err
+	}, "SELECT "+w.cols+" FROM ("+inner+") AS w WHERE 1 = 1"+where(w.filters)+" ORDER BY id DESC LIMIT "+bind(w.limit), args...)
+	if err != nil {
+		return "", err
+	}
+	if n == w.limit {
+		return end, nil
+	}
+	// Fewer than asked for: is there anything below the window?
+	err = db.query(ctx, func(rows *sql.Rows) error { return rows.Scan(&next) },
+		"SELECT id FROM ("+inner+") AS w ORDER BY id DESC LIMIT 1 OFFSET "+strconv.Itoa(scanned-1), innerArgs...)
+	return next, err
+}

@@ -1,0 +1,265 @@
+package store
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+
+	"github.com/belfryhq/belfry/internal/belfry"
+)
+
+// planning is the payload of door 2: pages and what became of each. Pages with
+// an entry in bad are refused from the start.
+type planning struct {
+	pages     []belfry.PlanPage
+	errs, bad []error
+}
+
+// CommitPlans is door 2: it stores pages of plans. The answer has one entry a
+// page: nil when it was applied, ErrCursorMoved when the plan's cursor was not
+// at From (nothing of the page is stored then), or what is wrong with that
+// page alone. The second result is set when none of it can be known to be
+// applied (the database is away). Pages of one event in one call are applied
+// in the call's order. A delivery that exists already is left as it is; rows of
+// the channel inbox go to the inbox, at most one a person and event.
+func (db *DB) CommitPlans(ctx context.Context, pages []belfry.PlanPage) ([]error, error) {
+	if len(pages) == 0 {
+		return nil, nil
+	}
+	p := &planning{pages: pages, errs: make([]error, len(pages)), bad: make([]error, len(pages))}
+	for i := range pages {
+		p.bad[i] = checkPage(&pages[i])
+	}
+	if err := db.doors.plan.do(ctx, planJob(p)); unavailable(err) || errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) {
+		return nil, err
+	}
+	return p.errs, nil
+}
+
+func planJob(p *planning) *job {
+	weight := 0
+	for i := range p.pages {
+		weight += 1 + len(p.pages[i].Deliveries) + len(p.pages[i].Suppressions)
+	}
+	j := &job{weight: weight, data: p}
+	j.failed = func(err error) {
+		for i := range p.errs {
+			p.errs[i] = err
+		}
+	}
+	if len(p.pages) > 1 {
+		j.split = func() []*job {
+			parts := make([]*job, len(p.pages))
+			for i := range parts {
+				parts[i] = planJob(&planning{p.pages[i : i+1], p.errs[i : i+1], p.bad[i : i+1]})
+			}
+			return parts
+		}
+	}
+	return j
+}
+
+var (
+	planDone = with("tenant:t event_id:t run:n cursor:t",
+		`DELETE FROM plans WHERE (tenant, event_id, run, cursor) IN (SELECT tenant, event_id, run, cursor FROM a)`)
+	planMoved = with("tenant:t event_id:t run:n from_cursor:t to_cursor:t",
+		`UPDATE plans SET cursor = a.to_cursor FROM a
+		WHERE plans.tenant = a.tenant AND plans.event_id = a.event_id AND plans.run = a.run AND plans.cursor = a.from_cursor`)
+	insertMatches  = insert("plan_matches", "tenant:t event_id:t run:n matches:t", "ON CONFLICT DO NOTHING")
+	insertDelivery = insert("deliveries", `tenant:t id:t event_id:t run:n subscription:t channel:t principal:t address:t destination:t
+		shard:n state:n due:n attempts:n bundle:t priority:n locale:t template:t because:t ended:t`, "ON CONFLICT DO NOTHING")
+	insertInbox = insert("inbox", `tenant:t id:t event_id:t principal:t subscription:t locale:t template:t because:t
+		read_at:n archived_at:n snoozed_until:n`, "ON CONFLICT DO NOTHING")
+	insertSuppression = insert("suppressions", "tenant:t event_id:t run:n principal:t address:t channel:t because:t", "ON CONFLICT DO NOTHING")
+)
+
+type planKey struct {
+	tenant, event string
+	run           int
+}
+
+func commitPlans(s *session, jobs []*job) error {
+	for _, j := range jobs {
+		p := j.data.(*planning)
+		copy(p.errs, p.bad)
+	}
+	if err := s.moveCursors(jobs); err != nil {
+		return err
+	}
+	return s.insertPages(jobs)
+}
+
+// checkPage refuses text the database cannot keep.
+func checkPage(p *belfry.PlanPage) error {
+	if err := clean(p.Tenant, p.EventID, p.From, p.To); err != nil {
+		return err
+	}
+	for i := range p.Deliveries {
+		d := &p.Deliveries[i]
+		if err := clean(d.ID, d.Subscription, d.Channel, d.Principal, d.Address, d.Destination, d.Bundle, d.Locale, d.Template); err != nil {
+			return err
+		}
+	}
+	for i := range p.Suppressions {
+		u := &p.Suppressions[i]
+		if err := clean(u.Principal, u.Channel, u.Address); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// moveCursors does the compare-and-set of every page. All at once first; when
+// a cursor was not where its page begins, or an event has several pages here,
+// page by page.
+func (s *session) moveCursors(jobs []*job) error {
+	if s.careful {
+		return eachPage(jobs, func(p *belfry.PlanPage) error {
+			var n int64
+			var err error
+			if p.Last {
+				n, err = s.exec("DELETE FROM plans WHERE tenant = $1 AND event_id = $2 AND run = $3 AND cursor = $4", p.Tenant, p.EventID, p.Run, p.From)
+			} else {
+				n, err = s.exec("UPDATE plans SET cursor = $5 WHERE tenant = $1 AND event_id = $2 AND run = $3 AND cursor = $4", p.Tenant, p.EventID, p.Run, p.From, p.To)
+			}
+			if err == nil && n == 0 {
+				return ErrCursorMoved
+			}
+			return err
+		})
+	}
+	done, moved := s.rows(planDone), s.rows(planMoved)
+	seen := map[planKey]bool{}
+	err := eachPage(jobs, func(p *belfry.PlanPage) error {
+		key := planKey{p.Tenant, p.EventID, p.Run}
+		if seen[key] {
+			return errCareful
+		}
+		seen[key] = true
+		if p.Last {
+			done.text(p.Tenant).text(p.EventID).num(int64(p.Run)).text(p.From)
+		} else {
+			moved.text(p.Tenant).text(p.EventID).num(int64(p.Run)).text(p.From).text(p.To)
+		}
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	for _, r := range []*rows{done, moved} {
+		want := int64(r.n)
+		n, err := r.flush()
+		if err != nil {
+			return err
+		}
+		if n != want {
+			return errCareful
+		}
+	}
+	return nil
+}
+
+// eachPage calls f for the pages that are still in the running. ErrCursorMoved
+// is noted for the page; other errors end the walk.
+func eachPage(jobs []*job, f func(*belfry.PlanPage) error) error {
+	for _, j := range jobs {
+		p := j.data.(*planning)
+		for i := range p.pages {
+			if p.errs[i] != nil {
+				continue
+			}
+			switch err := f(&p.pages[i]); {
+			case errors.Is(err, ErrCursorMoved):
+				p.errs[i] = err
+			case err != nil:
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+func (s *session) insertPages(jobs []*job) error {
+	matches, deliveries, inbox, suppressions := s.rows(insertMatches), s.rows(insertDelivery), s.rows(insertInbox), s.rows(insertSuppression)
+	before := len(s.delta)
+	err := eachPage(jobs, func(p *belfry.PlanPage) error {
+		run := int64(p.Run)
+		if len(p.Matches) > 0 {
+			matches.text(p.Tenant).text(p.EventID).num(run).text(s.scribe.notes(p.Matches))
+		}
+		open := int64(0)
+		for i := range p.Deliveries {
+			d := &p.Deliveries[i]
+			because := s.scribe.reasons(d.Because)
+			if d.Channel == belfry.ChannelInbox {
+				id := d.ID
+				if p.Run > 0 {
+					id = belfry.DeliveryID(p.EventID, 0, belfry.ChannelInbox, d.Principal)
+				}
+				inbox.text(p.Tenant).text(id).text(p.EventID).text(d.Principal).text(d.Subscription).text(d.Locale).text(d.Template).text(because).num(0).num(0).num(0)
+				continue
+			}
+			if d.State.Open() {
+				open++
+			}
+			deliveries.text(p.Tenant).text(d.ID).text(p.EventID).num(run).text(d.Subscription).text(d.Channel).text(d.Principal).text(d.Address).
+				text(d.Destination).num(int64(d.Shard)).num(int64(d.State)).num(micros(d.Due)).num(int64(d.Attempts)).text(d.Bundle).
+				num(int64(d.Priority)).text(d.Locale).text(d.Template).text(because).text("")
+		}
+		for i := range p.Suppressions {
+			u := &p.Suppressions[i]
+			suppressions.text(p.Tenant).text(p.EventID).num(run).text(u.Principal).text(u.Address).text(u.Channel).text(s.scribe.reasons(u.Because))
+		}
+		plans := int64(0)
+		if p.Last {
+			plans = -1
+		}
+		s.count(p.Tenant, plans, open)
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	for _, r := range []*rows{matches, inbox, suppressions} {
+		if _, err := r.flush(); err != nil {
+			return err
+		}
+	}
+	want := int64(deliveries.n)
+	n, err := deliveries.flush()
+	if err != nil {
+		return err
+	}
+	if n != want { // some existed: how many of whose open ones is not worth asking
+		s.delta = s.delta[:before]
+		s.recount = true
+	}
+	return nil
+}
+
+// AddRun asks for an event to be planned anew: run counts up from 1, and the
+// plan begins at the first page. Asking twice for one run is one run. An event
+// that is not stored is NotFound.
+func (db *DB) AddRun(ctx context.Context, tenant, eventID string, run int) error {
+	return db.doors.edit.do(ctx, &job{weight: 1, data: func(s *session) error {
+		var object string
+		found := false
+		err := s.query(func(rows *sql.Rows) error {
+			found = true
+			return rows.Scan(&object)
+		}, "SELECT object FROM events WHERE tenant = $1 AND id = $2", tenant, eventID)
+		if err != nil {
+			return err
+		}
+		if !found {
+			return belfry.Errorf(belfry.NotFound, "no event %s", eventID)
+		}
+		if object == "" {
+			object = belfry.RootObject
+		}
+		n, err := s.exec("INSERT INTO plans (tenant, event_id, run, shard, cursor) VALUES ($1, $2, $3, $4, '') ON CONFLICT DO NOTHING",
+			tenant, eventID, run, belfry.Shard(tenant, object))
+		s.count(tenant, n, 0)
+		return err
+	}})
+}

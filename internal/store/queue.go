@@ -1,0 +1,303 @@
+package store
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"sync"
+	"sync/atomic"
+
+	"github.com/belfryhq/belfry/internal/belfry"
+)
+
+// A job is one caller's call, waiting at a door. Its payload is written by the
+// caller before and by the writer afterwards; done hands it back.
+type job struct {
+	door   *door
+	weight int // rows, about
+	data   any
+	state  atomic.Int32
+	err    error
+	done   chan struct{}
+	// split, when set, divides a job that fails alone into parts that can
+	// fail alone; they write their results where the whole would.
+	split func() []*job
+	// failed, when set, hears the error of a job that failed alone.
+	failed func(error)
+}
+
+// States of a job.
+const (
+	waiting int32 = iota
+	taken
+	withdrawn
+)
+
+// A door commits jobs of one kind within a transaction.
+type door struct {
+	limit  int // weight a transaction takes from this door
+	queue  []*job
+	commit func(s *session, jobs []*job) error
+	w      *writer
+}
+
+// A culprit is an error that belongs to one job alone; the others of its
+// transaction are tried again without it.
+type culprit struct {
+	job *job
+	err error
+}
+
+func (c *culprit) Error() string { return c.err.Error() }
+func (c *culprit) Unwrap() error { return c.err }
+
+// errCareful asks for the transaction to be made again with session.careful
+// set: a batch statement touched fewer rows than expected, and which ones can
+// only be told row by row.
+var errCareful = errors.New("some rows were not as expected")
+
+// A writer is a goroutine with a connection that serves some doors in turn.
+type writer struct {
+	db    *DB
+	doors []*door
+
+	mu     sync.Mutex
+	ended  bool
+	signal chan struct{} // one token: there may be work, or an end
+
+	session *session // of the goroutine alone
+}
+
+func (db *DB) newWriter(doors ...*door) *writer {
+	w := &writer{db: db, doors: doors, signal: make(chan struct{}, 1)}
+	for _, d := range doors {
+		d.w = w
+	}
+	return w
+}
+
+// do puts a job into its queue and waits until it is committed or has failed.
+// When ctx ends first, a job that no transaction has taken is withdrawn.
+func (d *door) do(ctx context.Context, j *job) error {
+	j.door, j.done = d, make(chan struct{})
+	w := d.w
+	w.mu.Lock()
+	if w.ended {
+		w.mu.Unlock()
+		return errClosing
+	}
+	d.queue = append(d.queue, j)
+	w.mu.Unlock()
+	w.wake()
+	select {
+	case <-j.done:
+	case <-ctx.Done():
+		if j.state.CompareAndSwap(waiting, withdrawn) {
+			return ctx.Err()
+		}
+		<-j.done
+	}
+	return j.err
+}
+
+func (w *writer) wake() {
+	select {
+	case w.signal <- struct{}{}:
+	default:
+	}
+}
+
+func (w *writer) close() {
+	w.mu.Lock()
+	w.ended = true
+	w.mu.Unlock()
+	w.wake()
+}
+
+// take takes from each door in turn what has gathered there, up to its limit.
+func (w *writer) take(batch []*job) (_ []*job, ended bool) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for _, d := range w.doors {
+		weight, n := 0, 0
+		for _, j := range d.queue {
+			if n > 0 && weight+j.weight > d.limit && j.state.Load() == waiting {
+				break
+			}
+			n++
+			if j.state.CompareAndSwap(waiting, taken) {
+				batch = append(batch, j)
+				weight += j.weight
+			}
+		}
+		rest := copy(d.queue, d.queue[n:])
+		clear(d.queue[rest:])
+		d.queue = d.queue[:rest]
+	}
+	return batch, w.ended
+}
+
+func (w *writer) run() {
+	defer w.closeSession()
+	var batch []*job
+	for {
+		var ended bool
+		batch, ended = w.take(batch[:0])
+		if len(batch) == 0 {
+			if ended {
+				return
+			}
+			<-w.signal
+			continue
+		}
+		w.serve(batch)
+		for _, j := range batch {
+			close(j.done)
+		}
+		clear(batch)
+	}
+}
+
+// serve commits the jobs, all in one transaction when it can. A job that
+// cannot be committed does not stop the others: the culprit is set aside when
+// it is known, and else the batch is halved until it is alone.
+func (w *writer) serve(batch []*job) {
+	for len(batch) > 0 {
+		err := w.transaction(batch, false)
+		if errors.Is(err, errCareful) {
+			err = w.transaction(batch, true)
+		}
+		for tries := 0; transient(err) && tries < 10; tries++ {
+			err = w.transaction(batch, true)
+		}
+		if err == nil {
+			for _, j := range batch {
+				j.err = nil
+			}
+			w.db.jobs.Add(int64(len(batch)))
+			return
+		}
+		err = fault(err)
+		if unavailable(err) {
+			for _, j := range batch {
+				j.err = err
+			}
+			w.db.log.Warn("store: commit failed", "jobs", len(batch), "error", err)
+			return
+		}
+		if c := (*culprit)(nil); errors.As(err, &c) {
+			c.job.err = c.err
+			batch = slices.DeleteFunc(slices.Clone(batch), func(j *job) bool { return j == c.job })
+			continue
+		}
+		if len(batch) > 1 {
+			half := len(batch) / 2
+			w.serve(batch[:half])
+			batch = batch[half:]
+			continue
+		}
+		w.fail(batch[0], err)
+		return
+	}
+}
+
+// fail ends a job that cannot be committed even alone.
+func (w *writer) fail(j *job, err error) {
+	if j.split == nil {
+		j.err = err
+		if j.failed != nil {
+			j.failed(err)
+		}
+		return
+	}
+	parts := j.split()
+	for _, p := range parts {
+		p.door = j.door
+	}
+	w.serve(parts)
+	j.err = nil
+	for _, p := range parts {
+		if p.err != nil {
+			j.err = p.err
+			return
+		}
+	}
+}
+
+// transaction runs the doors' work for the batch and commits it.
+func (w *writer) transaction(batch []*job, careful bool) (err error) {
+	s, err := w.open()
+	if err != nil {
+		return err
+	}
+	s.careful = careful
+	if err := s.begin(); err != nil {
+		w.closeSession()
+		return err
+	}
+	defer func() {
+		if err == nil {
+			return
+		}
+		s.forget()
+		// A connection that cannot roll back, or that the machine failed, is
+		// not used again.
+		if rollback := s.rollback(); rollback != nil || unavailable(fault(err)) {
+			w.closeSession()
+		}
+	}()
+	for _, d := range w.doors {
+		jobs := s.jobs[:0]
+		for _, j := range batch {
+			if j.door == d {
+				jobs = append(jobs, j)
+			}
+		}
+		s.jobs = jobs
+		if len(jobs) == 0 {
+			continue
+		}
+		if err := d.commit(s, jobs); err != nil {
+			return err
+		}
+	}
+	if err := s.flushChanges(); err != nil {
+		return err
+	}
+	if err := s.commit(); err != nil {
+		w.db.counts.forget() // whether it was committed is not known
+		return err
+	}
+	w.db.commits.Add(1)
+	s.committed()
+	return nil
+}
+
+// open gives the writer's session, connecting when there is none.
+func (w *writer) open() (*session, error) {
+	ctx, cancel := context.WithTimeout(context.Background(), connectTimeout)
+	defer cancel()
+	if err := w.db.own.held(ctx); err != nil {
+		return nil, err
+	}
+	if w.session != nil {
+		return w.session, nil
+	}
+	// A lost connection may mean that the lock is lost too.
+	if err := w.db.own.check(ctx); err != nil {
+		return nil, err
+	}
+	conn, err := w.db.write.Conn(ctx)
+	if err != nil {
+		return nil, belfry.Errorf(belfry.Unavailable, "the database cannot be reached (%w)", err)
+	}
+	w.session = newSession(w.db, conn)
+	return w.session, nil
+}
+
+func (w *writer) closeSession() {
+	if w.session != nil {
+		w.session.close()
+		w.session = nil
+	}
+}

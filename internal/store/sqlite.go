@@ -1,0 +1,97 @@
+package store
+
+import (
+	"context"
+	"database/sql"
+	"net/url"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/pressly/goose/v3"
+	_ "modernc.org/sqlite" // the driver named sqlite
+
+	"github.com/belfryhq/belfry/internal/belfry"
+)
+
+// openSQLite opens or makes the database file at path, alone in the world.
+func (db *DB) openSQLite(ctx context.Context, path string) error {
+	path = strings.TrimPrefix(path, "//")
+	if path == "" {
+		return belfry.Errorf(belfry.Invalid, "sqlite: needs the path of a folder or file, such as sqlite:./belfry-data")
+	}
+	switch filepath.Ext(path) {
+	case ".db", ".sqlite", ".sqlite3":
+	default:
+		path = filepath.Join(path, "belfry.db")
+	}
+	path, err := filepath.Abs(path)
+	if err != nil {
+		return err
+	}
+	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
+		return belfry.Errorf(belfry.Unavailable, "the data folder cannot be made: %w", err)
+	}
+	db.path = path
+	lock, err := lockFile(path + ".lock")
+	if err != nil {
+		return err
+	}
+	db.own = lock
+	// The writer's connection: WAL with a sync at every commit. Only it ever
+	// writes, so busy is met only while another program (a backup) holds a lock.
+	if db.write, err = sql.Open("sqlite", dsn(path, "page_size(4096)", "journal_mode(WAL)", "synchronous(FULL)", "busy_timeout(10000)",
+		"cache_size(-16000)", "temp_store(MEMORY)", "wal_autocheckpoint(4000)", "journal_size_limit(67108864)")); err != nil {
+		return err
+	}
+	db.write.SetMaxOpenConns(1)
+	if err := migrate(ctx, db.write, goose.DialectSQLite3); err != nil {
+		return openFault(err, path)
+	}
+	if db.read, err = sql.Open("sqlite", dsn(path, "query_only(1)", "busy_timeout(10000)", "cache_size(-2000)", "temp_store(MEMORY)")); err != nil {
+		return err
+	}
+	db.read.SetMaxOpenConns(4)
+	db.read.SetMaxIdleConns(4)
+	db.read.SetConnMaxIdleTime(time.Minute)
+	return nil
+}
+
+func dsn(path string, pragmas ...string) string {
+	q := url.Values{"_pragma": pragmas}
+	u := url.URL{Scheme: "file", Path: filepath.ToSlash(path), RawQuery: q.Encode()}
+	return u.String()
+}
+
+func openFault(err error, what string) error {
+	if err := fault(err); belfry.KindOf(err) != belfry.Internal {
+		return err
+	}
+	return belfry.Errorf(belfry.Internal, "the database %s cannot be opened: %w", what, err)
+}
+
+// fileLock is held as long as the process lives, also when it is killed.
+type fileLock struct{ f *os.File }
+
+func (l *fileLock) held(context.Context) error  { return nil }
+func (l *fileLock) check(context.Context) error { return nil }
+func (l *fileLock) release() error              { return l.f.Close() }
+
+// lockFile takes the lock of a data folder or says who has it. The file stays:
+// removing it would let two processes lock two files of one name.
+func lockFile(path string) (*fileLock, error) {
+	f, err := os.OpenFile(path, os.O_CREATE|os.O_RDWR, 0o600)
+	if err != nil {
+		return nil, belfry.Errorf(belfry.Unavailable, "the data folder cannot be written to: %w", err)
+	}
+	ok, err := tryLock(f)
+	if err == nil && ok {
+		return &fileLock{f}, nil
+	}
+	_ = f.Close()
+	if err != nil {
+		return nil, belfry.Errorf(belfry.Unavailable, "the data folder cannot be locked: %w", err)
+	}
+	return nil, belfry.Errorf(belfry.Conflict, "another Belfry process works with %s: stop it, give this one another folder, or use PostgreSQL", filepath.Dir(path))
+}
