@@ -1,6 +1,7 @@
 package api
 
 import (
+	"bytes"
 	"context"
 	"fmt"
 	"io"
@@ -138,6 +139,9 @@ func route[I, O any](s *Server, sp spec, h func(ctx context.Context, c *call, in
 				if err != nil {
 					return nil, err
 				}
+				if _, may := any(in).(interface{ optional() }); may && len(bytes.TrimSpace(raw)) == 0 {
+					return h(ctx, c, in)
+				}
 				if err := decodeStrict(raw, b.target()); err != nil {
 					return nil, err
 				}
@@ -152,7 +156,8 @@ func route[I, O any](s *Server, sp spec, h func(ctx context.Context, c *call, in
 	// The body is read by the operation itself, so huma is told of it only now.
 	registered := operationAt(s.huma.OpenAPI(), sp.method, sp.path)
 	if hasBody {
-		registered.RequestBody = &huma.RequestBody{Required: true, Content: map[string]*huma.MediaType{
+		_, may := any(&zero).(interface{ optional() })
+		registered.RequestBody = &huma.RequestBody{Required: !may, Content: map[string]*huma.MediaType{
 			"application/json": {Schema: registry.Schema(takes.bodyType(), true, sp.id+"Request")}}}
 	}
 }

@@ -24,6 +24,7 @@ type Options struct {
 	Auth      Authenticator
 	Ingest    Ingester
 	Manage    Manager
+	Running   Running
 	Explain   Explainer
 	Events    EventReader
 	Delivery  DeliveryReader
@@ -37,6 +38,9 @@ type Options struct {
 	Now       func() time.Time // UTC
 	Version   string
 	PublicURL string // where people reach the server, without a slash at the end
+
+	ChannelKinds []KindView
+	SourceKinds  []KindView
 
 	Heartbeat time.Duration // of streams; 0 = 15s
 }

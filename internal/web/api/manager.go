@@ -1,0 +1,212 @@
+package api
+
+import (
+	"context"
+	"time"
+
+	"github.com/belfryhq/belfry/internal/belfry"
+)
+
+// By says who edits: for the audit, and for what is kept apart by its origin.
+type By struct {
+	Tenant string
+	Who    string // in the audit
+	Origin string // of contacts, members and grants that are written
+}
+
+// Expect is the version an edited thing must have; nil = any. 0 = it must not
+// exist yet.
+type Expect *int64
+
+// Manager makes people's edits: it checks, audits and stores them, and reads
+// back what is there. Errors are those of belfry.Error; reads of what is not
+// there, or is another tenant's, are NotFound. Versions are those of the last
+// change of the thing.
+type Manager interface {
+	ObjectManager
+	PeopleManager
+	GroupManager
+	SubscriptionManager
+	CatalogueManager
+	EndpointManager
+	ChannelManager
+	SourceManager
+	TemplateManager
+}
+
+// ObjectManager keeps the tree.
+type ObjectManager interface {
+	Object(ctx context.Context, tenant, id string) (belfry.Object, int64, error)
+	PutObject(ctx context.Context, by By, o belfry.Object, match Expect) (stored belfry.Object, version int64, created bool, err error)
+	DeleteObject(ctx context.Context, by By, id string, match Expect) error
+	PutObjects(ctx context.Context, by By, os []belfry.Object) error // whole or not at all; parents may follow children
+	Grants(ctx context.Context, tenant, object string) ([]belfry.Grant, error)
+	// PutGrants replaces the grants of by's origin on each object named by
+	// sets.
+	PutGrants(ctx context.Context, by By, sets []belfry.GrantSet) error
+	History(ctx context.Context, tenant, object, after string, limit int) ([]belfry.HistoryEntry, string, error)
+	AddHistory(ctx context.Context, by By, entries []belfry.HistoryEntry) error
+}
+
+// PeopleManager keeps users. Nil Contacts of a put user are untouched, others
+// replace those of by's origin.
+type PeopleManager interface {
+	User(ctx context.Context, tenant, id string) (belfry.User, int64, error)
+	PutUser(ctx context.Context, by By, u belfry.User, match Expect) (stored belfry.User, version int64, created bool, err error)
+	DeleteUser(ctx context.Context, by By, id string, match Expect) error
+	PutUsers(ctx context.Context, by By, us []belfry.User) error
+	Preferences(ctx context.Context, tenant, user string) ([]belfry.Preference, error)
+	PutPreferences(ctx context.Context, by By, user string, ps []belfry.Preference) ([]belfry.Preference, error)
+	Settings(ctx context.Context, tenant, user string) (belfry.Settings, error)
+	PutSettings(ctx context.Context, by By, user string, s belfry.Settings) (belfry.Settings, error)
+}
+
+// GroupManager keeps groups. Nil Members of a put group are untouched.
+type GroupManager interface {
+	Group(ctx context.Context, tenant, id string) (belfry.Group, int64, error)
+	PutGroup(ctx context.Context, by By, g belfry.Group, match Expect) (stored belfry.Group, version int64, created bool, err error)
+	DeleteGroup(ctx context.Context, by By, id string, match Expect) error
+	PutGroups(ctx context.Context, by By, gs []belfry.Group) error
+}
+
+// SubscriptionQuery selects subscriptions in the order of their ids. Type and
+// Object together ask which would be looked at for such an event there.
+type SubscriptionQuery struct {
+	Type   string
+	Object string
+	After  string
+	Limit  int
+}
+
+// Stored is a subscription with what saving it found.
+type Stored struct {
+	belfry.Subscription
+	Readable string   `json:"readable,omitempty" doc:"The rule in words"`
+	Warnings []string `json:"warnings,omitempty" doc:"What is allowed but perhaps not meant"`
+}
+
+// SubscriptionManager keeps subscriptions and who joined them.
+type SubscriptionManager interface {
+	Subscriptions(ctx context.Context, tenant string, q SubscriptionQuery) ([]belfry.Subscription, string, error)
+	Subscription(ctx context.Context, tenant, id string) (Stored, error)
+	CreateSubscription(ctx context.Context, by By, s belfry.Subscription) (Stored, error)
+	PutSubscription(ctx context.Context, by By, s belfry.Subscription, match Expect) (Stored, error)
+	DeleteSubscription(ctx context.Context, by By, id string, match Expect) error
+	PauseSubscription(ctx context.Context, by By, id, because string) (Stored, error)
+	ResumeSubscription(ctx context.Context, by By, id string) (Stored, error)
+	Members(ctx context.Context, tenant, subscription, after string, limit int) ([]belfry.Member, string, error)
+	PutMembers(ctx context.Context, by By, subscription string, ms []belfry.Member) error
+	DropMembers(ctx context.Context, by By, subscription string, ms []belfry.Member) error
+}
+
+// CatalogueManager keeps event types.
+type CatalogueManager interface {
+	EventTypes(ctx context.Context, tenant, after string, limit int) ([]belfry.EventType, string, error)
+	EventType(ctx context.Context, tenant, name string) (belfry.EventType, int64, error)
+	PutEventType(ctx context.Context, by By, t belfry.EventType, match Expect) (stored belfry.EventType, version int64, created bool, err error)
+	DeleteEventType(ctx context.Context, by By, name string, match Expect) error
+}
+
+// EndpointManager keeps webhook targets. Secrets come in clear, in the form
+// whsec_..., and only from the calls that made them.
+type EndpointManager interface {
+	Endpoints(ctx context.Context, tenant, after string, limit int) ([]belfry.Endpoint, string, error)
+	Endpoint(ctx context.Context, tenant, id string) (belfry.Endpoint, error)
+	CreateEndpoint(ctx context.Context, by By, e belfry.Endpoint) (stored belfry.Endpoint, secret string, err error)
+	PutEndpoint(ctx context.Context, by By, e belfry.Endpoint, match Expect) (belfry.Endpoint, error)
+	DeleteEndpoint(ctx context.Context, by By, id string, match Expect) error
+	RotateSecret(ctx context.Context, by By, id string) (stored belfry.Endpoint, secret string, err error)
+	PauseEndpoint(ctx context.Context, by By, id, because string) (belfry.Endpoint, error)
+	ResumeEndpoint(ctx context.Context, by By, id string) (belfry.Endpoint, error)
+}
+
+// Setting describes one setting of a kind of channel or source.
+type Setting struct {
+	Name     string   `json:"name"`
+	Label    string   `json:"label"`
+	Type     string   `json:"type" doc:"How the text is read: text, long, url, email, number, bool, duration, choice, dsn, int"`
+	Secret   bool     `json:"secret,omitempty" doc:"Stored encrypted, never shown again"`
+	Required bool     `json:"required,omitempty"`
+	Help     string   `json:"help,omitempty"`
+	Default  string   `json:"default,omitempty"`
+	Choices  []string `json:"choices,omitempty"`
+}
+
+// KindView describes a kind of channel or source.
+type KindView struct {
+	Name     string    `json:"name"`
+	Title    string    `json:"title"`
+	Help     string    `json:"help,omitempty"`
+	Contact  string    `json:"contact,omitempty" doc:"The kind of contact it sends to"`
+	Settings []Setting `json:"settings"`
+}
+
+// ConfiguredView is a channel or source as it is shown: settings that are
+// secret are named only.
+type ConfiguredView struct {
+	ID       string            `json:"id,omitempty" doc:"Of sources: src_..."`
+	Name     string            `json:"name"`
+	Kind     string            `json:"kind"`
+	Settings map[string]string `json:"settings"`
+	Secret   []string          `json:"secret,omitempty" doc:"Names of settings that are set and not shown"`
+	State    string            `json:"state,omitempty"`
+	Builtin  bool              `json:"builtin,omitempty" doc:"Comes from the server's configuration"`
+}
+
+// ConfiguredDraft is a channel or source to be set up. Settings that are
+// secret and left out keep their value.
+type ConfiguredDraft struct {
+	Name     string            `json:"name,omitempty"`
+	Kind     string            `json:"kind"`
+	Settings map[string]string `json:"settings,omitempty"`
+	State    string            `json:"state,omitempty" enum:"active,paused"`
+}
+
+// ChannelManager keeps the ways out.
+type ChannelManager interface {
+	Channels(ctx context.Context, tenant string) ([]ConfiguredView, error)
+	Channel(ctx context.Context, tenant, name string) (ConfiguredView, int64, error)
+	PutChannel(ctx context.Context, by By, d ConfiguredDraft, match Expect) (stored ConfiguredView, version int64, created bool, err error)
+	DeleteChannel(ctx context.Context, by By, name string, match Expect) error
+}
+
+// SourceStatus is how a source is doing.
+type SourceStatus struct {
+	State    string           `json:"state" doc:"starting, syncing, tailing, failing, paused or stopped"`
+	At       *time.Time       `json:"at,omitempty" doc:"Of this report"`
+	Position string           `json:"position,omitempty" doc:"Where it is, in words"`
+	LagMS    int64            `json:"lag_ms" doc:"How far it is behind the platform"`
+	Error    string           `json:"error,omitempty" doc:"What is wrong and what to do"`
+	ErrorAt  *time.Time       `json:"error_at,omitempty"`
+	Counters map[string]int64 `json:"counters,omitempty"`
+}
+
+// SourceManager keeps the ways in.
+type SourceManager interface {
+	Sources(ctx context.Context, tenant, after string, limit int) ([]ConfiguredView, string, error)
+	Source(ctx context.Context, tenant, id string) (ConfiguredView, int64, error)
+	CreateSource(ctx context.Context, by By, d ConfiguredDraft) (ConfiguredView, int64, error)
+	PutSource(ctx context.Context, by By, id string, d ConfiguredDraft, match Expect) (ConfiguredView, int64, error)
+	DeleteSource(ctx context.Context, by By, id string, match Expect) error
+}
+
+// TemplateManager keeps templates.
+type TemplateManager interface {
+	Templates(ctx context.Context, tenant, after string, limit int) ([]belfry.Template, string, error)
+	Template(ctx context.Context, tenant, name string) (belfry.Template, int64, error)
+	PutTemplate(ctx context.Context, by By, t belfry.Template, match Expect) (stored belfry.Template, version int64, created bool, err error)
+	DeleteTemplate(ctx context.Context, by By, name string, match Expect) error
+	// PreviewTemplate renders a draft without storing it.
+	PreviewTemplate(ctx context.Context, tenant, subject, body string, e *belfry.Accepted) (Preview, error)
+}
+
+// Running reaches what runs: channels and sources as they are set up now.
+type Running interface {
+	// TestEndpoint sends a test webhook now and says how it ended.
+	TestEndpoint(ctx context.Context, tenant, id string) (belfry.Outcome, error)
+	// TestChannel sends a test message to an address now. NotFound when no such
+	// channel is set up, Invalid when it has no sender or the address is wrong.
+	TestChannel(ctx context.Context, tenant, name, address string) (belfry.Outcome, error)
+	// SourceStatus is how a source is doing; false when it does not run.
+	SourceStatus(tenant, id string) (SourceStatus, bool)
+}
