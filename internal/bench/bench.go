@@ -1,0 +1,344 @@
+package bench
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"os"
+	"runtime"
+	"runtime/pprof"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/belfryhq/belfry/internal/config"
+)
+
+// Server is a program under test; *app.App is one.
+type Server interface {
+	Run(ctx context.Context) error
+	URL() string
+}
+
+// Start makes a Server of a configuration: the wiring, which the benchmark
+// does not know.
+type Start func(ctx context.Context, c config.Config) (Server, error)
+
+// Options of a run; Start, Program and Progress are needed.
+type Options struct {
+	Size       Size
+	Database   string    // URL of a PostgreSQL server where databases may be made; empty = SQLite
+	Start      Start     // a server in this process
+	Program    []string  // command line of a server in a process of its own, configured by its environment
+	Progress   io.Writer // one line a stage
+	CPUProfile string    // file; empty = none
+}
+
+// Size is how long and how much is measured.
+type Size struct {
+	Quick       bool
+	Rounds      int           // of which the median counts
+	Window      time.Duration // of a round
+	Latency     time.Duration // whole seconds
+	Endpoints   int
+	Outstanding int64 // events on their way at once, of one event to one endpoint
+	InboxEvents int
+	Backlog     int // deliveries
+	Match       []int
+	Starts      int
+	Fsyncs      int
+}
+
+// Full takes some minutes.
+func Full() Size {
+	return Size{Rounds: 5, Window: 4 * time.Second, Latency: 15 * time.Second, Endpoints: 100, Outstanding: 1024, InboxEvents: 400, Backlog: 1_000_000,
+		Match: []int{1_000, 10_000, 100_000, 1_000_000}, Starts: 5, Fsyncs: 500}
+}
+
+// Quick takes less than 45 seconds.
+func Quick() Size {
+	return Size{Quick: true, Rounds: 3, Window: 1200 * time.Millisecond, Latency: 4 * time.Second, Endpoints: 100, Outstanding: 1024, InboxEvents: 100, Backlog: 50_000,
+		Match: []int{1_000, 100_000}, Starts: 3, Fsyncs: 200}
+}
+
+// run is a run in progress.
+type run struct {
+	Options
+	places *places
+	key    string
+	report Report
+}
+
+// Run measures. Every error ends it: figures of a run that lost something are
+// worth nothing.
+func Run(ctx context.Context, o Options) (_ *Report, err error) {
+	r := &run{Options: o, key: "bench-0123456789abcdef0123456789"}
+	r.report = Report{Database: "sqlite", MatchNS: map[string]float64{}, notes: notes{quick: o.Size.Quick, endpoints: o.Size.Endpoints, backlog: o.Size.Backlog}}
+	if o.Database != "" {
+		r.report.Database = "postgres"
+	}
+	if r.places, err = newPlaces(o.Database); err != nil {
+		return nil, err
+	}
+	defer r.places.remove()
+	for _, stage := range []struct {
+		name string
+		do   func(context.Context) error
+	}{
+		{"matching", r.match},
+		{"disk", r.fsync},
+		{"ceiling", r.ceiling},
+		{"throughput and latency", r.throughput},
+		{"ceiling again", r.ceiling},
+		{"start and idle memory", r.starts},
+		{"backlog of " + thousands(o.Size.Backlog) + " deliveries", r.backlog},
+	} {
+		_, _ = fmt.Fprintf(o.Progress, "measuring %s\n", stage.name)
+		if err := stage.do(ctx); err != nil {
+			return nil, fmt.Errorf("measuring %s: %w", stage.name, err)
+		}
+	}
+	r.report.FanoutRatio = rounded(r.report.Fanout / r.report.CeilingPosts)
+	r.report.SingleRatio = rounded(r.report.Single / r.report.CeilingPosts)
+	return &r.report, nil
+}
+
+func (r *run) match(context.Context) error {
+	for _, n := range r.Size.Match {
+		took, bytes, err := matching(n, time.Now())
+		if err != nil {
+			return err
+		}
+		r.report.MatchNS[strconv.Itoa(n)] = rounded(float64(took))
+		if n <= 100_000 {
+			r.report.BytesPerSub = rounded(bytes)
+		}
+	}
+	runtime.GC() // what the index held must not weigh on what follows
+	return nil
+}
+
+func (r *run) fsync(context.Context) error {
+	took, err := fsync(r.places.root, r.Size.Fsyncs)
+	r.report.Fsync = rounded(float64(took.Nanoseconds()) / 1000)
+	return err
+}
+
+// ceiling is measured before and after the load; the higher one counts, which
+// is to Belfry's disadvantage.
+func (r *run) ceiling(ctx context.Context) error {
+	var rates []float64
+	for range r.Size.Rounds {
+		rate, err := ceiling(ctx, r.Size.Window)
+		if err != nil {
+			return err
+		}
+		rates = append(rates, rate)
+	}
+	r.report.CeilingPosts = max(r.report.CeilingPosts, rounded(median(rates)))
+	return nil
+}
+
+func (r *run) throughput(ctx context.Context) error {
+	s, err := startSink()
+	if err != nil {
+		return err
+	}
+	defer s.close()
+	pl, err := r.places.next(ctx)
+	if err != nil {
+		return err
+	}
+	server, err := r.Start(ctx, pl.config(r.key))
+	if err != nil {
+		return err
+	}
+	serving, stop := context.WithCancel(ctx)
+	ended := make(chan error, 1)
+	go func() { ended <- server.Run(serving) }()
+	defer func() { stop(); <-ended }()
+
+	rig, err := newRig(server.URL(), r.key, s)
+	if err != nil {
+		return err
+	}
+	defer rig.close()
+	measured := make(chan error, 1)
+	go func() { measured <- r.load(ctx, rig) }()
+	select {
+	case err = <-measured:
+		return err
+	case err = <-ended:
+		ended <- err
+		return fmt.Errorf("the server stopped: %w", errors.Join(err, <-measured))
+	}
+}
+
+func (r *run) load(ctx context.Context, rig *rig) error {
+	if err := rig.setUp(ctx, r.Size.Endpoints); err != nil {
+		return err
+	}
+	if r.CPUProfile != "" {
+		f, err := os.Create(r.CPUProfile)
+		if err != nil {
+			return err
+		}
+		defer func() { _ = f.Close() }()
+		if err = pprof.StartCPUProfile(f); err != nil {
+			return err
+		}
+		defer pprof.StopCPUProfile()
+	}
+	var err error
+	if r.report.Fanout, err = r.rounds(ctx, "fan-out", func() (tally, error) { return rig.fanout(ctx, r.Size.Window, r.Size.Outstanding/16) }); err != nil {
+		return err
+	}
+	if r.report.Single, err = r.rounds(ctx, "single", func() (tally, error) { return rig.single(ctx, r.Size.Window, r.Size.Outstanding) }); err != nil {
+		return err
+	}
+	latencies, err := rig.latency(ctx, 100, r.Size.Latency)
+	if err != nil {
+		return fmt.Errorf("latency: %w", err)
+	}
+	r.report.Latency = Latency{P50: milliseconds(percentile(latencies, 50)), P99: milliseconds(percentile(latencies, 99)), Max: milliseconds(percentile(latencies, 100))}
+	if err = r.ingest(ctx, rig); err != nil {
+		return fmt.Errorf("ingest: %w", err)
+	}
+	if r.report.InboxRows, err = rig.inbox(ctx, 1000, r.Size.InboxEvents); err != nil {
+		return fmt.Errorf("inbox: %w", err)
+	}
+	r.report.InboxRows = rounded(r.report.InboxRows)
+	return nil
+}
+
+// rounds measures after one warm-up round and gives the median.
+func (r *run) rounds(ctx context.Context, what string, measure func() (tally, error)) (float64, error) {
+	var rates []float64
+	for i := range r.Size.Rounds + 1 {
+		t, err := measure()
+		if err != nil {
+			return 0, fmt.Errorf("%s: %w", what, err)
+		}
+		r.report.notes.repeated += t.repeated
+		r.report.notes.checked += t.checked
+		if i > 0 {
+			rates = append(rates, t.rate)
+		}
+	}
+	return rounded(median(rates)), ctx.Err()
+}
+
+func (r *run) ingest(ctx context.Context, rig *rig) error {
+	before, err := databaseSize(ctx, rig)
+	if err != nil {
+		return err
+	}
+	accepted, events, planned, err := rig.ingest(ctx, r.Size.Window, 100)
+	if err != nil {
+		return err
+	}
+	after, err := databaseSize(ctx, rig)
+	if err != nil {
+		return err
+	}
+	r.report.IngestBatch = rounded(accepted)
+	r.report.notes.planned = planned
+	r.report.DiskPerMillion = int64(rounded(float64(after-before) / float64(events) * 1e6))
+	return nil
+}
+
+// databaseSize is the server's own figure of it, the same on every database.
+func databaseSize(ctx context.Context, rig *rig) (int64, error) {
+	resp, err := rig.api.Send(ctx, http.MethodGet, "/metrics", "", nil)
+	if err != nil {
+		return 0, err
+	}
+	defer func() { _ = resp.Body.Close() }()
+	text, err := io.ReadAll(resp.Body)
+	if err != nil {
+		return 0, err
+	}
+	for line := range strings.Lines(string(text)) {
+		if value, ok := strings.CutPrefix(line, "belfry_database_bytes "); ok {
+			v, err := strconv.ParseFloat(strings.TrimSpace(value), 64)
+			return int64(v), err
+		}
+	}
+	return 0, errors.New("/metrics has no belfry_database_bytes")
+}
+
+// starts measures how long a process takes to be ready, and what it holds when
+// it has nothing to do.
+func (r *run) starts(ctx context.Context) error {
+	var times []float64
+	for i := range r.Size.Starts {
+		pl, err := r.places.next(ctx)
+		if err != nil {
+			return err
+		}
+		c, err := startChild(ctx, r.Program[0], r.Program[1:], pl.environ(r.key))
+		if err != nil {
+			return err
+		}
+		times = append(times, milliseconds(c.ready))
+		if i == 0 {
+			if err = settle(ctx, 2*time.Second); err == nil {
+				r.report.IdleRSS, err = c.rss()
+			}
+		}
+		c.stop()
+		if err != nil {
+			return err
+		}
+	}
+	r.report.StartMS = rounded(median(times))
+	return nil
+}
+
+// backlog measures a process that holds deliveries due now and cannot send
+// them, after it planned them all.
+func (r *run) backlog(ctx context.Context) error {
+	s, err := startSink()
+	if err != nil {
+		return err
+	}
+	defer s.close()
+	pl, err := r.places.next(ctx)
+	if err != nil {
+		return err
+	}
+	c, err := startChild(ctx, r.Program[0], r.Program[1:], pl.environ(r.key))
+	if err != nil {
+		return err
+	}
+	defer c.stop()
+	rig, err := newRig(c.url, r.key, s)
+	if err != nil {
+		return err
+	}
+	defer rig.close()
+	if err = rig.setUp(ctx, r.Size.Endpoints); err != nil {
+		return err
+	}
+	if err = rig.backlog(ctx, r.Size.Backlog); err != nil {
+		return fmt.Errorf("%w; the server's last words:\n%s", err, c.tail)
+	}
+	if err = settle(ctx, 2*time.Second); err != nil {
+		return err
+	}
+	r.report.BacklogRSS, err = c.rss()
+	return err
+}
+
+func settle(ctx context.Context, d time.Duration) error {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return nil
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+}

@@ -1,0 +1,441 @@
+package bench
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/http"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/belfryhq/belfry/internal/client"
+)
+
+// answered is an answer with another status than expected.
+type answered struct {
+	status int
+	retry  string
+	text   string
+}
+
+func (a *answered) Error() string {
+	return fmt.Sprintf("the server answered %d: %s", a.status, strings.TrimSpace(a.text))
+}
+
+// filling makes an event about 600 bytes long, like those of a platform.
+var filling = strings.Repeat("Introduction to field operations, ", 13)
+
+// appendEvent appends an event in our form with a sequence number.
+func appendEvent(b []byte, typ string, seq int64) []byte {
+	b = append(b, `{"source":"/bench","type":"`...)
+	b = append(b, typ...)
+	b = append(b, `","object":"course/`...)
+	b = strconv.AppendInt(b, seq%500, 10)
+	b = append(b, `","actor":"user/8","data":{"seq":`...)
+	b = strconv.AppendInt(b, seq, 10)
+	b = append(b, `,"shortname":"CPR","fullname":"Cardiopulmonary Resuscitation","summary":"`...)
+	b = append(b, filling...)
+	return append(b, `"}}`...)
+}
+
+// appendEvents appends an array of n events.
+func appendEvents(b []byte, typ string, seq int64, n int) []byte {
+	b = append(b, '[')
+	for i := range n {
+		if i > 0 {
+			b = append(b, ',')
+		}
+		b = appendEvent(b, typ, seq+int64(i))
+	}
+	return append(b, ']')
+}
+
+// rig is a server under test with its sink and its generator.
+type rig struct {
+	api  *client.Client
+	load *http.Client
+	sink *sink
+	seq  atomic.Int64 // next free sequence number
+
+	fan       int // endpoints told of every bench.fanout event
+	endpoints []string
+}
+
+func newRig(url, key string, s *sink) (*rig, error) {
+	api, err := client.New(url, key, "")
+	if err != nil {
+		return nil, err
+	}
+	return &rig{api: api, load: loadClient(), sink: s}, nil
+}
+
+func (r *rig) close() { r.load.CloseIdleConnections() }
+
+// publish posts events; when the server asks to wait, it waits.
+func (r *rig) publish(ctx context.Context, body []byte, out *bytes.Buffer) error {
+	for {
+		err := post(ctx, r.load, r.api.Server+"/v1/events", r.api.Key, body, http.StatusAccepted, out)
+		var a *answered
+		if !errors.As(err, &a) || a.status != http.StatusTooManyRequests {
+			return err
+		}
+		seconds, _ := strconv.Atoi(a.retry)
+		timer := time.NewTimer(time.Duration(max(seconds, 1)) * time.Second)
+		select {
+		case <-timer.C:
+		case <-ctx.Done():
+			timer.Stop()
+			return context.Cause(ctx)
+		}
+	}
+}
+
+// setUp declares endpoints and subscriptions: fan endpoints that each hear of
+// bench.fanout, the first also of bench.single.
+func (r *rig) setUp(ctx context.Context, fan int) error {
+	r.fan = fan
+	for i := range fan {
+		var endpoint struct{ ID, Secret string }
+		if err := r.api.Call(ctx, http.MethodPost, "/v1/endpoints", map[string]any{"url": r.sink.url + "/" + strconv.Itoa(i)}, &endpoint); err != nil {
+			return err
+		}
+		if err := r.sink.keep(i, endpoint.Secret); err != nil {
+			return err
+		}
+		r.endpoints = append(r.endpoints, endpoint.ID)
+		if err := r.subscribe(ctx, "bench.fanout", map[string]any{"endpoint": endpoint.ID}); err != nil {
+			return err
+		}
+	}
+	return r.subscribe(ctx, "bench.single", map[string]any{"endpoint": r.endpoints[0]})
+}
+
+func (r *rig) subscribe(ctx context.Context, typ string, notify map[string]any, recipients ...any) error {
+	s := map[string]any{"types": []string{typ}, "notify": []any{notify}}
+	if len(recipients) > 0 {
+		s["recipients"] = recipients
+	}
+	return r.api.Call(ctx, http.MethodPost, "/v1/subscriptions", s, nil)
+}
+
+func (r *rig) begin(events int64, fan int, latencies bool) *track {
+	t := newTrack(r.seq.Add(events)-events, events, fan, latencies)
+	r.sink.track.Store(t)
+	return t
+}
+
+// tally is what a round of deliveries came to.
+type tally struct {
+	rate     float64
+	repeated int64
+	checked  int64
+}
+
+// maxEvents bounds a round's events, so that its bit sets stay small.
+const maxEvents = 1 << 18
+
+// fanout publishes events to all endpoints as fast as they are delivered and
+// gives deliveries a second. The generator keeps outstanding events on their
+// way, no more: what is measured is a steady state, not how fast a queue fills.
+func (r *rig) fanout(ctx context.Context, window time.Duration, outstanding int64) (tally, error) {
+	t := r.begin(maxEvents, r.fan, false)
+	return r.steady(ctx, t, window, func(ctx context.Context) (int64, error) {
+		var sent int64
+		var body []byte
+		const batch = 10
+		for ctx.Err() == nil && sent+batch <= t.events {
+			if sent*int64(t.fan)-t.received.Load() > (outstanding-batch)*int64(t.fan) {
+				select {
+				case <-t.step:
+				case <-ctx.Done():
+				}
+				continue
+			}
+			body = appendEvents(body[:0], "bench.fanout", t.base+sent, batch)
+			// Not ctx: what is begun is ended, else it could not be counted.
+			if err := r.publish(context.WithoutCancel(ctx), body, nil); err != nil {
+				return sent * int64(t.fan), err
+			}
+			sent += batch
+		}
+		return sent * int64(t.fan), nil
+	})
+}
+
+// single posts one event a request from many connections; each goes to one
+// endpoint. The rate is of delivered webhooks.
+func (r *rig) single(ctx context.Context, window time.Duration, outstanding int64) (tally, error) {
+	t := r.begin(maxEvents, 1, false)
+	return r.steady(ctx, t, window, func(ctx context.Context) (int64, error) {
+		var sent, taken atomic.Int64
+		var group sync.WaitGroup
+		failed := make(chan error, workers)
+		for range workers {
+			group.Go(func() {
+				var body []byte
+				for ctx.Err() == nil {
+					n := taken.Add(1) - 1
+					if n >= t.events {
+						return
+					}
+					for n-t.received.Load() >= outstanding {
+						select {
+						case <-t.step:
+						case <-ctx.Done():
+							return
+						}
+					}
+					body = appendEvent(body[:0], "bench.single", t.base+n)
+					if err := r.publish(context.WithoutCancel(ctx), body, nil); err != nil {
+						failed <- err
+						return
+					}
+					sent.Add(1)
+				}
+			})
+		}
+		group.Wait()
+		select {
+		case err := <-failed:
+			return sent.Load(), err
+		default:
+			return sent.Load(), nil
+		}
+	})
+}
+
+// steady runs a generator, measures the rate of deliveries within the window
+// after a warm-up, stops it and waits until all it sent has arrived.
+func (r *rig) steady(ctx context.Context, t *track, window time.Duration, generate func(context.Context) (int64, error)) (tally, error) {
+	running, stop := context.WithCancel(ctx)
+	defer stop()
+	failed := make(chan error, 1)
+	sent := make(chan int64, 1)
+	go func() {
+		n, err := generate(running)
+		if err != nil {
+			failed <- err
+		}
+		sent <- n
+	}()
+	result, err := windowed(ctx, &t.received, window/3, window, failed)
+	stop()
+	n := <-sent
+	if err != nil {
+		return tally{}, err
+	}
+	select {
+	case err := <-failed:
+		return tally{}, err
+	default:
+	}
+	drain, cancel := context.WithTimeoutCause(ctx, 30*time.Second, errors.New("waited 30 s"))
+	defer cancel()
+	if err := t.wait(drain, n); err != nil {
+		return tally{}, err
+	}
+	return tally{rate: result, repeated: t.repeated.Load(), checked: t.checked.Load()}, t.sound()
+}
+
+// latency publishes perSecond events a second, each at its time whether or not
+// those before were answered, and measures from the moment a request is sent
+// to the receipt of its webhook.
+func (r *rig) latency(ctx context.Context, perSecond int, window time.Duration) ([]time.Duration, error) {
+	const warm = 50 // events that open connections and fill caches
+	events := int64(perSecond)*int64(window/time.Second) + warm
+	t := r.begin(events, 1, true)
+	tick := time.NewTicker(time.Second / time.Duration(perSecond))
+	defer tick.Stop()
+	var group sync.WaitGroup
+	failed := make(chan error, 1)
+	for i := range events {
+		group.Go(func() {
+			body := appendEvent(nil, "bench.single", t.base+i)
+			t.sent[i].Store(time.Since(t.began).Nanoseconds())
+			if err := r.publish(ctx, body, nil); err != nil {
+				select {
+				case failed <- err:
+				default:
+				}
+			}
+		})
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return nil, context.Cause(ctx)
+		}
+	}
+	group.Wait()
+	select {
+	case err := <-failed:
+		return nil, err
+	default:
+	}
+	drain, cancel := context.WithTimeoutCause(ctx, 15*time.Second, errors.New("waited 15 s"))
+	defer cancel()
+	if err := t.wait(drain, events); err != nil {
+		return nil, err
+	}
+	var list []time.Duration
+	for i := warm; i < len(t.latencies); i++ {
+		list = append(list, time.Duration(t.latencies[i].Load()))
+	}
+	slices.Sort(list)
+	return list, t.sound()
+}
+
+// ids is the part of an answer to posted events that is read.
+type ids struct {
+	IDs []string `json:"ids"`
+}
+
+// ingest posts batches of events that nobody subscribed to from a few
+// connections and gives events accepted a second, how many were accepted, and
+// events planned a second until the last was planned.
+func (r *rig) ingest(ctx context.Context, window time.Duration, batch int) (accepted float64, events int64, planned float64, err error) {
+	const posters = 8
+	running, stop := context.WithCancel(ctx)
+	defer stop()
+	body := appendEvents(nil, "bench.ingest", 0, batch)
+	var count, total atomic.Int64
+	failed := make(chan error, posters)
+	last := make([]bytes.Buffer, posters)
+	var group sync.WaitGroup
+	start := time.Now()
+	for i := range posters {
+		group.Go(func() {
+			for running.Err() == nil {
+				if err := r.publish(context.WithoutCancel(running), body, &last[i]); err != nil {
+					failed <- err
+					return
+				}
+				count.Add(int64(batch))
+				total.Add(int64(batch))
+			}
+		})
+	}
+	accepted, err = windowed(ctx, &count, window/4, window, failed)
+	stop()
+	group.Wait()
+	if err != nil {
+		return 0, 0, 0, err
+	}
+	for i := range last {
+		if err = r.planned(ctx, last[i].Bytes()); err != nil {
+			return 0, 0, 0, err
+		}
+	}
+	return accepted, total.Load(), rate(total.Load(), time.Since(start)), nil
+}
+
+// planned waits until every event of an answer to POST /v1/events is planned.
+func (r *rig) planned(ctx context.Context, answer []byte) error {
+	var receipt ids
+	if err := json.Unmarshal(answer, &receipt); err != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeoutCause(ctx, 2*time.Minute, errors.New("waited two minutes"))
+	defer cancel()
+	tick := time.NewTicker(10 * time.Millisecond)
+	defer tick.Stop()
+	for _, id := range receipt.IDs {
+		for {
+			var trace struct{ Planned bool }
+			if err := r.api.Call(ctx, http.MethodGet, "/v1/events/"+id+"/trace?limit=1", nil, &trace); err != nil {
+				return err
+			}
+			if trace.Planned {
+				break
+			}
+			select {
+			case <-tick.C:
+			case <-ctx.Done():
+				return fmt.Errorf("event %s was not planned: %w", id, context.Cause(ctx))
+			}
+		}
+	}
+	return nil
+}
+
+// inbox gives rows a second that reach inboxes: events to a group of people.
+func (r *rig) inbox(ctx context.Context, people, events int) (float64, error) {
+	users := make([]map[string]any, 0, people)
+	members := make([]string, 0, people)
+	for i := range people {
+		id := "user/" + strconv.Itoa(100_000+i)
+		users = append(users, map[string]any{"id": id, "name": "Bench " + strconv.Itoa(i), "state": "active"})
+		members = append(members, id)
+	}
+	if err := r.api.Call(ctx, http.MethodPost, "/v1/users:batch", users, nil); err != nil {
+		return 0, err
+	}
+	if err := r.api.Call(ctx, http.MethodPut, "/v1/groups/bench", map[string]any{"name": "Bench", "members": members}, nil); err != nil {
+		return 0, err
+	}
+	group := map[string]any{"explicit": map[string]any{"groups": []string{"bench"}}}
+	if err := r.subscribe(ctx, "bench.inbox", map[string]any{"channels": []string{"inbox"}}, group); err != nil {
+		return 0, err
+	}
+	round := func(n int) (time.Duration, error) {
+		start := time.Now()
+		var answers []bytes.Buffer
+		for sent := 0; sent < n; sent += 10 {
+			answers = append(answers, bytes.Buffer{})
+			body := appendEvents(nil, "bench.inbox", r.seq.Add(10)-10, 10)
+			if err := r.publish(ctx, body, &answers[len(answers)-1]); err != nil {
+				return 0, err
+			}
+		}
+		for i := range answers {
+			if err := r.planned(ctx, answers[i].Bytes()); err != nil {
+				return 0, err
+			}
+		}
+		return time.Since(start), nil
+	}
+	if _, err := round(10); err != nil { // fills the caches of people and groups
+		return 0, err
+	}
+	took, err := round(events)
+	if err != nil {
+		return 0, err
+	}
+	var counts struct{ Unread int }
+	if err = r.api.Call(ctx, http.MethodGet, "/v1/users/user%2F100000/inbox/counts", nil, &counts); err != nil {
+		return 0, err
+	}
+	if want := events + 10; counts.Unread != want {
+		return 0, fmt.Errorf("an inbox has %d entries after %d events", counts.Unread, want)
+	}
+	return rate(int64(people*events), took), nil
+}
+
+// backlog pauses every endpoint and publishes events until deliveries are due
+// and wait.
+func (r *rig) backlog(ctx context.Context, deliveries int) error {
+	for _, id := range r.endpoints {
+		if err := r.api.Call(ctx, http.MethodPost, "/v1/endpoints/"+id+"/pause", struct{}{}, nil); err != nil {
+			return err
+		}
+	}
+	const batch = 10
+	var answer bytes.Buffer
+	for sent := 0; sent < deliveries; sent += batch * r.fan {
+		body := appendEvents(nil, "bench.fanout", r.seq.Add(batch)-batch, batch)
+		if err := r.publish(ctx, body, &answer); err != nil {
+			return err
+		}
+		if sent%(50*batch*r.fan) == 0 { // planning keeps up: the backlog is of deliveries
+			if err := r.planned(ctx, answer.Bytes()); err != nil {
+				return err
+			}
+		}
+	}
+	return r.planned(ctx, answer.Bytes())
+}

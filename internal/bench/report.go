@@ -1,0 +1,109 @@
+package bench
+
+import (
+	"fmt"
+	"io"
+	"slices"
+	"strconv"
+	"strings"
+	"text/tabwriter"
+)
+
+// Report is what a run measured; its JSON form is the documented one
+// (docs/api.md).
+type Report struct {
+	CeilingPosts   float64            `json:"ceiling_posts_per_s"`
+	Fanout         float64            `json:"fanout_deliveries_per_s"`
+	FanoutRatio    float64            `json:"fanout_ratio"`
+	Single         float64            `json:"single_events_per_s"`
+	SingleRatio    float64            `json:"single_ratio"`
+	IngestBatch    float64            `json:"ingest_batch_events_per_s"`
+	Latency        Latency            `json:"latency_ms"`
+	MatchNS        map[string]float64 `json:"match_ns"` // by number of subscriptions
+	BytesPerSub    float64            `json:"bytes_per_subscription"`
+	InboxRows      float64            `json:"inbox_rows_per_s"`
+	IdleRSS        int64              `json:"idle_rss_bytes"`
+	BacklogRSS     int64              `json:"backlog_rss_bytes"` // with the backlog, idle memory included
+	DiskPerMillion int64              `json:"disk_bytes_per_million_events"`
+	Fsync          float64            `json:"fsync_us"`
+	StartMS        float64            `json:"start_ms"`
+	Database       string             `json:"database"` // sqlite or postgres
+
+	notes notes
+}
+
+// Latency is from the request with an event to the receipt of its webhook, in
+// milliseconds.
+type Latency struct {
+	P50 float64 `json:"p50"`
+	P99 float64 `json:"p99"`
+	Max float64 `json:"max"`
+}
+
+// notes are what the table says and the JSON form has no key for.
+type notes struct {
+	quick     bool
+	repeated  int64
+	checked   int64
+	planned   float64 // batch events planned a second
+	backlog   int     // deliveries due
+	endpoints int
+}
+
+// Write prints a table for people.
+func (r *Report) Write(w io.Writer) error {
+	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
+	line := func(what, value, note string) { _, _ = fmt.Fprintf(t, "  %s\t%s\t%s\n", what, value, note) }
+	of := func(v float64) string { return fmt.Sprintf("%.2f of the ceiling", v) }
+
+	_, _ = fmt.Fprintf(t, "Belfry on %s, this machine; load generator and receiver share its processors\n\n", r.Database)
+	line("ceiling: POSTs over loopback", perSecond(r.CeilingPosts), "net/http alone, both ends in one process")
+	line("fan-out to "+strconv.Itoa(r.notes.endpoints)+" endpoints", perSecond(r.Fanout), "deliveries, durable and signed: "+of(r.FanoutRatio))
+	line("one event, one webhook", perSecond(r.Single), "each a POST in and a POST out: "+of(r.SingleRatio))
+	line("events in batches of 100", perSecond(r.IngestBatch), "accepted; planned "+perSecond(r.notes.planned))
+	line("inbox rows", perSecond(r.InboxRows), "an event to a group of 1,000 people")
+	line("latency at 100 events/s", fmt.Sprintf("%.2f / %.2f / %.2f ms", r.Latency.P50, r.Latency.P99, r.Latency.Max), "p50 / p99 / max, request sent to webhook received")
+	line("one fsync", fmt.Sprintf("%.0f us", r.Fsync), "of 4 KiB in the temporary folder")
+	for _, n := range numbers(r.MatchNS) {
+		line("match among "+thousands(n), fmt.Sprintf("%.1f us", r.MatchNS[strconv.Itoa(n)]/1000), "subscriptions with distinct filters")
+	}
+	line("memory of a subscription", fmt.Sprintf("%.0f bytes", r.BytesPerSub), "in the index")
+	line("memory idle", megabytes(r.IdleRSS), "")
+	small := ""
+	if r.notes.quick {
+		small = " (quick: a full run takes 1,000,000)"
+	}
+	line("memory with a backlog", megabytes(r.BacklogRSS), fmt.Sprintf("%+.1f MB for %s due deliveries%s", float64(r.BacklogRSS-r.IdleRSS)/1e6, thousands(r.notes.backlog), small))
+	line("disk per million events", megabytes(r.DiskPerMillion), "of about 600 bytes, before retention")
+	line("start to ready", fmt.Sprintf("%.0f ms", r.StartMS), "empty database")
+	line("deliveries", "none lost", fmt.Sprintf("%s repeated, %s signatures checked", thousands(int(r.notes.repeated)), thousands(int(r.notes.checked))))
+	return t.Flush()
+}
+
+func numbers(m map[string]float64) []int {
+	var list []int
+	for key := range m {
+		if n, err := strconv.Atoi(key); err == nil {
+			list = append(list, n)
+		}
+	}
+	slices.Sort(list)
+	return list
+}
+
+func perSecond(v float64) string { return thousands(int(v+0.5)) + "/s" }
+
+func megabytes(n int64) string { return fmt.Sprintf("%.1f MB", float64(n)/1e6) }
+
+// thousands writes a number with commas.
+func thousands(n int) string {
+	text := strconv.Itoa(n)
+	var b strings.Builder
+	for i, c := range text {
+		if i > 0 && (len(text)-i)%3 == 0 && text[i-1] != '-' {
+			b.WriteByte(',')
+		}
+		b.WriteRune(c)
+	}
+	return b.String()
+}
