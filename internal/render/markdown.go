@@ -51,6 +51,11 @@ const (
 
 var placeholder = regexp.MustCompile(placeholderBegin + `(\d{1,6})` + placeholderEnd)
 
+// nested are the markers of more than 16 quotations and lists, one in the
+// other, at the beginning of a line: reading such costs the square of their
+// number and says nothing more.
+var nested = regexp.MustCompile(`(?m)^((?:[ \t]*(?:>|[-+*][ \t]|\d{1,9}[.)][ \t])){16})(?:[ \t]*(?:>|[-+*][ \t]|\d{1,9}[.)][ \t]))+`)
+
 // fragment renders the body of a template to sanitised HTML.
 func (t *Template) fragment(values object) string {
 	var taken []string
@@ -65,6 +70,7 @@ func (t *Template) fragment(values object) string {
 		return placeholderBegin + strconv.Itoa(len(taken)-1) + placeholderEnd, more
 	})
 	var out bytes.Buffer
+	source = nested.ReplaceAllString(source, "$1")
 	if err := converter.Convert([]byte(source), &out); err != nil {
 		// A bytes.Buffer does not fail and goldmark has no other error; should
 		// it ever get one, plain words are better than no message.

@@ -16,11 +16,11 @@ import (
 // one tag visited; loops over data count each round.
 const (
 	maxSubjectSource = 1 << 10
-	maxBodySource    = 32 << 10
+	maxBodySource    = 16 << 10
 	maxTags          = 500
 	maxNesting       = 8
 	maxSteps         = 20_000
-	maxMarkdown      = 64 << 10  // with placeholders in the place of values
+	maxMarkdown      = 32 << 10  // with placeholders in the place of values
 	maxValues        = 128 << 10 // the values of one rendering together
 	maxSubject       = 200       // runes
 )

@@ -43,7 +43,7 @@ func TestCompileSaysWhereTheMistakeIs(t *testing.T) {
 		{"free name outside data", "", "{{#details}}{{whatever}}{{/details}}", `unknown value "whatever"`},
 		{"free name in the opposite", "", "{{^event.data.x}}{{whatever}}{{/event.data.x}}", `unknown value "whatever"`},
 		{"two lines", "a\nb", "x", "/subject: the subject is one line"},
-		{"too long", "", strings.Repeat("x", 32<<10+1), "at most 32768 are allowed"},
+		{"too long", "", strings.Repeat("x", 16<<10+1), "at most 16384 are allowed"},
 		{"too many tags", "", strings.Repeat("{{link}}", 501), "more than 500 tags"},
 		{"too deep", "", strings.Repeat("{{#link}}", 9) + strings.Repeat("{{/link}}", 9), "nested more than 8 deep"},
 		{"not text", "", "\xff", "not valid UTF-8"},
@@ -94,10 +94,10 @@ func TestWorkIsBounded(t *testing.T) {
 		"quotes":         loop(1, "> "),
 		"brackets":       loop(1, "["),
 		"emphasis":       loop(1, "*a_ "),
-		"written quotes": strings.Repeat(">", 32<<10),
-		"written lists":  strings.Repeat("* ", 16<<10),
-		"written links":  strings.Repeat("[a](", 8<<10),
-		"written ticks":  strings.Repeat("`a``", 8<<10),
+		"written quotes": strings.Repeat(">", 16<<10),
+		"written lists":  strings.Repeat("* ", 8<<10),
+		"written links":  strings.Repeat("[a](", 4<<10),
+		"written ticks":  strings.Repeat("`a``", 4<<10),
 	} {
 		t.Run(name, func(t *testing.T) {
 			tmpl, err := render.Compile("{{event.data.s}}"+strings.ReplaceAll(loop(3, "x"), "\n", ""), body)
