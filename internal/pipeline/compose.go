@@ -1,0 +1,221 @@
+package pipeline
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"time"
+
+	lru "github.com/hashicorp/golang-lru/v2"
+
+	"github.com/belfryhq/belfry/internal/belfry"
+	"github.com/belfryhq/belfry/internal/channel"
+	"github.com/belfryhq/belfry/internal/render"
+)
+
+// Opener opens sealed secrets.
+type Opener interface {
+	Open(sealed, associated []byte) ([]byte, error)
+}
+
+// Linker makes the addresses a message offers its reader.
+type Linker interface {
+	// Unsubscribe is the one-click page that ends exactly this subscription for
+	// this person (or bare address).
+	Unsubscribe(tenant, subscription, principal, address string) string
+	// ListID is the RFC 2919 identifier of a subscription.
+	ListID(tenant, subscription string) string
+}
+
+// Templates finds a template by name, as it stands for an object; the built-in
+// one for "".
+type Templates interface {
+	Template(ctx context.Context, tenant, name string) (*render.Template, error)
+}
+
+// Messages is the Composer of the house: the checks before each send, and
+// rendering.
+type Messages struct {
+	facts     *Facts
+	subs      *Subscriptions
+	templates Templates
+	links     Linker
+	secrets   Opener
+	now       func() time.Time
+	endpoints *lru.Cache[endpointKey, *endpointParts]
+}
+
+type endpointKey struct {
+	tenant, id string
+	version    int64
+}
+
+// endpointParts is what is made once of each version of an endpoint.
+type endpointParts struct {
+	secrets []openedSecret
+	waits   []time.Duration
+}
+
+type openedSecret struct {
+	key   []byte
+	until *time.Time
+}
+
+// NewMessages makes the Composer.
+func NewMessages(facts *Facts, subs *Subscriptions, templates Templates, links Linker, secrets Opener, now func() time.Time) *Messages {
+	cache, _ := lru.New[endpointKey, *endpointParts](4096) // the size is positive, which is all New checks
+	return &Messages{facts: facts, subs: subs, templates: templates, links: links, secrets: secrets, now: now, endpoints: cache}
+}
+
+// Compose checks the delivery against what is known now and renders it.
+func (m *Messages) Compose(ctx context.Context, d *belfry.Delivery, p *Payload) (Composed, error) {
+	var sub *belfry.Subscription
+	if d.Subscription != "" {
+		s, reason, err := m.subs.Standing(ctx, d.Tenant, d.Subscription)
+		if err != nil || reason != nil {
+			return Composed{Drop: reason}, err
+		}
+		sub = s
+	}
+	if d.Channel == belfry.ChannelWebhook {
+		return m.webhook(ctx, d, p)
+	}
+	return m.person(ctx, d, p, sub)
+}
+
+func (m *Messages) webhook(ctx context.Context, d *belfry.Delivery, p *Payload) (Composed, error) {
+	e, found, err := m.facts.Directory.Endpoint(ctx, d.Tenant, d.Address)
+	switch {
+	case err != nil:
+		return Composed{}, err
+	case !found:
+		return Composed{Drop: &belfry.Reason{Code: belfry.EndpointUnknown, Detail: d.Address}}, nil
+	case e.State == belfry.EndpointPaused:
+		return Composed{Wait: true}, nil
+	case e.State == belfry.EndpointDisabled:
+		return Composed{Drop: &belfry.Reason{Code: belfry.EndpointIsDisabled, Detail: e.Because}}, nil
+	}
+	parts, err := m.partsOf(d.Tenant, e)
+	if err != nil {
+		return Composed{}, err
+	}
+	wire, err := p.Wire(render.EncodeEvent)
+	if err != nil {
+		return Composed{}, err
+	}
+	return Composed{
+		Target: channel.Target{Endpoint: e, Secrets: parts.valid(m.now())},
+		Message: &belfry.Message{
+			ID: d.ID, Time: p.Event.Time, ContentType: render.WebhookContentType,
+			Body: render.WebhookBody(wire, p.Event.Type, p.Event.Time, d.Subscription, d.Principal),
+		},
+		Waits: parts.waits,
+		Rate:  e.RatePerSecond,
+	}, nil
+}
+
+// partsOf opens the secrets of an endpoint and reads its schedule, once a version.
+func (m *Messages) partsOf(tenant string, e *belfry.Endpoint) (*endpointParts, error) {
+	key := endpointKey{tenant, e.ID, e.Version}
+	if parts, ok := m.endpoints.Get(key); ok {
+		return parts, nil
+	}
+	parts := &endpointParts{}
+	for _, s := range e.Secrets {
+		clear, err := m.secrets.Open(s.Sealed, EndpointSecretContext(tenant, e.ID))
+		if err != nil {
+			return nil, belfry.Errorf(belfry.Internal, "the secret of endpoint %s cannot be opened: is the key it was sealed with still in secret_key? %w", e.ID, err)
+		}
+		parts.secrets = append(parts.secrets, openedSecret{clear, s.Until})
+	}
+	for _, text := range e.Schedule {
+		wait, err := time.ParseDuration(text)
+		if err != nil {
+			return nil, belfry.Errorf(belfry.Internal, "the schedule of endpoint %s: %w", e.ID, err)
+		}
+		parts.waits = append(parts.waits, wait)
+	}
+	m.endpoints.Add(key, parts)
+	return parts, nil
+}
+
+func (p *endpointParts) valid(now time.Time) [][]byte {
+	keys := make([][]byte, 0, len(p.secrets))
+	for _, s := range p.secrets {
+		if s.until == nil || now.Before(*s.until) {
+			keys = append(keys, s.key)
+		}
+	}
+	return keys
+}
+
+// EndpointSecretContext is the associated data under which an endpoint's
+// secrets are sealed, so that one cannot be moved to another endpoint.
+func EndpointSecretContext(tenant, id string) []byte {
+	return []byte("endpoint\x00" + tenant + "\x00" + id)
+}
+
+func (m *Messages) person(ctx context.Context, d *belfry.Delivery, p *Payload, sub *belfry.Subscription) (Composed, error) {
+	who, err := m.facts.Person(ctx, d.Tenant, d.Principal)
+	if err != nil {
+		return Composed{}, err
+	}
+	target := channel.Target{Address: d.Address}
+	if d.Principal != "" {
+		contact, reason := reachable(who, d)
+		if reason != nil {
+			return Composed{Drop: reason}, nil
+		}
+		target.Name, target.Keys = who.User.Name, contact.Keys
+	}
+	item, err := m.facts.Item(ctx, d.Tenant, p.Accepted, sub, d.Because, who)
+	if err != nil {
+		return Composed{}, err
+	}
+	item.Locale = d.Locale
+	t, err := m.templates.Template(ctx, d.Tenant, d.Template)
+	if err != nil {
+		return Composed{}, fmt.Errorf("template %q: %w", d.Template, err)
+	}
+	links := render.Links{}
+	if sub != nil {
+		links.Unsubscribe = m.links.Unsubscribe(d.Tenant, d.Subscription, d.Principal, d.Address)
+	}
+	msg := t.Mail(item, links)
+	msg.ID = d.ID
+	if sub != nil {
+		msg.ListID = m.links.ListID(d.Tenant, d.Subscription)
+	}
+	return Composed{Target: target, Message: &msg}, nil
+}
+
+// reachable checks that a person may still be told at the address a delivery
+// was planned for.
+func reachable(who *belfry.Person, d *belfry.Delivery) (belfry.Contact, *belfry.Reason) {
+	switch {
+	case who == nil:
+		return belfry.Contact{}, &belfry.Reason{Code: belfry.UserUnknown}
+	case who.User.State == belfry.UserSuspended:
+		return belfry.Contact{}, &belfry.Reason{Code: belfry.UserIsSuspended}
+	case who.User.State == belfry.UserDeleted:
+		return belfry.Contact{}, &belfry.Reason{Code: belfry.UserIsDeleted}
+	case who.Settings.Stop:
+		return belfry.Contact{}, &belfry.Reason{Code: belfry.GlobalStop}
+	}
+	i := slices.IndexFunc(who.User.Contacts, func(c belfry.Contact) bool {
+		return c.Address == d.Address || belfry.NormaliseEmail(c.Address) == d.Address
+	})
+	if i < 0 {
+		return belfry.Contact{}, &belfry.Reason{Code: belfry.NoAddress, Detail: "the address was removed since"}
+	}
+	c := who.User.Contacts[i]
+	switch {
+	case c.Disabled:
+		return c, &belfry.Reason{Code: belfry.ContactDisabled}
+	case c.Dead != "":
+		return c, &belfry.Reason{Code: belfry.ContactDead, Detail: c.Dead}
+	case !c.Verified:
+		return c, &belfry.Reason{Code: belfry.NotVerified}
+	}
+	return c, nil
+}

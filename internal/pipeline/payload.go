@@ -1,0 +1,31 @@
+package pipeline
+
+import (
+	"sync"
+
+	"github.com/belfryhq/belfry/internal/belfry"
+)
+
+// Payload is an accepted event shared by everything that is sent about it. The
+// wire form is made once, on first use.
+type Payload struct {
+	*belfry.Accepted
+
+	once sync.Once
+	wire []byte
+	err  error
+}
+
+// NewPayload wraps an accepted event.
+func NewPayload(acc *belfry.Accepted) *Payload { return &Payload{Accepted: acc} }
+
+// Wire is the event encoded by encode, which is called once.
+func (p *Payload) Wire(encode func(*belfry.Event) ([]byte, error)) ([]byte, error) {
+	p.once.Do(func() { p.wire, p.err = encode(p.Event) })
+	return p.wire, p.err
+}
+
+// size is what the payload counts for against the window's bytes.
+func (p *Payload) size() int {
+	return 512 + len(p.Event.Data) + len(p.Event.Record) + len(p.Event.Variables)
+}

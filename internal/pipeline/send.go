@@ -1,0 +1,201 @@
+package pipeline
+
+import (
+	"context"
+	"fmt"
+	"runtime/debug"
+	"time"
+
+	"golang.org/x/time/rate"
+
+	"github.com/belfryhq/belfry/internal/belfry"
+)
+
+// sendTimeout bounds a whole send, whatever its channel's own time-outs are.
+const sendTimeout = 2 * time.Minute
+
+// record is an attempt on its way to door 3 with what is to be done after.
+type record struct {
+	attempt belfry.Attempt
+	ds      *dest
+	it      item
+}
+
+// send carries out one delivery and passes what became of it to the recorder.
+func (d *Dispatcher) send(ds *dest, it item) {
+	start := d.o.Now()
+	composed, out, ok := d.try(ds, &it)
+	if !ok { // stays as it is: a paused endpoint, or a database that is away
+		d.mu.Lock()
+		ds.running--
+		ds.park(keyBefore(&it.d))
+		d.release(it.d.ID, it.size)
+		d.forget(ds)
+		d.mu.Unlock()
+		return
+	}
+	now := d.o.Now()
+	var a belfry.Attempt
+	if composed.Drop != nil {
+		a = belfry.Attempt{Tenant: it.d.Tenant, DeliveryID: it.d.ID, At: now, State: belfry.Suppressed, Due: it.d.Due, Because: composed.Drop}
+	} else {
+		a = settle(&it.d, out, start, now.Sub(start), composed.Waits, d.o.Jitter())
+	}
+	d.mu.Lock()
+	ds.running--
+	if composed.Drop == nil {
+		d.o.Counters.attempt(it.d.Channel, out, now.Sub(start))
+		if ds.health.note(out, now) {
+			d.o.Log.Warn("destination fails, pausing it", "tenant", ds.key.tenant, "destination", ds.key.name,
+				"failures", ds.health.failures, "until", ds.health.openUntil, "detail", out.Detail)
+		}
+		if !ds.health.blockedUntil(now).IsZero() {
+			d.forget(ds)
+		}
+	}
+	d.ready(ds)
+	d.mu.Unlock()
+	d.records <- record{attempt: a, ds: ds, it: it}
+}
+
+// try composes and sends; ok is false when the delivery is to stay untouched.
+func (d *Dispatcher) try(ds *dest, it *item) (c Composed, out belfry.Outcome, ok bool) {
+	defer func() {
+		if r := recover(); r != nil {
+			d.o.Log.Error("panic while sending", "delivery", it.d.ID, "channel", it.d.Channel, "panic", r, "stack", string(debug.Stack()))
+			out, ok = belfry.Outcome{Kind: belfry.OutcomeRetry, Detail: fmt.Sprintf("internal fault: %v", r)}, true
+		}
+	}()
+	ctx, cancel := context.WithTimeout(d.sendCtx, sendTimeout)
+	defer cancel()
+	c, err := d.o.Composer.Compose(ctx, &it.d, it.p)
+	if err != nil {
+		if belfry.KindOf(err) == belfry.Unavailable || d.sendCtx.Err() != nil {
+			d.pause(ds, time.Second)
+			return c, out, false
+		}
+		return c, belfry.Outcome{Kind: belfry.OutcomeRetry, Detail: err.Error()}, true
+	}
+	if c.Wait {
+		d.mu.Lock()
+		ds.paused = true
+		d.mu.Unlock()
+		return c, out, false
+	}
+	if c.Drop != nil {
+		return c, out, true
+	}
+	d.grant(ds, c.Rate)
+	ch, found := d.o.Channels.Channel(it.d.Tenant, it.d.Channel)
+	if !found {
+		return c, belfry.Outcome{Kind: belfry.OutcomeRetry, Detail: "channel " + it.d.Channel + " is not set up"}, true
+	}
+	out = ch.Sender.Send(ctx, c.Target, c.Message)
+	if out.Kind == belfry.OutcomeRetry && d.sendCtx.Err() != nil {
+		return c, out, false // cut off by our own stop, not by the destination
+	}
+	return c, out, true
+}
+
+// pause keeps a destination quiet for a moment.
+func (d *Dispatcher) pause(ds *dest, wait time.Duration) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	ds.health.notBefore = d.o.Now().Add(wait)
+	d.later(ds, ds.health.notBefore)
+}
+
+// grant keeps a destination's limiter in step with the rate it grants.
+func (d *Dispatcher) grant(ds *dest, perSecond float64) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	switch {
+	case perSecond <= 0:
+		ds.limiter = nil
+	case ds.limiter == nil:
+		ds.limiter = rate.NewLimiter(rate.Limit(perSecond), max(1, int(perSecond)))
+		ds.limiter.AllowN(d.o.Now(), 1) // the send under way
+	case float64(ds.limiter.Limit()) != perSecond:
+		ds.limiter.SetLimit(rate.Limit(perSecond))
+		ds.limiter.SetBurst(max(1, int(perSecond)))
+	}
+}
+
+// batch is how many attempts one door-3 call carries at most.
+const batch = 512
+
+// record carries attempts to door 3 until records is closed. A delivery stays
+// in memory until its attempt is durable, so it cannot be read and sent again.
+func (d *Dispatcher) record(ctx context.Context) {
+	rs := make([]record, 0, batch)
+	as := make([]belfry.Attempt, 0, batch)
+	for r := range d.records {
+		rs, as = append(rs[:0], r), append(as[:0], r.attempt)
+	gather:
+		for len(rs) < batch {
+			select {
+			case more, ok := <-d.records:
+				if !ok {
+					break gather
+				}
+				rs, as = append(rs, more), append(as, more.attempt)
+			default:
+				break gather
+			}
+		}
+		d.commit(ctx, as)
+		d.settled(ctx, rs)
+	}
+}
+
+// commit repeats until the store has taken the attempts: what was sent must
+// not be forgotten because the database is away for a while. On stop the grace
+// ends it; then the sends count as in flight and are repeated.
+func (d *Dispatcher) commit(ctx context.Context, as []belfry.Attempt) {
+	wait := 50 * time.Millisecond
+	for {
+		_, err := d.o.Store.RecordAttempts(ctx, as)
+		if err == nil {
+			return
+		}
+		d.o.Log.Error("recording attempts", "attempts", len(as), "error", err)
+		select {
+		case <-ctx.Done():
+			return
+		case <-time.After(wait):
+			wait = min(2*wait, 5*time.Second)
+		}
+	}
+}
+
+// settled lets go of deliveries whose attempts are durable.
+func (d *Dispatcher) settled(ctx context.Context, rs []record) {
+	d.mu.Lock()
+	for i := range rs {
+		r := &rs[i]
+		d.release(r.it.d.ID, r.it.size)
+		if r.attempt.State == belfry.Retrying {
+			b := d.backlogOf(r.it.d.Tenant)
+			if b.next.IsZero() || r.attempt.Due.Before(b.next) {
+				b.next = r.attempt.Due
+				d.poke()
+			}
+		}
+		d.ready(r.ds)
+		d.tidy(r.ds)
+	}
+	d.mu.Unlock()
+	for i := range rs {
+		a := &rs[i].attempt
+		if a.Outcome.Kind == belfry.OutcomeGone && a.Because == nil {
+			if err := d.o.Aftermath.Gone(ctx, &rs[i].it.d, a.Outcome); err != nil {
+				d.o.Log.Error("recording a dead address", "delivery", a.DeliveryID, "error", err)
+			}
+		}
+		if a.State != belfry.Delivered {
+			d.o.Log.Info("attempt", "tenant", a.Tenant, "delivery", a.DeliveryID, "channel", rs[i].it.d.Channel,
+				"destination", rs[i].it.d.Destination, "n", a.N, "outcome", a.Outcome.Kind.String(), "status", a.Outcome.Status,
+				"state", a.State.String(), "took", a.Took, "detail", a.Outcome.Detail)
+		}
+	}
+}

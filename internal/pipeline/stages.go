@@ -1,0 +1,130 @@
+package pipeline
+
+import (
+	"context"
+	"time"
+
+	"github.com/belfryhq/belfry/internal/belfry"
+	"github.com/belfryhq/belfry/internal/directory"
+	"github.com/belfryhq/belfry/internal/match"
+	"github.com/belfryhq/belfry/internal/resolve"
+	"github.com/belfryhq/belfry/internal/route"
+)
+
+// ChannelList gives a tenant's channels as route knows them, and the channels
+// used when nobody says otherwise.
+type ChannelList interface {
+	Routes(tenant string) (channels []route.ChannelInfo, defaults []string)
+}
+
+// Stages are match, resolve and route in their order, on facts of one version.
+type Stages struct {
+	Directory     *directory.Directory
+	Subscriptions *Subscriptions
+	Channels      ChannelList
+}
+
+// view is what one pass over an event works on.
+type view struct {
+	dir       *directory.View
+	ancestors []belfry.Object
+	typ       belfry.EventType
+}
+
+func (s *Stages) view(ctx context.Context, acc *belfry.Accepted) (*view, error) {
+	dir, err := s.Directory.At(ctx, acc.Tenant, acc.AsOf)
+	if err != nil {
+		return nil, err
+	}
+	v := &view{dir: dir}
+	if v.ancestors, err = dir.Ancestors(acc.Event.ObjectOrRoot()); err != nil {
+		return nil, err
+	}
+	v.typ, _, err = s.Directory.EventType(ctx, acc.Tenant, acc.Event.Type)
+	return v, err
+}
+
+func (v *view) facts(e *belfry.Event, now time.Time) (match.Facts, error) {
+	f := match.Facts{Ancestors: v.ancestors, Now: now}
+	if e.Actor != "" {
+		people, err := v.dir.Persons([]string{e.Actor})
+		if err != nil {
+			return f, err
+		}
+		if p := people[e.Actor]; p != nil {
+			f.Actor = &p.User
+		}
+	}
+	return f, nil
+}
+
+// Page makes the page of an event's plan that begins at cursor.
+func (s *Stages) Page(ctx context.Context, acc *belfry.Accepted, run int, cursor string, now time.Time) (belfry.PlanPage, error) {
+	page := belfry.PlanPage{Tenant: acc.Tenant, EventID: acc.EventID, Run: run, From: cursor, To: cursor, Last: true}
+	snapshot, err := s.Subscriptions.Snapshot(ctx, acc.Tenant)
+	if err != nil {
+		return page, err
+	}
+	v, err := s.view(ctx, acc)
+	if err != nil {
+		return page, err
+	}
+	facts, err := v.facts(acc.Event, now)
+	if err != nil {
+		return page, err
+	}
+	matches := snapshot.Match(acc.Event, facts)
+	if len(matches) == 0 {
+		return page, nil
+	}
+	result, err := resolve.Page(v.dir, acc, matches, v.typ, now, cursor, 0)
+	if err != nil {
+		return page, err
+	}
+	page.Deliveries, page.Suppressions, err = s.route(ctx, acc, run, v, &result, now)
+	if err != nil {
+		return page, err
+	}
+	page.To, page.Last = result.Next, result.Last
+	if cursor == "" {
+		page.Matches = make([]belfry.MatchNote, len(matches))
+		for i := range matches {
+			page.Matches[i] = belfry.MatchNote{Subscription: matches[i].Subscription.ID, Because: matches[i].Because}
+		}
+	}
+	return page, nil
+}
+
+func (s *Stages) route(ctx context.Context, acc *belfry.Accepted, run int, v *view, r *resolve.PageResult, now time.Time) ([]belfry.Delivery, []belfry.Suppression, error) {
+	endpoints, err := s.endpoints(ctx, acc.Tenant, r.Recipients)
+	if err != nil {
+		return nil, nil, err
+	}
+	channels, defaults := s.Channels.Routes(acc.Tenant)
+	ds, sups := route.Plan(route.Input{
+		Event: acc, Run: run, Recipients: r.Recipients, Dropped: r.Dropped, Persons: r.Persons,
+		Channels: channels, Type: v.typ, Defaults: defaults, Ancestors: r.Ancestors, Endpoints: endpoints, Now: now,
+	})
+	return ds, sups, nil
+}
+
+func (s *Stages) endpoints(ctx context.Context, tenant string, rs []belfry.Recipient) (map[string]*belfry.Endpoint, error) {
+	var out map[string]*belfry.Endpoint
+	for i := range rs {
+		id := rs[i].Endpoint
+		if id == "" {
+			continue
+		}
+		if out == nil {
+			out = make(map[string]*belfry.Endpoint, len(rs))
+		}
+		e, found, err := s.Directory.Endpoint(ctx, tenant, id)
+		if err != nil {
+			return nil, err
+		}
+		if found {
+			out[id] = e
+		}
+	}
+	return out, nil
+}
