@@ -106,7 +106,7 @@ func TestWorkIsBounded(t *testing.T) {
 			}
 			begun := time.Now()
 			m := tmpl.Mail(item(long), links)
-			if took := time.Since(begun); took > 3*time.Second {
+			if took := time.Since(begun); took > 10*time.Second {
 				t.Errorf("took %v", took)
 			}
 			if n := len(m.HTML) + len(m.Text); n > 4<<20 {
