@@ -82,6 +82,9 @@ const (
 	DefaultQueue       = 1024
 	DefaultPoll        = 5 * time.Second
 	DefaultGrace       = 10 * time.Second
+
+	// recordGrace is how long a stop waits for a database that is away.
+	recordGrace = 10 * time.Second
 )
 
 // Dispatcher sends open deliveries and records what became of them.
@@ -188,9 +191,13 @@ func (d *Dispatcher) Run(ctx context.Context) error {
 	}
 	d.mu.Unlock()
 
+	// Recording outlives the sends: what went out must not be forgotten for
+	// having gone out late.
+	recordCtx, cancelRecords := context.WithCancel(context.WithoutCancel(ctx))
+	defer cancelRecords()
 	var recorders sync.WaitGroup
 	for range 2 {
-		recorders.Go(func() { d.record(sendCtx) })
+		recorders.Go(func() { d.record(recordCtx) })
 	}
 	d.follow(ctx)
 
@@ -206,6 +213,8 @@ func (d *Dispatcher) Run(ctx context.Context) error {
 	defer grace.Stop()
 	d.runners.Wait()
 	close(d.records)
+	patience := time.AfterFunc(recordGrace, cancelRecords)
+	defer patience.Stop()
 	recorders.Wait()
 	close(d.stopped)
 	return nil
