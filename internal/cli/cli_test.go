@@ -1,0 +1,140 @@
+package cli
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"net"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/belfryhq/belfry/internal/belfry"
+	"github.com/belfryhq/belfry/internal/config"
+)
+
+func TestDraft(t *testing.T) {
+	body, err := (&Draft{Type: "t", Object: "o", Related: []string{"a"}, Data: `{"x":1}`, Record: "false", Flags: []string{"silent"}}).body()
+	if err != nil || string(body) != `{"data":{"x":1},"flags":["silent"],"object":"o","record":false,"related":["a"],"type":"t"}` {
+		t.Error(string(body), err)
+	}
+	file := filepath.Join(t.TempDir(), "events.json")
+	if err := os.WriteFile(file, []byte(" \n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for name, d := range map[string]Draft{
+		"no type": {}, "data": {Type: "t", Data: "{"}, "empty file": {File: file}, "no file": {File: file + "x"}, "empty input": {File: "-", In: strings.NewReader("")},
+		"endless input": {File: "-", In: endless{}},
+	} {
+		if _, err := d.body(); err == nil {
+			t.Errorf("%s was taken", name)
+		}
+	}
+}
+
+type endless struct{}
+
+func (endless) Read(p []byte) (int, error) {
+	for i := range p {
+		p[i] = ' '
+	}
+	return len(p), nil
+}
+
+// feature: NEW-1
+func TestAnswerInWords(t *testing.T) {
+	a := belfry.Answer{
+		Event: belfry.EventView{EventID: "evt_1", Event: belfry.Event{Type: "core.course_updated", Object: "course/41", Actor: "user/8"}},
+		Subscriptions: []belfry.AnswerSubscription{
+			{ID: "sub_1", Title: "Courses\x1b[31m", Matched: true, Because: belfry.ViewReasons([]belfry.Reason{{Code: belfry.ScopeMatched, Object: "course/41"}, {Code: belfry.TypeMatched}})},
+			{ID: "sub_2", Because: belfry.ViewReasons([]belfry.Reason{{Code: belfry.FilterFalse}})},
+		},
+		People: []belfry.AnswerPerson{
+			{Principal: "user/1", Outcome: belfry.Told, Because: belfry.ViewReasons([]belfry.Reason{{Code: belfry.NamedRole, Role: "teacher", Object: "course/41"}})},
+			{Principal: "user/8", Outcome: belfry.NotTold, Because: belfry.ViewReasons([]belfry.Reason{{Code: belfry.IsActor}})},
+			{Endpoint: "ep_1", Outcome: belfry.Told}, {Address: "x@example.org", Channel: "email", Outcome: belfry.NotTold},
+		},
+		Planned: true,
+	}
+	var b strings.Builder
+	if err := writeAnswer(Out{Writer: &b}, &a); err != nil {
+		t.Fatal(err)
+	}
+	want := `evt_1  core.course_updated at course/41 by user/8
+
+subscriptions
+  yes  sub_1 Courses [31m: the event happened within the subscription's scope, at course/41; the event's type is one it asks for
+  no   sub_2: its filter is false for this event
+
+people
+  told      user/1: holds a role the subscription names, role teacher, at course/41
+  not told  user/8: did it themselves, and the subscription leaves out the actor
+  told      endpoint ep_1: 
+  not told  <x@example.org> on email: 
+`
+	if b.String() != want {
+		t.Errorf("got\n%s\nwant\n%s", b.String(), want)
+	}
+}
+
+func TestDoctor(t *testing.T) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = l.Close() }()
+	dir := t.TempDir()
+	if err := os.WriteFile(filepath.Join(dir, "secret.key"), nil, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	c := config.Default()
+	c.Listen = "127.0.0.1:0"
+	c.DataDir = dir
+	c.PublicURL = "https://notify.example.org"
+	c.Channels = map[string]map[string]string{"email": {"url": "smtp://u:hunter2@" + l.Addr().String()}}
+	broken := errors.New("the disk is full")
+	p := Patient{Config: c, Now: func() time.Time { return time.Unix(0, 0) }, Open: func(context.Context) error { return broken }}
+	states := func(findings []Finding) map[string]string {
+		m := map[string]string{}
+		for _, f := range findings {
+			m[f.Check] = f.State
+		}
+		return m
+	}
+	findings := Doctor(context.Background(), p)
+	want := map[string]string{"data folder": OK, "secret key": Fault, "database": Fault, "listen": OK, "public address": OK, "clock": Fault, "mail": OK}
+	for check, state := range want {
+		if got := states(findings)[check]; got != state {
+			t.Errorf("%s: %s, want %s", check, got, state)
+		}
+	}
+	var b strings.Builder
+	sound, err := Diagnosis(Out{Writer: &b}, &p.Config, findings)
+	if err != nil || sound || !strings.Contains(b.String(), "FAULT    database: sqlite:"+dir+": the disk is full") || strings.Contains(b.String(), "hunter2") {
+		t.Error(sound, err, b.String())
+	}
+
+	// Well, but for what is only to be known.
+	if err := os.Chmod(filepath.Join(dir, "secret.key"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	broken = nil
+	_ = l.Close()
+	p.Now = time.Now
+	got := states(Doctor(context.Background(), p))
+	if got["secret key"] != OK || got["database"] != OK || got["clock"] != OK || got["mail"] != Fault {
+		t.Error(got)
+	}
+	p.Config.DataDir = filepath.Join(dir, "nothing")
+	p.Config.Channels, p.Config.PublicURL = nil, ""
+	got = states(Doctor(context.Background(), p))
+	if got["data folder"] != OK || got["database"] != OK || got["mail"] != Warning || got["public address"] != Warning {
+		t.Error(got)
+	}
+	b.Reset()
+	if sound, err = Diagnosis(Out{Writer: &b, JSON: true}, &p.Config, Doctor(context.Background(), p)); err != nil || !sound || !json.Valid([]byte(b.String())) {
+		t.Error(sound, err, b.String())
+	}
+}
