@@ -22,6 +22,19 @@ type Fault struct {
 	Hint    string // what to do; may be empty
 }
 
+// String is the fault in one line.
+func (f Fault) String() string {
+	var b strings.Builder
+	if f.Line > 0 {
+		fmt.Fprintf(&b, "line %d, column %d: ", f.Line, f.Column)
+	}
+	b.WriteString(f.Message)
+	if f.Hint != "" {
+		b.WriteString(" (" + f.Hint + ")")
+	}
+	return b.String()
+}
+
 // SourceError lists what is wrong with a filter. It is the cause of the
 // Invalid errors of Compile.
 type SourceError struct{ Faults []Fault }
@@ -29,15 +42,7 @@ type SourceError struct{ Faults []Fault }
 func (e *SourceError) Error() string {
 	msgs := make([]string, 0, len(e.Faults))
 	for _, f := range e.Faults {
-		var b strings.Builder
-		if f.Line > 0 {
-			fmt.Fprintf(&b, "line %d, column %d: ", f.Line, f.Column)
-		}
-		b.WriteString(f.Message)
-		if f.Hint != "" {
-			b.WriteString(" (" + f.Hint + ")")
-		}
-		msgs = append(msgs, b.String())
+		msgs = append(msgs, f.String())
 	}
 	return strings.Join(msgs, "; ")
 }

@@ -1,0 +1,440 @@
+package manage
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"maps"
+	"slices"
+	"strconv"
+
+	"github.com/belfryhq/belfry/internal/belfry"
+	"github.com/belfryhq/belfry/internal/render"
+)
+
+// readDocument decodes one document into v and gives its version.
+func (m *Manager) readDocument(ctx context.Context, tenant, kind, id, what string, v any) (int64, error) {
+	doc, ok, err := m.store.Document(ctx, tenant, kind, id)
+	if err != nil {
+		return 0, err
+	}
+	if !ok {
+		return 0, notFound(what, id)
+	}
+	return doc.Version, decodeDocument(doc, what, v)
+}
+
+func decodeDocument(doc belfry.Document, what string, v any) error {
+	if err := json.Unmarshal(doc.Body, v); err != nil {
+		return belfry.Errorf(belfry.Internal, "%s %s is stored in a form this version does not read: %w", what, doc.ID, err)
+	}
+	return nil
+}
+
+// putDocument stores v; created tells whether there was none.
+func (m *Manager) putDocument(ctx context.Context, by By, action, kind, id string, v any, match Expect) (version int64, created bool, err error) {
+	before, err := m.version(ctx, by.Tenant, kind, id)
+	if err != nil {
+		return 0, false, err
+	}
+	body, err := json.Marshal(v)
+	if err != nil {
+		return 0, false, err
+	}
+	ch := m.change(by, action, id)
+	ch.Documents = []belfry.Document{{Kind: kind, ID: id, Body: body}}
+	version, err = m.apply(ctx, ch, kind, id, match)
+	return version, before == 0, err
+}
+
+func (m *Manager) dropDocument(ctx context.Context, by By, action, kind, id, what string, match Expect) error {
+	if _, ok, err := m.store.Document(ctx, by.Tenant, kind, id); err != nil {
+		return err
+	} else if !ok {
+		return notFound(what, id)
+	}
+	ch := m.change(by, action, id)
+	ch.DropDocuments = []belfry.DocumentKey{{Kind: kind, ID: id}}
+	_, err := m.apply(ctx, ch, kind, id, match)
+	return err
+}
+
+// EventTypes lists the catalogue by name, discovered types included.
+func (m *Manager) EventTypes(ctx context.Context, tenant, after string, limit int) ([]belfry.EventType, string, error) {
+	docs, next, err := m.page(ctx, tenant, belfry.KindEventType, after, limit)
+	if err != nil {
+		return nil, "", err
+	}
+	out := make([]belfry.EventType, len(docs))
+	for i, d := range docs {
+		if err := decodeDocument(d, "event type", &out[i]); err != nil {
+			return nil, "", err
+		}
+	}
+	return out, next, nil
+}
+
+// EventType is one entry of the catalogue.
+func (m *Manager) EventType(ctx context.Context, tenant, name string) (belfry.EventType, int64, error) {
+	var t belfry.EventType
+	version, err := m.readDocument(ctx, tenant, belfry.KindEventType, name, "event type", &t)
+	return t, version, err
+}
+
+// PutEventType declares a type; one that was discovered is from then on
+// declared.
+func (m *Manager) PutEventType(ctx context.Context, by By, t belfry.EventType, match Expect) (stored belfry.EventType, version int64, created bool, err error) {
+	f := &faults{}
+	f.pattern("/name", t.Name)
+	if len(t.Name) > 0 && t.Name[len(t.Name)-1] == '*' {
+		f.add("/name", "must be one type, not a pattern")
+	}
+	f.line("/title", t.Title, maxName)
+	f.text("/description", t.Description, maxText)
+	f.line("/category", t.Category, 100)
+	for locale, title := range t.Titles {
+		p := "/titles/" + escape(locale)
+		f.locale(p, locale)
+		f.line(p, title, maxName)
+	}
+	if len(t.ObjectTypes) > maxTypes || len(t.SeeRoles) > maxTypes {
+		f.add("", "has more than %d object types or roles", maxTypes)
+	} else {
+		for i, o := range t.ObjectTypes {
+			f.key("/object_types/"+strconv.Itoa(i), o, 100)
+		}
+		for i, r := range t.SeeRoles {
+			f.key("/see_roles/"+strconv.Itoa(i), r, 100)
+		}
+	}
+	t.Schema = orNothing(t.Schema)
+	if s := bytes.TrimSpace(t.Schema); len(s) > 0 && string(s) != "true" && string(s) != "false" {
+		f.object("/schema", t.Schema)
+	}
+	m.checkChannels(f, by.Tenant, "/channels/forced", t.Channels.Forced)
+	m.checkChannels(f, by.Tenant, "/channels/default", t.Channels.Default)
+	for i, c := range t.Channels.Forbidden {
+		p := "/channels/forbidden/" + strconv.Itoa(i)
+		if f.key(p, c, 100) && slices.Contains(t.Channels.Forced, c) {
+			f.add(p, "is forced too: choose one")
+		}
+	}
+	if err := f.err(); err != nil {
+		return t, 0, false, err
+	}
+	t.Discovered = false
+	version, created, err = m.putDocument(ctx, by, "event_type.put", belfry.KindEventType, t.Name, t, match)
+	return t, version, created, err
+}
+
+// DeleteEventType takes a type out of the catalogue; when it happens again it
+// is discovered again.
+func (m *Manager) DeleteEventType(ctx context.Context, by By, name string, match Expect) error {
+	return m.dropDocument(ctx, by, "event_type.delete", belfry.KindEventType, name, "event type", match)
+}
+
+// Templates lists templates by name.
+func (m *Manager) Templates(ctx context.Context, tenant, after string, limit int) ([]belfry.Template, string, error) {
+	docs, next, err := m.page(ctx, tenant, belfry.KindTemplate, after, limit)
+	if err != nil {
+		return nil, "", err
+	}
+	out := make([]belfry.Template, len(docs))
+	for i, d := range docs {
+		if err := decodeDocument(d, "template", &out[i]); err != nil {
+			return nil, "", err
+		}
+	}
+	return out, next, nil
+}
+
+// Template is one of them.
+func (m *Manager) Template(ctx context.Context, tenant, name string) (belfry.Template, int64, error) {
+	var t belfry.Template
+	version, err := m.readDocument(ctx, tenant, belfry.KindTemplate, name, "template", &t)
+	return t, version, err
+}
+
+// PutTemplate stores a template that compiles.
+func (m *Manager) PutTemplate(ctx context.Context, by By, t belfry.Template, match Expect) (stored belfry.Template, version int64, created bool, err error) {
+	f := &faults{}
+	f.name("/name", t.Name)
+	if err := f.err(); err != nil {
+		return t, 0, false, err
+	}
+	if _, err := render.Compile(t.Subject, t.Body); err != nil {
+		return t, 0, false, err
+	}
+	version, created, err = m.putDocument(ctx, by, "template.put", belfry.KindTemplate, t.Name, t, match)
+	return t, version, created, err
+}
+
+// DeleteTemplate drops a template; subscriptions that name it use the built-in
+// one.
+func (m *Manager) DeleteTemplate(ctx context.Context, by By, name string, match Expect) error {
+	return m.dropDocument(ctx, by, "template.delete", belfry.KindTemplate, name, "template", match)
+}
+
+// Setting describes one setting of a kind of channel or source.
+type Setting struct {
+	Name     string   `json:"name"`
+	Label    string   `json:"label"`
+	Type     string   `json:"type" doc:"How the text is read: text, long, url, email, number, bool, duration, choice, dsn, int"`
+	Secret   bool     `json:"secret,omitempty" doc:"Stored encrypted, never shown again"`
+	Required bool     `json:"required,omitempty"`
+	Help     string   `json:"help,omitempty"`
+	Default  string   `json:"default,omitempty"`
+	Choices  []string `json:"choices,omitempty"`
+}
+
+// Kind describes a kind of channel or source.
+type Kind struct {
+	Name     string    `json:"name"`
+	Title    string    `json:"title"`
+	Help     string    `json:"help,omitempty"`
+	Contact  string    `json:"contact,omitempty" doc:"The kind of contact it sends to"`
+	Settings []Setting `json:"settings"`
+}
+
+// ConfiguredView is a channel or source as it is shown: settings that are
+// secret are named only.
+type ConfiguredView struct {
+	ID       string            `json:"id,omitempty" doc:"Of sources: src_..."`
+	Name     string            `json:"name"`
+	Kind     string            `json:"kind"`
+	Settings map[string]string `json:"settings"`
+	Secret   []string          `json:"secret,omitempty" doc:"Names of settings that are set and not shown"`
+	State    string            `json:"state,omitempty"`
+	Builtin  bool              `json:"builtin,omitempty" doc:"Comes from the server's configuration"`
+}
+
+// ConfiguredDraft is a channel or source to be set up. Settings that are
+// secret and left out keep their value.
+type ConfiguredDraft struct {
+	Name     string            `json:"name,omitempty"`
+	Kind     string            `json:"kind"`
+	Settings map[string]string `json:"settings,omitempty"`
+	State    string            `json:"state,omitempty" enum:"active,paused"`
+}
+
+func view(c belfry.Configured, id string) ConfiguredView {
+	v := ConfiguredView{ID: id, Name: c.Name, Kind: c.Kind, Settings: c.Settings, State: c.State, Secret: slices.Sorted(maps.Keys(c.Sealed))}
+	if v.Settings == nil {
+		v.Settings = map[string]string{}
+	}
+	return v
+}
+
+// ChannelKinds and SourceKinds describe what can be set up.
+func (m *Manager) ChannelKinds() []Kind { return m.channelKinds.Kinds() }
+
+// SourceKinds describes the kinds of sources.
+func (m *Manager) SourceKinds() []Kind { return m.sourceKinds.Kinds() }
+
+// Channels lists the channels this tenant set up itself.
+func (m *Manager) Channels(ctx context.Context, tenant string) ([]ConfiguredView, error) {
+	docs, err := m.store.Documents(ctx, tenant, belfry.KindChannel, "", 1000)
+	if err != nil {
+		return nil, err
+	}
+	return views(docs, false)
+}
+
+func views(docs []belfry.Document, withID bool) ([]ConfiguredView, error) {
+	out := make([]ConfiguredView, 0, len(docs))
+	for _, d := range docs {
+		var c belfry.Configured
+		if err := decodeDocument(d, d.Kind, &c); err != nil {
+			return nil, err
+		}
+		id := ""
+		if withID {
+			id = d.ID
+		}
+		out = append(out, view(c, id))
+	}
+	return out, nil
+}
+
+// Channel is one channel this tenant set up.
+func (m *Manager) Channel(ctx context.Context, tenant, name string) (ConfiguredView, int64, error) {
+	var c belfry.Configured
+	version, err := m.readDocument(ctx, tenant, belfry.KindChannel, name, "channel", &c)
+	return view(c, ""), version, err
+}
+
+// PutChannel sets a channel up, or changes it.
+func (m *Manager) PutChannel(ctx context.Context, by By, d ConfiguredDraft, match Expect) (stored ConfiguredView, version int64, created bool, err error) {
+	if d.Name == belfry.ChannelInbox || d.Name == belfry.ChannelWebhook {
+		return stored, 0, false, belfry.Faults([]belfry.Field{{Pointer: "/name", Message: "channel " + d.Name + " is always there and has no settings"}})
+	}
+	if d.Kind == "" {
+		d.Kind = d.Name
+	}
+	if d.State != "" {
+		return stored, 0, false, belfry.Faults([]belfry.Field{{Pointer: "/state", Message: "channels have no state: leave it out"}})
+	}
+	before, err := m.configured(ctx, by.Tenant, belfry.KindChannel, d.Name)
+	if err != nil {
+		return stored, 0, false, err
+	}
+	c, err := m.checkConfigured(by.Tenant, m.channelKinds, d, before)
+	if err != nil {
+		return stored, 0, false, err
+	}
+	version, created, err = m.putDocument(ctx, by, "channel.put", belfry.KindChannel, d.Name, c, match)
+	return view(c, ""), version, created, err
+}
+
+// DeleteChannel drops a channel this tenant set up.
+func (m *Manager) DeleteChannel(ctx context.Context, by By, name string, match Expect) error {
+	return m.dropDocument(ctx, by, "channel.delete", belfry.KindChannel, name, "channel", match)
+}
+
+// configured is what is stored, nil when nothing is.
+func (m *Manager) configured(ctx context.Context, tenant, kind, id string) (*belfry.Configured, error) {
+	var c belfry.Configured
+	if _, err := m.readDocument(ctx, tenant, kind, id, kind, &c); err != nil {
+		if belfry.KindOf(err) == belfry.NotFound {
+			return nil, nil
+		}
+		return nil, err
+	}
+	return &c, nil
+}
+
+// checkConfigured makes the stored form of d: settings checked, secret ones
+// sealed, those left out taken from before.
+func (m *Manager) checkConfigured(tenant string, kinds Kinds, d ConfiguredDraft, before *belfry.Configured) (belfry.Configured, error) {
+	f := &faults{}
+	f.name("/name", d.Name)
+	var known []string
+	var kind *Kind
+	all := kinds.Kinds()
+	for i := range all {
+		known = append(known, all[i].Name)
+		if all[i].Name == d.Kind {
+			kind = &all[i]
+		}
+	}
+	if kind == nil {
+		f.choice("/kind", d.Kind, known...)
+	}
+	if before != nil && before.Kind != d.Kind {
+		f.add("/kind", "is %s and cannot be changed: delete it and make another", before.Kind)
+	}
+	if err := f.err(); err != nil {
+		return belfry.Configured{}, err
+	}
+	isSecret := func(name string) bool {
+		return slices.ContainsFunc(kind.Settings, func(s Setting) bool { return s.Name == name && s.Secret })
+	}
+	settings := maps.Clone(d.Settings)
+	if settings == nil {
+		settings = map[string]string{}
+	}
+	if before != nil {
+		clear, err := before.Open(m.box, tenant)
+		if err != nil {
+			return belfry.Configured{}, err
+		}
+		for name := range before.Sealed {
+			if _, given := settings[name]; !given && isSecret(name) {
+				settings[name] = clear[name]
+			}
+		}
+	}
+	if err := kinds.Check(d.Kind, settings); err != nil {
+		return belfry.Configured{}, err
+	}
+	c := belfry.Configured{Name: d.Name, Kind: d.Kind, Settings: settings, State: d.State, Created: m.now()}
+	if before != nil {
+		c.Created = before.Created
+	}
+	for name, value := range settings {
+		if value == "" {
+			delete(settings, name)
+		}
+	}
+	c.Seal(m.box, tenant, isSecret)
+	return c, nil
+}
+
+// Sources lists the sources by id.
+func (m *Manager) Sources(ctx context.Context, tenant, after string, limit int) ([]ConfiguredView, string, error) {
+	docs, next, err := m.page(ctx, tenant, belfry.KindSource, after, limit)
+	if err != nil {
+		return nil, "", err
+	}
+	out, err := views(docs, true)
+	return out, next, err
+}
+
+// Source is one of them.
+func (m *Manager) Source(ctx context.Context, tenant, id string) (ConfiguredView, int64, error) {
+	var c belfry.Configured
+	version, err := m.readDocument(ctx, tenant, belfry.KindSource, id, "source", &c)
+	return view(c, id), version, err
+}
+
+// CreateSource sets a source up. Its name is in what it writes (moodle/<name>),
+// so no two of a tenant share one.
+func (m *Manager) CreateSource(ctx context.Context, by By, d ConfiguredDraft) (ConfiguredView, int64, error) {
+	defer m.lock(by.Tenant)()
+	docs, err := m.store.Documents(ctx, by.Tenant, belfry.KindSource, "", 1000)
+	if err != nil {
+		return ConfiguredView{}, 0, err
+	}
+	for _, doc := range docs {
+		var c belfry.Configured
+		if decodeDocument(doc, "source", &c) == nil && c.Name == d.Name {
+			return ConfiguredView{}, 0, belfry.Errorf(belfry.Conflict, "there is a source %q already: %s", d.Name, doc.ID)
+		}
+	}
+	id := belfry.NewID(belfry.SourcePrefix, m.now())
+	none := int64(0)
+	return m.saveSource(ctx, by, "source.create", id, d, nil, &none)
+}
+
+// PutSource changes a source; its name and kind stay.
+func (m *Manager) PutSource(ctx context.Context, by By, id string, d ConfiguredDraft, match Expect) (ConfiguredView, int64, error) {
+	before, err := m.configured(ctx, by.Tenant, belfry.KindSource, id)
+	if err != nil {
+		return ConfiguredView{}, 0, err
+	}
+	if before == nil {
+		return ConfiguredView{}, 0, notFound("source", id)
+	}
+	if d.Name == "" {
+		d.Name = before.Name
+	}
+	if d.Kind == "" {
+		d.Kind = before.Kind
+	}
+	if d.Name != before.Name {
+		return ConfiguredView{}, 0, belfry.Faults([]belfry.Field{{Pointer: "/name", Message: "cannot be changed: ids of what the source wrote hold it"}})
+	}
+	return m.saveSource(ctx, by, "source.put", id, d, before, match)
+}
+
+func (m *Manager) saveSource(ctx context.Context, by By, action, id string, d ConfiguredDraft, before *belfry.Configured, match Expect) (ConfiguredView, int64, error) {
+	if d.State == "" {
+		d.State = belfry.EndpointActive
+	}
+	f := &faults{}
+	f.choice("/state", d.State, belfry.EndpointActive, belfry.EndpointPaused)
+	if err := f.err(); err != nil {
+		return ConfiguredView{}, 0, err
+	}
+	c, err := m.checkConfigured(by.Tenant, m.sourceKinds, d, before)
+	if err != nil {
+		return ConfiguredView{}, 0, err
+	}
+	version, _, err := m.putDocument(ctx, by, action, belfry.KindSource, id, c, match)
+	return view(c, id), version, err
+}
+
+// DeleteSource stops a source for good; what it wrote stays.
+func (m *Manager) DeleteSource(ctx context.Context, by By, id string, match Expect) error {
+	return m.dropDocument(ctx, by, "source.delete", belfry.KindSource, id, "source", match)
+}

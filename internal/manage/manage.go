@@ -1,0 +1,197 @@
+package manage
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/belfryhq/belfry/internal/belfry"
+)
+
+// MaxBatch is the most things one batch may hold.
+const MaxBatch = 10_000
+
+// By says who edits: for the audit, and for what is kept apart by its origin.
+type By struct {
+	Tenant string
+	Who    string // in the audit
+	Origin string // of contacts, members and grants that are written: a key's or a source's name
+}
+
+// Expect is the version an edited thing must have, else the edit is Stale;
+// nil = any, 0 = it must not exist yet.
+type Expect = *int64
+
+// Store is where edits go and what they are checked against. Apply must put
+// the edit in force before it returns. Maps are by id; what is missing is
+// absent; tombstoned objects have Deleted set.
+type Store interface {
+	Apply(ctx context.Context, ch belfry.Changes) (version int64, err error)
+	Versions(ctx context.Context, tenant, kind string, keys []string) (map[string]int64, error)
+	TreeStore
+	PeopleStore
+	SubscriptionStore
+	DocumentStore
+}
+
+// TreeStore reads the tree and what hangs on it.
+type TreeStore interface {
+	Objects(ctx context.Context, tenant string, ids []string) (map[string]belfry.Object, error)
+	GrantsOn(ctx context.Context, tenant string, objects []string) (map[string][]belfry.Grant, error)
+	History(ctx context.Context, tenant, object, after string, limit int) ([]belfry.HistoryEntry, string, error)
+}
+
+// PeopleStore reads principals.
+type PeopleStore interface {
+	Persons(ctx context.Context, tenant string, ids []string) (map[string]*belfry.Person, error)
+	Groups(ctx context.Context, tenant string, ids []string) (map[string]belfry.Group, error)
+}
+
+// SubscriptionStore reads subscriptions and who joined them.
+type SubscriptionStore interface {
+	Subscriptions(ctx context.Context, tenant, after string, limit int) ([]belfry.Subscription, error)
+	Subscription(ctx context.Context, tenant, id string) (belfry.Subscription, bool, error)
+	Members(ctx context.Context, tenant, subscription, after string, limit int) ([]belfry.Member, error)
+}
+
+// DocumentStore reads configuration.
+type DocumentStore interface {
+	Document(ctx context.Context, tenant, kind, id string) (belfry.Document, bool, error)
+	Documents(ctx context.Context, tenant, kind, after string, limit int) ([]belfry.Document, error)
+}
+
+// Box seals secrets; *secret.Box is one.
+type Box interface {
+	Seal(clear, associated []byte) []byte
+	Open(sealed, associated []byte) ([]byte, error)
+}
+
+// Channels knows the names of the channels that are set up.
+type Channels interface {
+	Known(tenant, name string) bool
+}
+
+// Kinds describes kinds of channels or of sources and checks settings.
+type Kinds interface {
+	Kinds() []Kind
+	// Check validates settings of a kind; errors are Invalid with pointers
+	// /settings/<name>. The kind is one of Kinds.
+	Check(kind string, settings map[string]string) error
+}
+
+// Options are the parts of a Manager; all are needed.
+type Options struct {
+	Store        Store
+	Box          Box
+	Now          func() time.Time // UTC, microseconds
+	Channels     Channels
+	ChannelKinds Kinds
+	SourceKinds  Kinds
+}
+
+// Manager makes edits; it is safe for concurrent use.
+type Manager struct {
+	store        Store
+	box          Box
+	now          func() time.Time
+	channels     Channels
+	channelKinds Kinds
+	sourceKinds  Kinds
+	// structure serialises, by tenant, edits whose check spans several things
+	// (no cycles in trees and groups), so that two edits that are right
+	// alone do not become wrong together. Other nodes are not held up: there
+	// the readers of trees and groups, which stop at repeats, are the net.
+	structure sync.Map // tenant -> *sync.Mutex
+}
+
+// New makes a Manager; the error says which option is missing.
+func New(o Options) (*Manager, error) {
+	switch {
+	case o.Store == nil:
+		return nil, errors.New("manage: Options.Store is missing")
+	case o.Box == nil:
+		return nil, errors.New("manage: Options.Box is missing")
+	case o.Now == nil:
+		return nil, errors.New("manage: Options.Now is missing")
+	case o.Channels == nil:
+		return nil, errors.New("manage: Options.Channels is missing")
+	}
+	m := &Manager{store: o.Store, box: o.Box, now: o.Now, channels: o.Channels, channelKinds: o.ChannelKinds, sourceKinds: o.SourceKinds}
+	if m.channelKinds == nil {
+		m.channelKinds = noKinds{}
+	}
+	if m.sourceKinds == nil {
+		m.sourceKinds = noKinds{}
+	}
+	return m, nil
+}
+
+// noKinds is a server without kinds: none can be set up.
+type noKinds struct{}
+
+func (noKinds) Kinds() []Kind                         { return nil }
+func (noKinds) Check(string, map[string]string) error { return nil }
+
+func (m *Manager) lock(tenant string) (unlock func()) {
+	v, _ := m.structure.LoadOrStore(tenant, new(sync.Mutex))
+	mu := v.(*sync.Mutex)
+	mu.Lock()
+	return mu.Unlock
+}
+
+// change begins a Changes by somebody, with its line in the audit.
+func (m *Manager) change(by By, action, target string) belfry.Changes {
+	return belfry.Changes{Tenant: by.Tenant, Audit: []belfry.AuditEntry{{At: m.now(), Who: by.Who, Action: action, Target: target}}}
+}
+
+// apply stores ch while the thing has the expected version.
+func (m *Manager) apply(ctx context.Context, ch belfry.Changes, kind, key string, match Expect) (int64, error) {
+	if match != nil {
+		ch.IfMatch = append(ch.IfMatch, belfry.Expectation{Kind: kind, Key: key, Version: *match})
+	}
+	return m.store.Apply(ctx, ch)
+}
+
+// version is the version of one thing; 0 = it does not exist.
+func (m *Manager) version(ctx context.Context, tenant, kind, key string) (int64, error) {
+	versions, err := m.store.Versions(ctx, tenant, kind, []string{key})
+	return versions[key], err
+}
+
+// retries is how often an edit that reads, changes and writes is begun again
+// when somebody else wrote in between and the caller asked for no version.
+const retries = 5
+
+// retry runs edit again while it is Stale for no fault of the caller's.
+func retry[T any](match Expect, edit func() (T, error)) (T, error) {
+	for n := 1; ; n++ {
+		v, err := edit()
+		if err == nil || match != nil || n == retries || belfry.KindOf(err) != belfry.Stale {
+			return v, err
+		}
+	}
+}
+
+func notFound(what, id string) error {
+	return belfry.Errorf(belfry.NotFound, "there is no %s %q", what, id)
+}
+
+// batchTarget names the things of a batch in the audit: the first few ids.
+func batchTarget[T any](things []T, id func(*T) string) (target, detail string) {
+	if len(things) == 1 {
+		return id(&things[0]), ""
+	}
+	target = fmt.Sprintf("%d things", len(things))
+	for i := range things {
+		if i == 5 {
+			return target, detail + " …"
+		}
+		if i > 0 {
+			detail += " "
+		}
+		detail += id(&things[i])
+	}
+	return target, detail
+}
