@@ -10,7 +10,7 @@
 // module's name, e.g. forum), discussion/5 (a forum's discussion, below its
 // module) and profile/8 (a user's own context); people user/8, group/3,
 // cohort/1; roles their shortnames, and siteadmin. An event in a block or in a
-// context of a plug-in's own level happens on the nearest of these above it.
+// context of a plug-in's own level happens on its course, or on the site.
 // data holds the 17 fields of Moodle's event in their order (other decoded),
 // then origin and link (absolute). record is the row of objecttable/objectid as
 // it is now; for a row that is gone, the last copy that was seen, else false.

@@ -156,6 +156,7 @@ func openMySQL(u *url.URL, o Options) (driver.Connector, error) {
 		c.WriteTimeout = ConnectTimeout
 	}
 	c.MultiStatements = false
+	c.InterpolateParams = true // one round trip a query instead of three
 	c.ParseTime = false
 	c.Logger = &mysql.NopLogger{} // what it would say comes back as errors
 	next, err := mysql.NewConnector(c)
