@@ -35,7 +35,7 @@ type Catcher struct {
 	mailAt   net.Listener
 	hooksAt  net.Listener
 	mu       sync.Mutex
-	key      []byte // signs webhooks; empty = none can be verified yet
+	key      *standardwebhooks.Webhook // verifies; nil = none can be verified yet
 	refusing bool
 	mails    []ui.Mail
 	hooks    []ui.Hook
@@ -63,11 +63,16 @@ func (c *Catcher) MailURL() string { return "smtp://" + c.mailAt.Addr().String()
 // HookURL is the address of the webhook receiver, for an endpoint.
 func (c *Catcher) HookURL() string { return "http://" + c.hooksAt.Addr().String() + "/records" }
 
-// Trust sets the key that webhooks must be signed with: the raw bytes.
-func (c *Catcher) Trust(key []byte) {
+// Trust sets the secret (whsec_…) that webhooks must be signed with.
+func (c *Catcher) Trust(secret string) error {
+	wh, err := standardwebhooks.NewWebhook(secret)
+	if err != nil {
+		return fmt.Errorf("webhook receiver: %w", err)
+	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.key = slices.Clone(key)
+	c.key = wh
+	return nil
 }
 
 // Refuse makes the webhook receiver answer 503, or well again.
@@ -190,15 +195,11 @@ func (c *Catcher) receive(w http.ResponseWriter, r *http.Request) {
 	w.WriteHeader(hook.Status)
 }
 
-func verify(key, body []byte, head http.Header) (bool, string) {
-	if len(key) == 0 {
+func verify(key *standardwebhooks.Webhook, body []byte, head http.Header) (bool, string) {
+	if key == nil {
 		return false, "the receiver has no key yet"
 	}
-	wh, err := standardwebhooks.NewWebhookRaw(key)
-	if err == nil {
-		err = wh.Verify(body, head)
-	}
-	if err != nil {
+	if err := key.Verify(body, head); err != nil {
 		return false, strings.TrimPrefix(err.Error(), "unable to verify payload, err: ")
 	}
 	return true, ""

@@ -2,7 +2,6 @@ package demo
 
 import (
 	"context"
-	"encoding/base64"
 	"fmt"
 	"net/http"
 	"net/url"
@@ -54,6 +53,6 @@ func (c Client) Inbox(ctx context.Context, user string) ([]ui.InboxItem, error) 
 	var page struct {
 		Items []ui.InboxItem `json:"items"`
 	}
-	err := c.API.Call(ctx, http.MethodGet, "/v1/users/~"+base64.RawURLEncoding.EncodeToString([]byte(user))+"/inbox", nil, &page)
+	err := c.API.Call(ctx, http.MethodGet, "/v1/users/"+pathID(user)+"/inbox", nil, &page)
 	return page.Items, err
 }

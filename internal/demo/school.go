@@ -1,18 +1,20 @@
 package demo
 
 import (
+	"context"
+	"encoding/base64"
 	"encoding/json"
 	"fmt"
+	"net/http"
 	"time"
 
 	"github.com/belfryhq/belfry/internal/belfry"
+	"github.com/belfryhq/belfry/internal/client"
 	"github.com/belfryhq/belfry/internal/web/ui"
 )
 
-// Ids of the school that tests and pages speak of.
+// Ids of the school.
 const (
-	EndpointID = "ep_records"
-
 	science   = "category/1"
 	languages = "category/2"
 	mechanics = "course/11"
@@ -33,94 +35,80 @@ const (
 	priya  = "user/9"
 )
 
-// origin is who declares everything of the school.
-const origin = "demo"
-
-// School is the whole school as one edit of a tenant: categories,
-// courses and activities; people, roles and choices; event types with titles;
-// the subscriptions; and the endpoint of the records system at hookURL, whose
-// webhooks are signed with the sealed key. at is the time of the edit.
-func School(tenant string, at time.Time, hookURL string, sealed []byte) (belfry.Changes, error) {
-	ch := belfry.Changes{
-		Tenant:  tenant,
-		Objects: objects(),
-		Users:   users(),
-		Grants: []belfry.GrantSet{
-			grants(science, belfry.Grant{Principal: olga, Role: "manager"}, belfry.Grant{Principal: amara, Role: "teacher"}),
-			grants(mechanics,
-				belfry.Grant{Principal: henrik, Role: "editingteacher"},
-				belfry.Grant{Principal: grace, Role: "teacher"},
-				belfry.Grant{Principal: samir, Role: "teacher", Inactive: "suspended enrolment"},
-				belfry.Grant{Principal: tomas, Role: "student"}, belfry.Grant{Principal: yuki, Role: "student"},
-				belfry.Grant{Principal: lena, Role: "student"}, belfry.Grant{Principal: priya, Role: "student"}),
-		},
-		Settings:    []belfry.UserSettings{{User: lena, Settings: belfry.Settings{Stop: true}}},
-		Preferences: []belfry.UserPreferences{{User: yuki, Preferences: []belfry.Preference{{Object: mechanics, MuteUntil: day(at, 7)}}}},
-		Members: []belfry.Member{
-			{Subscription: "sub_discussions", Principal: tomas, Since: at}, {Subscription: "sub_discussions", Principal: yuki, Since: at},
-			{Subscription: "sub_discussions", Principal: lena, Since: at}, {Subscription: "sub_discussions", Principal: priya, Channels: []string{"inbox"}, Since: at},
-		},
-	}
-	// Grace's address was never confirmed: nothing is mailed to it.
-	for i := range ch.Users {
-		if u := &ch.Users[i]; u.ID == grace {
-			u.Contacts = []belfry.Contact{{Kind: "email", Address: u.Email, Origin: origin}}
+// furnish declares the school through the API: courses and activities, people,
+// roles and choices, event types, subscriptions, and the endpoint of the
+// records system at hookURL. It gives the endpoint as stored and the secret
+// that signs its webhooks.
+func furnish(ctx context.Context, api *client.Client, now time.Time, hookURL string) (endpoint, secret string, err error) {
+	do := func(method, path string, in, out any) {
+		if err == nil {
+			err = api.Call(ctx, method, path, in, out)
 		}
 	}
-	ch.Subscriptions = subscriptions(at)
+	do(http.MethodPost, "/v1/objects:batch", objects(), nil)
+	do(http.MethodPost, "/v1/users:batch", users(), nil)
+	do(http.MethodPost, "/v1/grants:batch", grants(), nil)
 	for _, t := range types {
-		body, err := json.Marshal(t)
-		if err != nil {
-			return belfry.Changes{}, err
+		do(http.MethodPut, "/v1/event-types/"+pathID(t.Name), t, nil)
+	}
+	muted := now.UTC().Truncate(24*time.Hour).AddDate(0, 0, 7)
+	do(http.MethodPut, "/v1/users/"+pathID(lena)+"/settings", belfry.Settings{Stop: true}, nil)
+	do(http.MethodPut, "/v1/users/"+pathID(yuki)+"/preferences", []belfry.Preference{{Object: mechanics, MuteUntil: &muted}}, nil)
+	var issued struct{ ID, Secret string }
+	do(http.MethodPost, "/v1/endpoints", map[string]any{
+		"url": hookURL, "description": "Student records",
+		"schedule": []string{"2s", "4s", "8s", "15s", "30s", "1m"}, // short waits: somebody is watching
+	}, &issued)
+	for _, s := range subscriptions(issued.ID) {
+		var stored struct{ ID string }
+		do(http.MethodPost, "/v1/subscriptions", s.rule, &stored)
+		for _, m := range s.joined {
+			do(http.MethodPost, "/v1/subscriptions/"+pathID(stored.ID)+"/members", m, nil)
 		}
-		ch.Documents = append(ch.Documents, belfry.Document{Kind: belfry.KindEventType, ID: t.Name, Body: body})
 	}
-	body, err := belfry.EncodeEndpoint(belfry.Endpoint{
-		ID: EndpointID, URL: hookURL, Description: "Student records", Format: "standard", State: belfry.EndpointActive, Created: at,
-		Secrets: []belfry.EndpointSecret{{Sealed: sealed}},
-		// Short waits: somebody is watching.
-		Schedule: []string{"2s", "4s", "8s", "15s", "30s", "1m"},
-	})
 	if err != nil {
-		return belfry.Changes{}, fmt.Errorf("endpoint of the demonstration: %w", err)
+		return "", "", fmt.Errorf("furnishing the school: %w", err)
 	}
-	ch.Documents = append(ch.Documents, belfry.Document{Kind: belfry.KindEndpoint, ID: EndpointID, Body: body})
-	return ch, nil
+	return issued.ID, issued.Secret, nil
 }
 
-func subscriptions(at time.Time) []belfry.Subscription {
+// subscription is what the API takes to make one, and who joins it.
+type subscription struct {
+	rule   map[string]any
+	joined []map[string]any
+}
+
+func subscriptions(endpoint string) []subscription {
 	people := []belfry.Notify{{Channels: []string{"inbox", "email"}}}
 	role := func(names ...string) []belfry.Rule {
 		return []belfry.Rule{{Role: &belfry.RoleRule{Roles: names, Origins: []string{belfry.OriginMerged}}}}
 	}
-	subs := []belfry.Subscription{
-		{
-			ID: "sub_teachers", Title: "Everything in Classical mechanics, to its teachers",
-			Scope: belfry.Scope{Object: mechanics}, Recipients: role("editingteacher", "teacher"), Notify: people,
-		},
-		{
-			ID: "sub_discussions", Title: "New discussions in Questions and answers",
-			Scope: belfry.Scope{Object: forum}, Types: []string{"mod_forum.discussion_created"}, Notify: people,
-		},
-		{
-			ID: "sub_managers", Title: "Course changes in Science, to its managers",
-			Scope: belfry.Scope{Object: science}, Types: []string{"core.course_*"}, ObjectTypes: []string{"course"},
-			Recipients: role("manager"), Notify: people,
-		},
-		{
-			ID: "sub_marks", Title: "Marks, to whoever was marked",
-			Types:      []string{"mod_assign.submission_graded"},
-			Recipients: []belfry.Rule{{Related: &belfry.RelatedRule{}}}, Notify: people,
-		},
-		{
-			ID: "sub_records", Title: "Courses and completions, to the records system",
-			Types: []string{"core.course_updated", "core.course_completed"}, Notify: []belfry.Notify{{Endpoint: EndpointID}},
-		},
+	joined := func(user string, channels ...string) map[string]any {
+		return map[string]any{"principal": user, "channels": channels}
 	}
-	for i := range subs {
-		subs[i].State, subs[i].Origin, subs[i].Created = belfry.SubscriptionActive, "admin", at
+	return []subscription{
+		{rule: map[string]any{
+			"title": "Everything in Classical mechanics, to its teachers",
+			"scope": belfry.Scope{Object: mechanics}, "recipients": role("editingteacher", "teacher"), "notify": people,
+		}},
+		{rule: map[string]any{
+			"title": "New discussions in Questions and answers",
+			"scope": belfry.Scope{Object: forum}, "types": []string{"mod_forum.discussion_created"}, "notify": people,
+		}, joined: []map[string]any{joined(tomas), joined(yuki), joined(lena), joined(priya, "inbox")}},
+		{rule: map[string]any{
+			"title": "Course changes in Science, to its managers",
+			"scope": belfry.Scope{Object: science}, "types": []string{"core.course_*"}, "object_types": []string{"course"},
+			"recipients": role("manager"), "notify": people,
+		}},
+		{rule: map[string]any{
+			"title": "Marks, to whoever was marked", "types": []string{"mod_assign.submission_graded"},
+			"recipients": []belfry.Rule{{Related: &belfry.RelatedRule{}}}, "notify": people,
+		}},
+		{rule: map[string]any{
+			"title": "Courses and completions, to the records system",
+			"types": []string{"core.course_updated", "core.course_completed"}, "notify": []belfry.Notify{{Endpoint: endpoint}},
+		}},
 	}
-	return subs
 }
 
 var types = []belfry.EventType{
@@ -167,8 +155,8 @@ func Scenes() []ui.Scene {
 	}
 }
 
-// People are those the page introduces.
-func People() []ui.Person {
+// People are those the page introduces; endpoint is the records system's id.
+func People(endpoint string) []ui.Person {
 	notes := []struct{ id, note string }{
 		{olga, "manages the Science category"},
 		{henrik, "teaches Classical mechanics"},
@@ -188,7 +176,7 @@ func People() []ui.Person {
 			}
 		}
 	}
-	return append(people, ui.Person{ID: EndpointID, Name: "Student records", Note: "another system, told by webhook"})
+	return append(people, ui.Person{ID: endpoint, Name: "Student records", Note: "another system, told by webhook"})
 }
 
 // Places are the titles of the school's objects, by id.
@@ -221,24 +209,34 @@ func users() []belfry.User {
 	}
 }
 
-func object(id, typ, parent, title, path string) belfry.Object {
-	return belfry.Object{ID: id, Type: typ, Parent: parent, Title: title, URL: "https://school.example" + path, Origin: origin}
+func grants() []map[string]any {
+	type grant = map[string]any
+	return []map[string]any{
+		{"object": science, "grants": []grant{{"principal": olga, "role": "manager"}, {"principal": amara, "role": "teacher"}}},
+		{"object": mechanics, "grants": []grant{
+			{"principal": henrik, "role": "editingteacher"}, {"principal": grace, "role": "teacher"},
+			{"principal": samir, "role": "teacher", "inactive": "suspended enrolment"},
+			{"principal": tomas, "role": "student"}, {"principal": yuki, "role": "student"},
+			{"principal": lena, "role": "student"}, {"principal": priya, "role": "student"},
+		}},
+	}
 }
 
+func object(id, typ, parent, title, path string) belfry.Object {
+	return belfry.Object{ID: id, Type: typ, Parent: parent, Title: title, URL: "https://school.example" + path}
+}
+
+// user is a person with a mailbox, which was confirmed except for Grace's.
 func user(id, name, mailbox string) belfry.User {
 	address := mailbox + "@school.example"
 	return belfry.User{
-		ID: id, Name: name, Email: address, Locale: "en", TimeZone: "Europe/London", State: belfry.UserActive, Origin: origin,
-		Contacts: []belfry.Contact{{Kind: "email", Address: address, Verified: true, Origin: origin}},
+		ID: id, Name: name, Email: address, Locale: "en", TimeZone: "Europe/London", State: belfry.UserActive,
+		Contacts: []belfry.Contact{{Kind: "email", Address: address, Verified: id != grace}},
 	}
 }
 
-func grants(on string, list ...belfry.Grant) belfry.GrantSet {
-	for i := range list {
-		list[i].Object, list[i].Origin = on, origin
-	}
-	return belfry.GrantSet{Object: on, Origin: origin, Grants: list}
-}
+// pathID is an id as a path carries it.
+func pathID(id string) string { return "~" + base64.RawURLEncoding.EncodeToString([]byte(id)) }
 
 func event(typ, object, actor, data string) belfry.Event {
 	return belfry.Event{Source: "/hillside", Type: typ, Object: object, Actor: actor, Data: json.RawMessage(data)}
@@ -252,10 +250,4 @@ func related(e belfry.Event, users ...string) belfry.Event {
 func flagged(e belfry.Event, flags ...string) belfry.Event {
 	e.Flags = flags
 	return e
-}
-
-// day is the midnight (UTC) that follows at by n days.
-func day(at time.Time, n int) *time.Time {
-	d := at.UTC().Truncate(24*time.Hour).AddDate(0, 0, n)
-	return &d
 }

@@ -43,6 +43,9 @@ type Demo struct {
 	scenes map[string]Scene
 	mux    http.Handler
 
+	drained chan struct{} // closed by Drain
+	drain   sync.Once
+
 	mu      sync.Mutex
 	moments []moment // what was made to happen, oldest first
 	count   int      // of events made
@@ -70,7 +73,7 @@ var demoPage = template.Must(template.New("demo").Funcs(template.FuncMap{
 // NewDemo makes the demonstration's handler. It serves everything below
 // /demo/.
 func NewDemo(o DemoOptions) *Demo {
-	d := &Demo{o: o, names: map[string]string{}, scenes: map[string]Scene{}}
+	d := &Demo{o: o, names: map[string]string{}, scenes: map[string]Scene{}, drained: make(chan struct{})}
 	for _, p := range o.People {
 		d.names[p.ID] = p.Name
 	}
@@ -91,6 +94,10 @@ func NewDemo(o DemoOptions) *Demo {
 	d.mux = http.NewCrossOriginProtection().Handler(mux)
 	return d
 }
+
+// Drain ends the live streams, so that a server that stops need not wait for
+// them. Idempotent.
+func (d *Demo) Drain() { d.drain.Do(func() { close(d.drained) }) }
 
 // ServeHTTP serves the page and what belongs to it.
 func (d *Demo) ServeHTTP(w http.ResponseWriter, r *http.Request) {
@@ -316,6 +323,8 @@ func (d *Demo) follow(ctx context.Context, id string, send func(string) error) {
 		}
 		select {
 		case <-ctx.Done():
+			return
+		case <-d.drained:
 			return
 		case <-changed:
 		case <-timer.C:

@@ -23,6 +23,7 @@ import (
 
 type site struct {
 	*httptest.Server
+	demo    *ui.Demo
 	house   *house
 	catcher *catcher
 	client  *http.Client // follows no redirect
@@ -31,7 +32,7 @@ type site struct {
 func serve(t *testing.T) *site {
 	t.Helper()
 	s := &site{house: newHouse(), catcher: newCatcher()}
-	d := ui.NewDemo(ui.DemoOptions{
+	s.demo = ui.NewDemo(ui.DemoOptions{
 		House: s.house, Catcher: s.catcher,
 		Scenes: []ui.Scene{
 			{Key: "course", Title: "Henrik moves the exam", Text: "Teachers hear of it.", Event: belfry.Event{Source: "/s", Type: "core.course_updated", Object: "course/1", Actor: "user/9"}},
@@ -42,7 +43,7 @@ func serve(t *testing.T) *site {
 		Log:    slog.New(slog.DiscardHandler),
 		Now:    time.Now,
 	})
-	s.Server = httptest.NewServer(d)
+	s.Server = httptest.NewServer(s.demo)
 	t.Cleanup(s.Server.Close)
 	s.client = &http.Client{CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
 	return s
@@ -293,6 +294,13 @@ func TestLive(t *testing.T) {
 	next("1 mail, 0 webhook requests")
 	s.catcher.get(nil, []ui.Hook{hookOf(id, 2, 204)})
 	next("1 mail, 1 webhook request.")
+	s.demo.Drain()
+	s.demo.Drain()
+	for range stories { // ends, since the server said so
+	}
+	if ctx.Err() != nil {
+		t.Error("draining did not end the stream")
+	}
 }
 
 // stream reads the stories of a stream.
