@@ -22,7 +22,7 @@ type Options struct {
 
 	ConnectTimeout  time.Duration // TCP, all addresses of a name together; default 10 s
 	TLSTimeout      time.Duration // default 10 s
-	ResponseTimeout time.Duration // from the request's end to the answer's headers; default 60 s, the backstop behind callers' own deadlines
+	ResponseTimeout time.Duration // from the request's end to the answer's headers; default 90 s, the backstop behind callers' own deadlines
 	IdleTimeout     time.Duration // of a kept connection; default 90 s
 	MaxIdlePerHost  int           // default 512
 	MaxHeaderBytes  int64         // of an answer; default 64 KiB
@@ -56,7 +56,7 @@ func New(o Options) *Guard {
 	}
 	orElse(&o.ConnectTimeout, 10*time.Second)
 	orElse(&o.TLSTimeout, 10*time.Second)
-	orElse(&o.ResponseTimeout, time.Minute)
+	orElse(&o.ResponseTimeout, 90*time.Second)
 	orElse(&o.IdleTimeout, 90*time.Second)
 	if o.MaxIdlePerHost <= 0 {
 		o.MaxIdlePerHost = 512
