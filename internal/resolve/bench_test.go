@@ -19,6 +19,7 @@ func (x *indexed) Ancestors(string) ([]belfry.Object, error)            { return
 func (x *indexed) Grants([]string) (map[string]Grants, error)           { return x.grants, nil }
 func (x *indexed) Groups([]string) (map[string]Group, error)            { return x.groups, nil }
 func (x *indexed) Members(string, string, int) ([]belfry.Member, error) { return nil, nil }
+func (x *indexed) OptOuts(string, string, int) ([]belfry.OptOut, error) { return nil, nil }
 
 func ready(w *world, object string, objects ...string) *indexed {
 	x := &indexed{world: w}

@@ -291,7 +291,7 @@ func (r *run) joinMembers(mi int) ([]request, error) {
 		return nil, err
 	}
 	s := &memberStream{dir: r.dir, match: mi, subscription: sub.ID}
-	r.streams = append(r.streams, s)
+	r.streams = append(r.streams, s, &optOutStream{dir: r.dir, match: mi, subscription: sub.ID})
 	if len(joined) == 0 {
 		return nil, nil
 	}
@@ -517,6 +517,23 @@ func (r *run) placeEmails(emails map[string][]int32) error {
 	users, err := r.dir.PersonsByEmail(all)
 	if err != nil {
 		return err
+	}
+	// An address that opted out stays so when somebody turns out to have it.
+	outs := map[int]*optOutStream{}
+	for _, a := range all {
+		for _, n := range emails[a] {
+			s := &r.sources[n]
+			if outs[s.match] == nil {
+				outs[s.match] = &optOutStream{dir: r.dir, match: s.match, subscription: r.matches[s.match].Subscription.ID}
+			}
+			out, err := outs[s.match].has(a)
+			if err != nil {
+				return err
+			}
+			if out && s.deny == nil {
+				s.deny = &belfry.Reason{Code: belfry.OptedOut, Subscription: s.reason.Subscription}
+			}
+		}
 	}
 	for _, a := range all {
 		if id, ok := users[a]; ok && id != "" {

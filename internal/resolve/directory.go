@@ -25,6 +25,10 @@ type Directory interface {
 	Members(subscription, after string, limit int) ([]belfry.Member, error)
 	// JoinedGroups are the members of a subscription that are groups.
 	JoinedGroups(subscription string) ([]belfry.Member, error)
+	// OptOuts are those of a subscription whose Who, a principal or a
+	// normalised address, sorts after after, in that order; about limit of
+	// them, none only at the end.
+	OptOuts(subscription, after string, limit int) ([]belfry.OptOut, error)
 	// UserIDs are the ids of active users after after, sorted; fewer than
 	// limit only at the end.
 	UserIDs(after string, limit int) ([]string, error)

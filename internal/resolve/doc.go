@@ -2,7 +2,7 @@
 // Every rule of every matching subscription is a source of names in one order;
 // the sources are merged, so that all the reasons for one person meet, and
 // then the order of resolution of the model is followed: union of rules,
-// groups expanded, exclusions, the actor, people who are not active,
+// groups expanded, opt-outs, exclusions, the actor, people who are not active,
 // visibility, one entry per person or address with all reasons.
 //
 // It promises that everybody a rule named appears exactly once: as a Recipient

@@ -109,6 +109,7 @@ func (n *naive) run() (map[string]verdict, map[string]verdict) {
 		}
 	}
 	nameAddr := func(a, sub, code string, counts bool) {
+		counts = counts && !slices.Contains(n.w.outs[sub], a)
 		if u := emailOwner[a]; u != "" {
 			name(u, sub, code, counts)
 		} else if counts {
@@ -217,6 +218,12 @@ func (n *naive) run() (map[string]verdict, map[string]verdict) {
 			if p != nil {
 				emails = []string{belfry.NormaliseEmail(p.User.Email)}
 			}
+			if slices.Contains(n.w.outs[sub], id) {
+				if v.Decided == "" {
+					v.Decided = "denied"
+				}
+				continue
+			}
 			black := slices.Contains(s.Exclude.Users, id)
 			for _, x := range s.Exclude.Emails {
 				black = black || slices.Contains(emails, belfry.NormaliseEmail(x))
@@ -282,7 +289,7 @@ func (n *naive) run() (map[string]verdict, map[string]verdict) {
 	return people, addresses
 }
 
-var denials = []string{belfry.GrantInactive, belfry.GrantBlocked, belfry.FlagNoRoles, belfry.FlagOnlyLocal, belfry.JoinedElsewhere, belfry.GroupUnknown}
+var denials = []string{belfry.GrantInactive, belfry.GrantBlocked, belfry.FlagNoRoles, belfry.FlagOnlyLocal, belfry.JoinedElsewhere, belfry.GroupUnknown, belfry.OptedOut}
 
 func verdicts(t *rapid.T, p PageResult) (people, addresses map[string]verdict) {
 	people, addresses = map[string]verdict{}, map[string]verdict{}
@@ -418,6 +425,9 @@ func drawWorld(t *rapid.T) (*world, *belfry.Accepted, []belfry.Match, belfry.Eve
 				m.Object = anyOf("place", objects)
 			}
 			w.member(s.ID, m)
+		}
+		if one("opt-outs", 3) {
+			w.outs[s.ID] = some("out", 3, users, []string{"u0@example.org", "x@example.org", "g1@lists.org"})
 		}
 		if one("blacklist", 3) {
 			s.Exclude = belfry.Exclusion{Users: some("not", 2, users), Emails: some("not by mail", 1, []string{"u1@example.org", "X@example.org", "g0@lists.org"})}

@@ -293,6 +293,19 @@ func TestExclusionsAndActor(t *testing.T) {
 		"actor !named_user,named_user,blacklisted,is_actor")
 }
 
+// feature: CPS-24 an opt-out holds whatever rule names somebody, for that subscription
+func TestOptOuts(t *testing.T) {
+	w := newWorld().user("u1", "u2", "u3").email("u3", "u3@example.org").grant(Root, "r", "u1", "u2").member("sub_1", belfry.Member{Principal: "u1"})
+	w.outs["sub_1"] = []string{"u1", "gone@example.org", "u3@example.org", "nobody"}
+	rules := append(explicit(nil, nil, []string{"gone@example.org", "kept@example.org", "u3@example.org"}), role("", "", "r"))
+	want(t, one(t, w, event(""), belfry.EventType{}, match(belfry.Subscription{Recipients: rules, Exclude: belfry.Exclusion{Users: []string{"u1"}}})),
+		"kept@example.org <named_address", "u2 <named_role:r@root",
+		"gone@example.org !named_address,opted_out", "u1 !named_member,named_role:r@root,opted_out", "u3 !named_address,opted_out")
+	want(t, one(t, w, event(""), belfry.EventType{}, match(belfry.Subscription{Recipients: rules}), match(belfry.Subscription{ID: "sub_2", Recipients: explicit([]string{"u1", "u3"}, nil, nil)})),
+		"kept@example.org <named_address", "u1 <sub_2/named_user", "u2 <named_role:r@root", "u3 <sub_2/named_user",
+		"gone@example.org !named_address,opted_out")
+}
+
 // feature: NEW-1 everybody a rule names is told or dropped with the reason
 func TestStates(t *testing.T) {
 	w := newWorld().user("a").state(belfry.UserSuspended, "s").state(belfry.UserDeleted, "d").email("d", "d@example.org")

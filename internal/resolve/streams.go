@@ -29,6 +29,7 @@ type entry struct {
 	id      string
 	sources []int32
 	joins   []join // joins of her own that apply here
+	outs    []int  // matches whose subscription she opted out of
 }
 
 type join struct {
@@ -213,6 +214,54 @@ func (s *memberStream) hits(r *run, e *entry) {
 	member := *best // the buffer is read anew for the next chunk
 	e.sources = append(e.sources, r.joinSource(s, best.Object, false))
 	e.joins = append(e.joins, join{s.match, &member})
+}
+
+// optOutStream goes along with the others and marks who opted out of one
+// subscription. It names nobody.
+type optOutStream struct {
+	dir          Directory
+	match        int
+	subscription string
+	buf          []belfry.OptOut
+	pos          int
+}
+
+func (s *optOutStream) seek(after string) (bool, error) {
+	var err error
+	s.pos = 0
+	s.buf, err = s.dir.OptOuts(s.subscription, after, memberChunk)
+	return len(s.buf) > 0, err
+}
+
+func (s *optOutStream) next() (bool, error) {
+	s.pos++
+	if s.pos < len(s.buf) {
+		return true, nil
+	}
+	return s.seek(s.buf[s.pos-1].Who)
+}
+
+func (s *optOutStream) key() string { return s.buf[s.pos].Who }
+
+func (s *optOutStream) hits(_ *run, e *entry) { e.outs = append(e.outs, s.match) }
+
+// has reports whether who opted out. Asking in ascending order reads on from
+// where the last answer was found.
+func (s *optOutStream) has(who string) (bool, error) {
+	if who == "" {
+		return false, nil
+	}
+	if s.pos >= len(s.buf) || s.buf[s.pos].Who > who || s.buf[len(s.buf)-1].Who < who {
+		if ok, err := s.seek(who[:len(who)-1]); !ok || err != nil { // shorter, so before it
+			return false, err
+		}
+	}
+	for s.key() < who {
+		if ok, err := s.next(); !ok || err != nil {
+			return false, err
+		}
+	}
+	return s.key() == who, nil
 }
 
 // everyoneStream yields every active user, for the pseudo groups.

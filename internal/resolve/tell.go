@@ -194,7 +194,7 @@ func (r *run) tellPerson(out *PageResult, e *entry, c *combo, p *belfry.Person) 
 	if len(r.exEmails) > 0 {
 		emails = emailsOf(p)
 	}
-	if kept, refused := r.exclude(e.id, emails, live); len(refused) > 0 {
+	if kept, refused := r.exclude(e.id, emails, e.outs, live); len(refused) > 0 {
 		if len(kept) == 0 {
 			drop(slices.Concat(naming(live), c.denied), slices.Concat(c.denies, refused))
 			return
@@ -244,11 +244,12 @@ func state(p *belfry.Person) *belfry.Reason {
 }
 
 // exclude splits the live matches of a principal into those that keep it and
-// the reasons of those that do not: their blacklist, then the actor. id is a
-// user's, or the address itself; emails are normalised.
-func (r *run) exclude(id string, emails []string, live []liveMatch) (kept []liveMatch, refused []belfry.Reason) {
+// the reasons of those that do not: opt-outs, then their blacklist, then the
+// actor. id is a user's, or the address itself; emails are normalised; outs are
+// the matches it opted out of.
+func (r *run) exclude(id string, emails []string, outs []int, live []liveMatch) (kept []liveMatch, refused []belfry.Reason) {
 	isActor := r.e.Actor != "" && id == r.e.Actor
-	if !isActor && len(r.exUsers) == 0 && len(r.exEmails) == 0 {
+	if !isActor && len(outs) == 0 && len(r.exUsers) == 0 && len(r.exEmails) == 0 {
 		return live, nil
 	}
 	listed := map[int]string{} // match -> the address that is listed
@@ -264,22 +265,24 @@ func (r *run) exclude(id string, emails []string, live []liveMatch) (kept []live
 			}
 		}
 	}
-	if !isActor && len(listed) == 0 {
+	if !isActor && len(outs) == 0 && len(listed) == 0 {
 		return live, nil
 	}
-	var actor []belfry.Reason
+	var black, actor []belfry.Reason
 	for i := range live {
 		mi := live[i].match
 		sub := r.matches[mi].Subscription
-		if address, ok := listed[mi]; ok {
-			refused = append(refused, belfry.Reason{Code: belfry.Blacklisted, Subscription: sub.ID, Detail: address})
+		if slices.Contains(outs, mi) {
+			refused = append(refused, belfry.Reason{Code: belfry.OptedOut, Subscription: sub.ID})
+		} else if address, ok := listed[mi]; ok {
+			black = append(black, belfry.Reason{Code: belfry.Blacklisted, Subscription: sub.ID, Detail: address})
 		} else if isActor && sub.ExcludesActor() {
 			actor = append(actor, belfry.Reason{Code: belfry.IsActor, Subscription: sub.ID})
 		} else {
 			kept = append(kept, live[i])
 		}
 	}
-	return kept, append(refused, actor...)
+	return kept, slices.Concat(refused, black, actor)
 }
 
 // emailsOf are all addresses of a user, normalised.
@@ -312,7 +315,7 @@ func (r *run) tellAddress(out *PageResult, address string) {
 		drop(c.denied, c.denies)
 		return
 	}
-	if kept, refused := r.exclude(address, []string{address}, live); len(refused) > 0 {
+	if kept, refused := r.exclude(address, []string{address}, nil, live); len(refused) > 0 {
 		if len(kept) == 0 {
 			drop(slices.Concat(naming(live), c.denied), slices.Concat(c.denies, refused))
 			return

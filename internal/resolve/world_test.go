@@ -15,13 +15,14 @@ type world struct {
 	groups  map[string]belfry.Group
 	users   map[string]*belfry.Person
 	members map[string][]belfry.Member
+	outs    map[string][]string
 	fail    error
 	chunk   int // of Members and UserIDs; 0 = what is asked for
 }
 
 func newWorld() *world {
 	return &world{objects: map[string]belfry.Object{}, grants: map[string][]belfry.Grant{}, groups: map[string]belfry.Group{},
-		users: map[string]*belfry.Person{}, members: map[string][]belfry.Member{}}
+		users: map[string]*belfry.Person{}, members: map[string][]belfry.Member{}, outs: map[string][]string{}}
 }
 
 func (w *world) object(id, parent string, edit ...func(*belfry.Object)) *world {
@@ -193,6 +194,21 @@ func (w *world) JoinedGroups(sub string) ([]belfry.Member, error) {
 	for _, m := range w.members[sub] {
 		if w.isGroup(m.Principal) {
 			out = append(out, m)
+		}
+	}
+	return out, nil
+}
+
+func (w *world) OptOuts(sub, after string, limit int) ([]belfry.OptOut, error) {
+	if w.chunk > 0 {
+		limit = w.chunk
+	}
+	all := slices.Clone(w.outs[sub])
+	slices.Sort(all)
+	var out []belfry.OptOut
+	for _, who := range slices.Compact(all) {
+		if who > after && len(out) < limit {
+			out = append(out, belfry.OptOut{Subscription: sub, Who: who})
 		}
 	}
 	return out, nil
