@@ -3,7 +3,6 @@ package moodle
 import (
 	_ "embed"
 	"encoding/json"
-	"slices"
 	"strings"
 
 	"github.com/belfryhq/belfry/internal/belfry"
@@ -74,13 +73,13 @@ func typeName(eventname string) string {
 	return parts[0] + "." + strings.Join(parts[2:], ".")
 }
 
-// roles that everybody has without being a member of a place: holding one is
-// no sign that a person may see what happens there.
-var implicitRoles = []string{"user", "guest"}
+// anyRole in EventType.SeeRoles asks for an active role, whichever, on the
+// object or above it.
+const anyRole = "*"
 
 // eventType makes the catalogue entry of a class. modules are the names of the
-// site's activity modules, roles the shortnames of its roles.
-func (c class) eventType(modules, roles []string) belfry.EventType {
+// site's activity modules.
+func (c class) eventType(modules []string) belfry.EventType {
 	component, name, _ := strings.Cut(c.typ, ".")
 	t := belfry.EventType{
 		Name: c.typ, Title: c.title, Category: categoryOf(component), Deprecated: c.deprecated,
@@ -108,19 +107,13 @@ func (c class) eventType(modules, roles []string) belfry.EventType {
 		}
 	}
 	if c.needsRole() {
-		for _, r := range roles {
-			if !slices.Contains(implicitRoles, r) {
-				t.SeeRoles = append(t.SeeRoles, r)
-			}
-		}
-		t.SeeRoles = append(t.SeeRoles, RoleSiteAdmin)
-		slices.Sort(t.SeeRoles)
+		t.SeeRoles = []string{anyRole}
 	}
 	return t
 }
 
 // needsRole: what happens inside a course is for those who hold an active role
-// there or above it. Not so for coming and going: whoever was unenrolled holds
+// there or above it (roles that everybody has are blocked there, see blocks). Not so for coming and going: whoever was unenrolled holds
 // none any more, and it is about them.
 func (c class) needsRole() bool {
 	if c.levels == "" || strings.Trim(c.levels, "cmd") != "" {

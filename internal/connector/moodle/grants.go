@@ -179,8 +179,7 @@ func (s *site) grant(object string, a assignment, course courseRef, enrolled map
 func (s *site) specialGrants(level int64, course courseRef) []belfry.Grant {
 	var out []belfry.Grant
 	everybody := func(object, setting string) {
-		id, _ := strconv.ParseInt(s.config[setting], 10, 64)
-		if role := s.roles[id]; role != "" {
+		if role := s.setRole(setting); role != "" {
 			out = append(out, belfry.Grant{Principal: belfry.GroupAuthenticated, Role: role, Object: object, Origin: s.origin})
 		}
 	}

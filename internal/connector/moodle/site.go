@@ -111,7 +111,6 @@ func (s *site) load(ctx context.Context) error {
 }
 
 func (s *site) moduleNames() []string { return sortedValues(s.modules) }
-func (s *site) roleNames() []string   { return sortedValues(s.roles) }
 
 func sortedValues(m map[int64]string) []string {
 	out := make([]string, 0, len(m))
@@ -120,6 +119,24 @@ func sortedValues(m map[int64]string) []string {
 	}
 	slices.Sort(out)
 	return out
+}
+
+// setRole is the shortname of the role that a setting of the site names, empty
+// when it names none.
+func (s *site) setRole(setting string) string {
+	id, _ := strconv.ParseInt(s.config[setting], 10, 64)
+	return s.roles[id]
+}
+
+// blocks keeps the roles that everybody has from being a reason to see: that of
+// all users stays on the site, that of the front page off what is hidden there.
+func (s *site) blocks(o *belfry.Object) {
+	if role := s.setRole("defaultuserroleid"); role != "" && (o.Parent == SiteObject || o.Hidden) {
+		o.Blocks = append(o.Blocks, role)
+	}
+	if role := s.setRole("defaultfrontpageroleid"); role != "" && o.Hidden {
+		o.Blocks = append(o.Blocks, role)
+	}
 }
 
 // siteObject is the object above all others of the site.
@@ -209,6 +226,7 @@ func (s *site) categories(ctx context.Context, w *where) ([]unit, error) {
 		if parent != 0 {
 			o.Parent = categoryID(parent)
 		}
+		s.blocks(&o)
 		return unit{id: id, object: &o}, nil
 	})
 }
@@ -226,6 +244,7 @@ func (s *site) courses(ctx context.Context, w *where) ([]unit, error) {
 		if category != 0 { // the front page has none
 			o.Parent = categoryID(category)
 		}
+		s.blocks(&o)
 		return unit{id: id, object: &o}, nil
 	})
 }
@@ -265,6 +284,7 @@ func (s *site) courseModules(ctx context.Context, w *where) ([]unit, error) {
 		if o.Title == "" {
 			o.Title = fmt.Sprintf("%s %d", o.Type, r.instance)
 		}
+		s.blocks(&o)
 		out = append(out, unit{id: r.id, object: &o})
 	}
 	return out, nil
@@ -333,6 +353,7 @@ func (s *site) users(ctx context.Context, w *where) ([]unit, error) {
 		name := strings.Join(strings.Fields(first+" "+last), " ")
 		u := belfry.User{ID: userID(id), Name: name, State: belfry.UserActive, Locale: locale(lang), TimeZone: timeZone(zone), Contacts: []belfry.Contact{}, Origin: s.origin}
 		o := belfry.Object{ID: profileID(id), Type: TypeProfile, Parent: SiteObject, Title: name, URL: s.links.profile(id), Origin: s.origin}
+		s.blocks(&o)
 		switch {
 		case deleted != 0:
 			// Moodle mangles the row: its address is a digest, never to be used.

@@ -237,9 +237,8 @@ func (s *source) forget(k kind, ids []int64) {
 	}
 }
 
-// reload reads roles and settings again and hands what hangs on them: the
-// catalogue names the roles that may see; the site and its front page have
-// grants that are settings. A role that was renamed or deleted touches grants
+// reload reads roles and settings again, and with them the grants of the site
+// and its front page, some of which are settings. A role that was renamed or deleted touches grants
 // everywhere, so a full comparison is due.
 func (s *source) reload(ctx context.Context, t *touched, o *outbox) error {
 	if err := s.site.load(ctx); err != nil {
@@ -390,7 +389,7 @@ func (s *source) learn(page []entry, o *outbox) ([]string, error) {
 		if _, ok := s.catalogue[e.typ]; ok || slices.Contains(fresh, e.typ) || len(fresh) >= maxFresh {
 			continue
 		}
-		d, err := document(unknownClass(e.typ).eventType(nil, nil))
+		d, err := document(unknownClass(e.typ).eventType(nil))
 		if err != nil {
 			return nil, err
 		}

@@ -91,11 +91,11 @@ func (s *source) encode(c cursor) ([]byte, error) {
 
 // types makes the catalogue's documents and a digest of them.
 func (s *source) types() ([]belfry.Document, uint32, error) {
-	modules, roles := s.site.moduleNames(), s.site.roleNames()
+	modules := s.site.moduleNames()
 	h := sha256.New()
 	var out []belfry.Document
 	for _, name := range slices.Sorted(maps.Keys(s.catalogue)) {
-		d, err := document(s.catalogue[name].eventType(modules, roles))
+		d, err := document(s.catalogue[name].eventType(modules))
 		if err != nil {
 			return nil, 0, err
 		}

@@ -49,7 +49,9 @@ func (t *touched) row(r *logRow, typ string, other otherFields) {
 	case "user_created", "user_updated", "user_deleted":
 		t.add(kindUser, id)
 	case "role_assigned", "role_unassigned":
-		t.people[[2]int64{r.ContextID, r.RelatedID.Int64}] = t.people[[2]int64{r.ContextID, r.RelatedID.Int64}]
+		if key := [2]int64{r.ContextID, r.RelatedID.Int64}; !t.people[key] {
+			t.people[key] = false
+		}
 	case "user_enrolment_created", "user_enrolment_updated", "user_enrolment_deleted":
 		t.people[[2]int64{r.ContextID, r.RelatedID.Int64}] = true
 	case "enrol_instance_created", "enrol_instance_updated", "enrol_instance_deleted", "course_restored", "course_reset_ended", "course_section_updated", "course_section_deleted":
