@@ -1,0 +1,79 @@
+package app
+
+import (
+	"context"
+
+	"github.com/belfryhq/belfry/internal/belfry"
+	"github.com/belfryhq/belfry/internal/directory"
+	"github.com/belfryhq/belfry/internal/ingest"
+	"github.com/belfryhq/belfry/internal/pipeline"
+)
+
+// Types of the events by which Belfry tells people about itself.
+const (
+	endpointDisabled = pipeline.NoticePrefix + "endpoint_disabled"
+)
+
+// aftermath draws the consequences of what a send taught.
+type aftermath struct {
+	app *App
+	dir *directory.Directory
+}
+
+// Gone acts on an address that its destination says is dead: an endpoint is
+// disabled and its owner told, a contact gets a tombstone.
+func (f *aftermath) Gone(ctx context.Context, d *belfry.Delivery, out belfry.Outcome) error {
+	if d.Channel == belfry.ChannelWebhook {
+		return f.endpoint(ctx, d, out)
+	}
+	if d.Principal == "" {
+		return nil // a bare address has no row to mark
+	}
+	kind := "email"
+	for _, r := range f.app.channels.of(d.Tenant).routes {
+		if r.Name == d.Channel {
+			kind = r.Contact
+		}
+	}
+	_, err := f.app.publisher.Apply(ctx, belfry.Changes{
+		Tenant:       d.Tenant,
+		DeadContacts: []belfry.DeadContact{{User: d.Principal, Kind: kind, Address: d.Address, Reason: out.Detail, At: now()}},
+		Audit:        []belfry.AuditEntry{{At: now(), Who: "belfry", Action: "contact.dead", Target: d.Principal, Detail: out.Detail}},
+	})
+	return err
+}
+
+func (f *aftermath) endpoint(ctx context.Context, d *belfry.Delivery, out belfry.Outcome) error {
+	e, found, err := f.dir.Endpoint(ctx, d.Tenant, d.Address)
+	if err != nil || !found || e.State == belfry.EndpointDisabled {
+		return err
+	}
+	disabled := *e
+	disabled.State = belfry.EndpointDisabled
+	disabled.Because = "the receiver answered that it is gone (410)"
+	body, err := belfry.EncodeEndpoint(disabled)
+	if err != nil {
+		return err
+	}
+	_, err = f.app.publisher.Apply(ctx, belfry.Changes{
+		Tenant:    d.Tenant,
+		Documents: []belfry.Document{{Kind: belfry.KindEndpoint, ID: e.ID, Body: body}},
+		IfMatch:   []belfry.Expectation{{Kind: belfry.KindEndpoint, Key: e.ID, Version: e.Version}},
+		Audit:     []belfry.AuditEntry{{At: now(), Who: "belfry", Action: "endpoint.disable", Target: e.ID, Detail: disabled.Because}},
+	})
+	if belfry.KindOf(err) == belfry.Stale {
+		return nil // somebody edited it meanwhile: their word is newer than the receiver's
+	}
+	if err != nil {
+		return err
+	}
+	notice := belfry.Event{
+		Source: "belfry", Type: endpointDisabled, ID: e.ID + "-" + d.ID,
+		Data: jsonObject("endpoint", e.ID, "url", e.URL, "because", disabled.Because),
+	}
+	if e.Owner != "" {
+		notice.Related = []string{e.Owner}
+	}
+	_, err = f.app.ingest.Admit(ctx, ingest.Origin{Tenant: d.Tenant, Key: "belfry"}, []belfry.Event{notice})
+	return err
+}

@@ -1,0 +1,327 @@
+package app
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"math/rand/v2"
+	"net"
+	"net/http"
+	"path/filepath"
+	"strings"
+	"sync/atomic"
+	"time"
+
+	"github.com/belfryhq/belfry/internal/auth"
+	"github.com/belfryhq/belfry/internal/belfry"
+	"github.com/belfryhq/belfry/internal/channel"
+	"github.com/belfryhq/belfry/internal/config"
+	"github.com/belfryhq/belfry/internal/directory"
+	"github.com/belfryhq/belfry/internal/ingest"
+	"github.com/belfryhq/belfry/internal/manage"
+	"github.com/belfryhq/belfry/internal/outbound"
+	"github.com/belfryhq/belfry/internal/pipeline"
+	"github.com/belfryhq/belfry/internal/secret"
+	"github.com/belfryhq/belfry/internal/store"
+	"github.com/belfryhq/belfry/internal/web/api"
+)
+
+// Options are what a program is made of.
+type Options struct {
+	Config  config.Config
+	Log     *slog.Logger
+	Version string
+	// Pages are served beside the API; nil = none. The demonstration has one.
+	Pages http.Handler
+}
+
+// App is a program that is ready to run.
+type App struct {
+	log      *slog.Logger
+	grace    time.Duration
+	db       *store.DB
+	listener net.Listener
+	url      string
+	server   *http.Server
+	api      *api.Server
+
+	publisher  *publisher
+	channels   *channels
+	sources    *sources
+	planner    *pipeline.Planner
+	dispatcher *pipeline.Dispatcher
+	counters   *pipeline.Counters
+	backlog    *backlog
+	auth       *auth.Authenticator
+	ingest     *ingest.Ingester
+	ready      atomic.Bool
+	closed     atomic.Bool
+}
+
+// now is the one clock: UTC, in the microseconds that are stored.
+func now() time.Time { return time.Now().UTC().Truncate(time.Microsecond) }
+
+// New opens the store, loads what must be in memory, binds the address and
+// wires the rooms. Errors are sentences for whoever starts the program.
+func New(ctx context.Context, o Options) (_ *App, err error) {
+	cfg := o.Config
+	box, err := openBox(&cfg, o.Log)
+	if err != nil {
+		return nil, err
+	}
+	db, err := store.Open(ctx, store.Options{URL: cfg.DatabaseURL(), Log: o.Log, Now: now})
+	if err != nil {
+		return nil, err
+	}
+	a := &App{log: o.Log, grace: cfg.Limits.Drain, db: db, counters: pipeline.NewCounters()}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, a.Close())
+		}
+	}()
+	if a.listener, err = net.Listen("tcp", cfg.Listen); err != nil {
+		return nil, fmt.Errorf("cannot listen on %s: %w; choose another address with --listen or BELFRY_LISTEN", cfg.Listen, err)
+	}
+	a.url = strings.TrimSuffix(cfg.PublicURL, "/")
+	if a.url == "" {
+		a.url = "http://" + a.listener.Addr().String()
+	}
+	if err := a.wire(ctx, &cfg, box, o); err != nil {
+		return nil, err
+	}
+	return a, nil
+}
+
+// openBox makes the box of the configured keys, or of the key in the data
+// folder, which is made when missing.
+func openBox(cfg *config.Config, log *slog.Logger) (*secret.Box, error) {
+	keys := cfg.SecretKeys()
+	if len(keys) == 0 {
+		if cfg.OnPostgres() {
+			return nil, errors.New("on PostgreSQL every node needs the same secret key: set BELFRY_SECRET_KEY to 32 random bytes in base64, for example from: openssl rand -base64 32")
+		}
+		file := filepath.Join(cfg.DataDir, "secret.key")
+		made := false
+		var err error
+		if keys, made, err = secret.LoadOrMake(file); err != nil {
+			return nil, err
+		}
+		if made {
+			log.Info("made a secret key; keep it with your backups", "file", file)
+		}
+	}
+	return secret.New(keys)
+}
+
+func (a *App) wire(ctx context.Context, cfg *config.Config, box *secret.Box, o Options) error {
+	guard := outbound.New(outbound.Options{Allow: cfg.AllowedOutbound()})
+	dir := directory.New(directory.Options{Store: a.db})
+	subs := pipeline.NewSubscriptions(a.db, a.log)
+	facts := &pipeline.Facts{Directory: dir}
+	templates := newTemplates(a.db)
+	watch := pipeline.NewWatch()
+	deps := channel.Deps{HTTP: guard.Client(), Dialer: guard.Dialer(), Log: a.log, Now: now, Version: o.Version}
+	var err error
+	if a.channels, err = newChannels(cfg.Channels, deps, box, a.db, a.log); err != nil {
+		return err
+	}
+	a.publisher = &publisher{DB: a.db, dir: dir, subs: subs, channels: a.channels, templates: templates}
+	a.auth = auth.New(auth.Options{Store: a.publisher, Bootstrap: string(cfg.BootstrapKey), Now: now})
+	a.publisher.auth = a.auth
+	links := &links{base: a.url, box: box, now: now}
+	stages := &pipeline.Stages{Directory: dir, Subscriptions: subs, Channels: a.channels}
+
+	messages := pipeline.NewMessages(facts, subs, templates, links, box, now)
+	a.dispatcher = pipeline.NewDispatcher(pipeline.DispatcherOptions{
+		Store: a.db, Channels: a.channels,
+		Composer:  messages,
+		Aftermath: &aftermath{app: a, dir: dir},
+		Counters:  a.counters, Log: a.log, Now: now, Jitter: rand.Float64,
+		Window: cfg.Limits.Window, Grace: cfg.Limits.Drain,
+	})
+	a.planner = pipeline.NewPlanner(pipeline.PlannerOptions{
+		Store: a.db, Stages: stages, Dispatcher: a.dispatcher, Watch: watch, Counters: a.counters, Log: a.log, Now: now,
+	})
+	a.backlog = &backlog{Planner: a.planner}
+	a.publisher.dispatcher, a.publisher.planner = a.dispatcher, a.backlog
+	a.ingest, err = ingest.New(ingest.Options{
+		Store: a.db, Catalogue: catalogue{dir}, Planner: a.backlog, Now: now,
+		Limits:             ingest.Limits{Pending: cfg.Limits.PendingEvents},
+		RefuseUnknownTypes: cfg.Ingest.UnknownTypes == config.RefuseUnknown,
+	})
+	if err != nil {
+		return err
+	}
+	a.sources = newSources(sourceParts{db: a.db, ingest: a.ingest, publish: a.publisher, planner: a.backlog, secret: box, now: now, log: a.log})
+	a.publisher.sources = a.sources
+
+	manager, err := manage.New(manage.Options{
+		Store: a.publisher, Box: box, Now: now, Channels: a.channels, ChannelKinds: channelKinds{}, SourceKinds: sourceKinds{},
+	})
+	if err != nil {
+		return err
+	}
+	a.api = api.New(api.Options{
+		Auth: a.auth, Ingest: a.ingest, Manage: manager,
+		Running:   &running{app: a, messages: messages},
+		Preview:   previews{facts},
+		Explain:   &pipeline.Explainer{Stages: stages, Store: traces{a.db}, Now: now},
+		Events:    reads{a.db},
+		Delivery:  reads{a.db},
+		Inbox:     &inboxes{watch: watch, db: a.db, facts: facts, subs: subs, templates: templates},
+		Documents: edits{a.publisher}, Public: &public{links: links, subs: subs, facts: facts, edit: a.publisher}, Health: a, Metrics: a.metrics(), Seal: box,
+		Log: a.log, Now: now, Version: o.Version, PublicURL: a.url,
+	})
+	tenants, err := a.db.Tenants(ctx)
+	if err != nil {
+		return err
+	}
+	for _, t := range tenants {
+		if err := errors.Join(subs.Load(ctx, t), a.channels.load(ctx, t)); err != nil {
+			return err
+		}
+	}
+	var handler http.Handler = a.api
+	if o.Pages != nil {
+		handler = beside(a.api, o.Pages)
+	}
+	a.server = &http.Server{
+		Handler:           handler,
+		ReadHeaderTimeout: 10 * time.Second,
+		ReadTimeout:       2 * time.Minute,
+		IdleTimeout:       2 * time.Minute,
+		MaxHeaderBytes:    64 << 10,
+		ErrorLog:          slog.NewLogLogger(a.log.Handler(), slog.LevelDebug),
+	}
+	return nil
+}
+
+// beside serves the API's addresses by the API and all others by pages.
+func beside(surface, pages http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		for _, p := range []string{"/v1/", "/u/", "/docs", "/openapi.json", "/healthz", "/readyz", "/metrics"} {
+			if r.URL.Path == strings.TrimSuffix(p, "/") || strings.HasPrefix(r.URL.Path, p) {
+				surface.ServeHTTP(w, r)
+				return
+			}
+		}
+		pages.ServeHTTP(w, r)
+	})
+}
+
+// URL is where the program is reached.
+func (a *App) URL() string { return a.url }
+
+// Addr is the address that was bound.
+func (a *App) Addr() string { return a.listener.Addr().String() }
+
+// Auth keeps keys.
+func (a *App) Auth() *auth.Authenticator { return a.auth }
+
+// Ready is nil while the program can do its work.
+func (a *App) Ready(ctx context.Context) error {
+	if !a.ready.Load() {
+		return belfry.Errorf(belfry.Unavailable, "starting, or stopping")
+	}
+	return a.db.Ping(ctx)
+}
+
+// Run serves until ctx ends, then drains: no new requests, planned batches are
+// committed, sends in flight end, what became of them is recorded.
+func (a *App) Run(ctx context.Context) error {
+	tenants, err := a.db.Tenants(ctx)
+	if err != nil {
+		return err
+	}
+	failed := make(chan error, 4)
+	stage := func(run func(context.Context) error) (stop func()) {
+		stageCtx, cancel := context.WithCancel(context.WithoutCancel(ctx))
+		done := make(chan struct{})
+		go func() {
+			defer close(done)
+			if err := run(stageCtx); err != nil {
+				failed <- err
+			}
+		}()
+		return func() { cancel(); <-done }
+	}
+	// Stopped last in, first out: sources and requests, planning, sending.
+	stopDispatch := stage(a.dispatcher.Run)
+	stopPlan := stage(a.planner.Run)
+	stopCount := stage(a.count)
+	stopSources := stage(func(ctx context.Context) error { return a.sources.Run(ctx, tenants) })
+	stopServe := stage(func(context.Context) error {
+		if err := a.server.Serve(a.listener); !errors.Is(err, http.ErrServerClosed) {
+			return err
+		}
+		return nil
+	})
+	a.ready.Store(true)
+	a.log.Info("listening", "url", a.url, "addr", a.Addr())
+
+	select {
+	case <-ctx.Done():
+	case err = <-failed:
+	}
+	a.ready.Store(false)
+	a.log.Info("stopping")
+	a.api.Drain()
+	drain, cancel := context.WithTimeout(context.WithoutCancel(ctx), a.grace)
+	defer cancel()
+	if shutdownErr := a.server.Shutdown(drain); shutdownErr != nil {
+		_ = a.server.Close()
+	}
+	stopServe()
+	stopSources()
+	stopCount()
+	stopPlan()
+	stopDispatch()
+	a.log.Info("stopped")
+	return errors.Join(err, a.Close())
+}
+
+// Close lets go of everything; idempotent. Run calls it.
+func (a *App) Close() error {
+	if a.closed.Swap(true) {
+		return nil
+	}
+	if a.listener != nil {
+		_ = a.listener.Close()
+	}
+	if a.channels != nil {
+		a.channels.Close()
+	}
+	return a.db.Close()
+}
+
+// backlog tells ingest how far planning is behind.
+type backlog struct {
+	*pipeline.Planner
+	pending atomic.Int64
+}
+
+// Pending is how many accepted events wait to be planned, as last counted.
+func (b *backlog) Pending() int { return int(b.pending.Load()) }
+
+// count keeps the backlog's figure fresh: ingest asks for every request, and
+// four times a second is fine enough for a bound of many thousands.
+func (a *App) count(ctx context.Context) error {
+	t := time.NewTicker(250 * time.Millisecond)
+	defer t.Stop()
+	for {
+		stats, err := a.db.Stats(ctx)
+		if err == nil {
+			var n int64
+			for _, s := range stats.Tenants {
+				n += s.PendingPlans
+			}
+			a.backlog.pending.Store(n)
+		}
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-t.C:
+		}
+	}
+}

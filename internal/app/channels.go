@@ -1,0 +1,245 @@
+package app
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"log/slog"
+	"net"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/belfryhq/belfry/internal/belfry"
+	"github.com/belfryhq/belfry/internal/channel"
+	"github.com/belfryhq/belfry/internal/channel/email"
+	"github.com/belfryhq/belfry/internal/channel/inbox"
+	"github.com/belfryhq/belfry/internal/channel/webhook"
+	"github.com/belfryhq/belfry/internal/pipeline"
+	"github.com/belfryhq/belfry/internal/route"
+)
+
+// Kinds is the one list of channel kinds.
+func Kinds() []channel.Kind {
+	return []channel.Kind{inbox.Kind(), email.Kind(), webhook.Kind()}
+}
+
+// concurrency is how many sends run at once on a channel over all of its
+// destinations. Mail goes through few connections; webhooks wait for peers.
+var concurrency = map[string]int{"email": 16, "webhook": 512}
+
+// channels holds the senders of every tenant: those of the configuration, and,
+// over them, those an administrator set up.
+type channels struct {
+	kinds  map[string]channel.Kind
+	deps   channel.Deps // of channels that tenants set up: everything is guarded
+	own    channel.Deps // of the operator's own channels: a relay may be next door
+	secret opener
+	store  documents
+	log    *slog.Logger
+
+	mu      sync.Mutex // serialises changes
+	common  []opened
+	tenants atomic.Pointer[map[string]*tenantChannels]
+}
+
+type opener interface {
+	Open(sealed, associated []byte) ([]byte, error)
+}
+
+type documents interface {
+	Documents(ctx context.Context, tenant, kind, after string, limit int) ([]belfry.Document, error)
+}
+
+// opened is a channel that is set up.
+type opened struct {
+	name   string
+	kind   channel.Kind
+	sender channel.Sender // nil for kinds without one
+}
+
+// tenantChannels is what a tenant's deliveries see; immutable.
+type tenantChannels struct {
+	byName   map[string]opened
+	own      []opened // those of them this tenant set up
+	routes   []route.ChannelInfo
+	defaults []string
+}
+
+func newChannels(configured map[string]map[string]string, deps channel.Deps, secret opener, store documents, log *slog.Logger) (*channels, error) {
+	own := deps
+	own.Dialer = &net.Dialer{Timeout: 10 * time.Second}
+	c := &channels{kinds: map[string]channel.Kind{}, deps: deps, own: own, secret: secret, store: store, log: log}
+	for _, k := range Kinds() {
+		c.kinds[k.Name] = k
+	}
+	for _, name := range []string{belfry.ChannelInbox, belfry.ChannelWebhook} {
+		o, err := c.open(name, name, nil, deps)
+		if err != nil {
+			return nil, err
+		}
+		c.common = append(c.common, o)
+	}
+	for name, settings := range configured {
+		if name == belfry.ChannelInbox || name == belfry.ChannelWebhook {
+			return nil, fmt.Errorf("channels.%s: this channel is always there and has no settings", name)
+		}
+		values := make(map[string]string, len(settings))
+		for k, v := range settings {
+			values[k] = v
+		}
+		kind := values["kind"]
+		delete(values, "kind")
+		if kind == "" {
+			kind = name
+		}
+		o, err := c.open(name, kind, values, own)
+		if err != nil {
+			return nil, fmt.Errorf("channels.%s: %w", name, err)
+		}
+		c.common = append(c.common, o)
+	}
+	none := map[string]*tenantChannels{}
+	c.tenants.Store(&none)
+	return c, nil
+}
+
+func (c *channels) open(name, kind string, values map[string]string, deps channel.Deps) (opened, error) {
+	k, ok := c.kinds[kind]
+	if !ok {
+		return opened{}, belfry.Errorf(belfry.Invalid, "there is no channel kind %q", kind)
+	}
+	if err := channel.Validate(k.Settings, values); err != nil {
+		return opened{}, err
+	}
+	o := opened{name: name, kind: k}
+	if k.New != nil {
+		s, err := k.New(deps, values)
+		if err != nil {
+			return opened{}, err
+		}
+		o.sender = s
+	}
+	return o, nil
+}
+
+// load reads a tenant's own channels; it is called at the start and whenever
+// one of them was edited. A channel that cannot be opened leaves the others
+// working.
+func (c *channels) load(ctx context.Context, tenant string) error {
+	docs, err := c.store.Documents(ctx, tenant, belfry.KindChannel, "", 1000)
+	if err != nil {
+		return err
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	t := &tenantChannels{byName: map[string]opened{}}
+	for _, o := range c.common {
+		t.byName[o.name] = o
+	}
+	for _, d := range docs {
+		var stored belfry.Configured
+		if err := json.Unmarshal(d.Body, &stored); err != nil {
+			c.log.Error("channel is stored in a form this version does not read", "tenant", tenant, "channel", d.ID, "error", err)
+			continue
+		}
+		values, err := stored.Open(c.secret, tenant)
+		if err == nil {
+			var o opened
+			if o, err = c.open(d.ID, stored.Kind, values, c.deps); err == nil {
+				t.byName[d.ID] = o
+				t.own = append(t.own, o)
+			}
+		}
+		if err != nil {
+			c.log.Error("channel cannot be opened", "tenant", tenant, "channel", d.ID, "error", err)
+		}
+	}
+	t.derive()
+	old := *c.tenants.Load()
+	next := make(map[string]*tenantChannels, len(old)+1)
+	for k, v := range old {
+		next[k] = v
+	}
+	next[tenant] = t
+	c.tenants.Store(&next)
+	if before := old[tenant]; before != nil {
+		for _, o := range before.own {
+			if o.sender != nil {
+				// Sends that hold the old sender may still be under way.
+				time.AfterFunc(2*time.Minute, func() { _ = o.sender.Close() })
+			}
+		}
+	}
+	return nil
+}
+
+// derive makes what route asks for. The channels used when nobody chose: the
+// inbox, and e-mail when there is a channel for it.
+func (t *tenantChannels) derive() {
+	for _, o := range t.byName {
+		if o.name == belfry.ChannelWebhook {
+			continue // endpoints are named, not chosen
+		}
+		t.routes = append(t.routes, route.ChannelInfo{Name: o.name, Kind: o.kind.Name, Contact: o.kind.Contact})
+	}
+	t.defaults = []string{belfry.ChannelInbox}
+	if _, ok := t.byName["email"]; ok {
+		t.defaults = append(t.defaults, "email")
+	}
+}
+
+func (c *channels) of(tenant string) *tenantChannels {
+	if t := (*c.tenants.Load())[tenant]; t != nil {
+		return t
+	}
+	t := &tenantChannels{byName: map[string]opened{}}
+	for _, o := range c.common {
+		t.byName[o.name] = o
+	}
+	t.derive()
+	return t
+}
+
+// Channel finds a channel that can send.
+func (c *channels) Channel(tenant, name string) (pipeline.Channel, bool) {
+	o, ok := c.of(tenant).byName[name]
+	if !ok || o.sender == nil {
+		return pipeline.Channel{}, false
+	}
+	n := concurrency[o.kind.Name]
+	if n == 0 {
+		n = 16
+	}
+	return pipeline.Channel{Name: name, Sender: o.sender, Concurrency: n}, true
+}
+
+// Routes are a tenant's channels as route knows them.
+func (c *channels) Routes(tenant string) ([]route.ChannelInfo, []string) {
+	t := c.of(tenant)
+	return t.routes, t.defaults
+}
+
+// Known reports whether a tenant has a channel of this name.
+func (c *channels) Known(tenant, name string) bool {
+	_, ok := c.of(tenant).byName[name]
+	return ok
+}
+
+// Close closes every sender.
+func (c *channels) Close() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, o := range c.common {
+		if o.sender != nil {
+			_ = o.sender.Close()
+		}
+	}
+	for _, t := range *c.tenants.Load() {
+		for _, o := range t.own {
+			if o.sender != nil {
+				_ = o.sender.Close()
+			}
+		}
+	}
+}

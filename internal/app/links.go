@@ -1,0 +1,133 @@
+package app
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/base32"
+	"encoding/json"
+	"net/url"
+	"strings"
+	"time"
+
+	"github.com/belfryhq/belfry/internal/belfry"
+	"github.com/belfryhq/belfry/internal/pipeline"
+	"github.com/belfryhq/belfry/internal/secret"
+	"github.com/belfryhq/belfry/internal/web/api"
+)
+
+// unsubscribeFor is how long a link in a message works.
+const unsubscribeFor = 180 * 24 * time.Hour
+
+const unsubscribeLink = "unsubscribe"
+
+// links makes the addresses in messages.
+type links struct {
+	base string // without a slash at the end
+	box  *secret.Box
+	now  func() time.Time
+}
+
+// public serves those who follow such an address.
+type public struct {
+	*links
+	subs  *pipeline.Subscriptions
+	facts *pipeline.Facts
+	edit  *publisher
+}
+
+// leave is what an unsubscribe link carries.
+type leave struct {
+	Tenant       string `json:"t"`
+	Subscription string `json:"s"`
+	Principal    string `json:"p,omitempty"`
+	Address      string `json:"a,omitempty"` // of a bare address
+}
+
+// Unsubscribe is the one-click page for exactly this subscription and person.
+func (l *links) Unsubscribe(tenant, subscription, principal, address string) string {
+	if subscription == pipeline.NoticesID {
+		return ""
+	}
+	q := leave{Tenant: tenant, Subscription: subscription, Principal: principal}
+	if principal == "" {
+		q.Address = address
+	}
+	payload, err := json.Marshal(q)
+	if err != nil {
+		return "" // four strings always marshal
+	}
+	return l.base + "/u/" + l.box.Sign(unsubscribeLink, payload, l.now().Add(unsubscribeFor))
+}
+
+// ListID identifies a subscription's messages as a list: a label made of the
+// subscription's id under the server's host.
+func (l *links) ListID(tenant, subscription string) string {
+	host := "belfry.invalid"
+	if u, err := url.Parse(l.base); err == nil && u.Hostname() != "" {
+		host = u.Hostname()
+	}
+	label := strings.ReplaceAll(subscription, "_", "-")
+	if tenant != belfry.DefaultTenant {
+		sum := sha256.Sum256([]byte(tenant))
+		label += "." + strings.ToLower(base32.StdEncoding.WithPadding(base32.NoPadding).EncodeToString(sum[:10]))
+	}
+	return label + "." + host
+}
+
+func (l *public) read(ctx context.Context, token string) (leave, *belfry.Subscription, error) {
+	gone := belfry.Errorf(belfry.NotFound, "this link is not valid, or no longer")
+	payload, err := l.box.Verify(unsubscribeLink, token, l.now())
+	if err != nil {
+		return leave{}, nil, gone
+	}
+	var q leave
+	if err := json.Unmarshal(payload, &q); err != nil {
+		return leave{}, nil, gone
+	}
+	sub, _, err := l.subs.Standing(ctx, q.Tenant, q.Subscription)
+	if err == nil && sub == nil {
+		err = gone
+	}
+	return q, sub, err
+}
+
+// Offered says what a link would end.
+func (l *public) Offered(ctx context.Context, token string) (api.Offer, error) {
+	q, sub, err := l.read(ctx, token)
+	if err != nil {
+		return api.Offer{}, err
+	}
+	o := api.Offer{Title: sub.Title, Who: q.Address}
+	if o.Title == "" {
+		o.Title = sub.ID
+	}
+	if q.Principal != "" {
+		who, err := l.facts.Person(ctx, q.Tenant, q.Principal)
+		if err != nil {
+			return o, err
+		}
+		if who != nil {
+			o.Who = who.User.Name
+		}
+	}
+	return o, nil
+}
+
+// Unsubscribe ends exactly that subscription for exactly that recipient: what
+// they joined is left, and what a rule would name them for is opted out of.
+func (l *public) Unsubscribe(ctx context.Context, token string) error {
+	q, _, err := l.read(ctx, token)
+	if err != nil {
+		return err
+	}
+	who := q.Principal
+	if who == "" {
+		who = q.Address
+	}
+	_, err = l.edit.Apply(ctx, belfry.Changes{
+		Tenant:  q.Tenant,
+		OptOuts: []belfry.OptOut{{Subscription: q.Subscription, Who: who, Since: l.now()}},
+		Audit:   []belfry.AuditEntry{{At: l.now(), Who: who, Action: "subscription.opt_out", Target: q.Subscription, Detail: "by a link in a message"}},
+	})
+	return err
+}

@@ -1,0 +1,138 @@
+package app
+
+import (
+	"context"
+	"slices"
+	"sync"
+
+	"github.com/belfryhq/belfry/internal/auth"
+	"github.com/belfryhq/belfry/internal/belfry"
+	"github.com/belfryhq/belfry/internal/directory"
+	"github.com/belfryhq/belfry/internal/ingest"
+	"github.com/belfryhq/belfry/internal/pipeline"
+	"github.com/belfryhq/belfry/internal/store"
+)
+
+// publisher applies edits and puts them in force before they are answered.
+//
+// Edits of one tenant are applied one after the other, so that what is in
+// memory follows the order of versions.
+type publisher struct {
+	*store.DB
+	dir        *directory.Directory
+	subs       *pipeline.Subscriptions
+	auth       *auth.Authenticator
+	channels   *channels
+	sources    *sources
+	templates  *templates
+	dispatcher *pipeline.Dispatcher
+	planner    ingest.Planner
+
+	mu    sync.Mutex
+	locks map[string]*sync.Mutex
+}
+
+func (p *publisher) lock(tenant string) *sync.Mutex {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.locks == nil {
+		p.locks = map[string]*sync.Mutex{}
+	}
+	l := p.locks[tenant]
+	if l == nil {
+		l = &sync.Mutex{}
+		p.locks[tenant] = l
+	}
+	return l
+}
+
+// Apply applies an edit and publishes it.
+func (p *publisher) Apply(ctx context.Context, ch belfry.Changes) (int64, error) {
+	l := p.lock(ch.Tenant)
+	l.Lock()
+	version, err := p.DB.Apply(ctx, ch)
+	if err == nil {
+		err = p.inForce(ctx, version, &ch)
+	}
+	l.Unlock()
+	if err != nil {
+		return version, err
+	}
+	return version, p.after(ctx, &ch)
+}
+
+// source applies a batch of a source, publishes it and hands its events over.
+func (p *publisher) source(ctx context.Context, key sourceKey, ch belfry.Changes, drafts []belfry.Draft, cursor []byte) error {
+	l := p.lock(key.tenant)
+	l.Lock()
+	receipts, version, err := p.DB.CommitSource(ctx, key.tenant, key.id, ch, drafts, cursor)
+	if err == nil {
+		err = p.inForce(ctx, version, &ch)
+	}
+	l.Unlock()
+	if err != nil {
+		return err
+	}
+	accepted := make([]belfry.Accepted, 0, len(drafts))
+	for i, r := range receipts {
+		if !r.Duplicate {
+			accepted = append(accepted, belfry.Accepted{Tenant: key.tenant, EventID: r.EventID, At: r.At, AsOf: r.AsOf, Event: drafts[i].Event})
+		}
+	}
+	if len(accepted) > 0 {
+		p.planner.Handover(accepted)
+	}
+	return p.after(ctx, &ch)
+}
+
+// inForce makes caches and indexes follow an edit. The tenant's lock is held.
+func (p *publisher) inForce(ctx context.Context, version int64, ch *belfry.Changes) error {
+	p.dir.Published(ch.Tenant, version, ch)
+	for i := range ch.Subscriptions {
+		ch.Subscriptions[i].Version = version
+	}
+	if err := p.subs.Publish(ctx, ch.Tenant, ch.Subscriptions); err != nil {
+		return err
+	}
+	for _, d := range p.touched(ch) {
+		switch d.Kind {
+		case belfry.KindKey, belfry.KindTenant:
+			p.auth.Forget(d.Kind, d.ID)
+		case belfry.KindTemplate:
+			p.templates.forget(ch.Tenant, d.ID)
+		}
+	}
+	return nil
+}
+
+// after follows an edit where that takes longer: senders and sources.
+func (p *publisher) after(ctx context.Context, ch *belfry.Changes) error {
+	touched := p.touched(ch)
+	has := func(kind string) bool {
+		return slices.ContainsFunc(touched, func(d belfry.DocumentKey) bool { return d.Kind == kind })
+	}
+	if has(belfry.KindChannel) {
+		if err := p.channels.load(ctx, ch.Tenant); err != nil {
+			return err
+		}
+	}
+	if has(belfry.KindSource) {
+		if err := p.sources.load(ctx, ch.Tenant); err != nil {
+			return err
+		}
+	}
+	for _, d := range touched {
+		if d.Kind == belfry.KindEndpoint {
+			p.dispatcher.Requeue(ch.Tenant, d.ID)
+		}
+	}
+	return nil
+}
+
+func (p *publisher) touched(ch *belfry.Changes) []belfry.DocumentKey {
+	keys := slices.Clone(ch.DropDocuments)
+	for _, d := range ch.Documents {
+		keys = append(keys, belfry.DocumentKey{Kind: d.Kind, ID: d.ID})
+	}
+	return keys
+}
