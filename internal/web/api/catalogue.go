@@ -40,7 +40,7 @@ func (s *Server) catalogueRoutes() {
 			if err != nil {
 				return nil, err
 			}
-			p, err := s.Manage.PreviewTemplate(ctx, c.tenant(), in.Value.Subject, in.Value.Body, sample)
+			p, err := s.Preview.Preview(ctx, c.tenant(), in.Value.Subject, in.Value.Body, sample)
 			return &reply[Preview]{Status: http.StatusOK, Body: p}, err
 		})
 	s.endpointRoutes()
@@ -218,7 +218,7 @@ func (s *Server) channelRoutes() {
 			if cs == nil {
 				cs = []ConfiguredView{}
 			}
-			return &reply[ConfiguredList]{Status: http.StatusOK, Body: ConfiguredList{Items: cs, Kinds: s.ChannelKinds}}, err
+			return &reply[ConfiguredList]{Status: http.StatusOK, Body: ConfiguredList{Items: cs, Kinds: kinds(s.Manage.ChannelKinds())}}, err
 		})
 	crudOf(s, item, "Channels", "channel",
 		func(ctx context.Context, tenant, name string) (ConfiguredView, int64, error) {
@@ -246,6 +246,13 @@ type ConfiguredList struct {
 	Items []ConfiguredView `json:"items"`
 	Kinds []KindView       `json:"kinds"`
 	Next  string           `json:"next,omitempty"`
+}
+
+func kinds(ks []KindView) []KindView {
+	if ks == nil {
+		return []KindView{}
+	}
+	return ks
 }
 
 // crudOf registers GET, PUT and DELETE of channels and sources.
@@ -296,7 +303,7 @@ func (s *Server) sourceRoutes() {
 			if items == nil {
 				items = []ConfiguredView{}
 			}
-			return &reply[ConfiguredList]{Status: http.StatusOK, Body: ConfiguredList{Items: items, Kinds: s.SourceKinds, Next: next}}, err
+			return &reply[ConfiguredList]{Status: http.StatusOK, Body: ConfiguredList{Items: items, Kinds: kinds(s.Manage.SourceKinds()), Next: next}}, err
 		})
 	route(s, spec{id: "createSource", method: http.MethodPost, path: base, tag: "Sources", may: auth.Admin, status: http.StatusCreated, summary: "Connect a platform"},
 		func(ctx context.Context, c *call, in *struct {

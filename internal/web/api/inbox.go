@@ -53,7 +53,7 @@ type Counts struct {
 }
 
 func (s *Server) inboxRoutes() {
-	route(s, spec{id: "readInbox", method: http.MethodGet, path: "/v1/users/{id}/inbox", tag: "Inbox", may: auth.Read,
+	route(s, spec{id: "listInbox", method: http.MethodGet, path: "/v1/users/{id}/inbox", tag: "Inbox", may: auth.Read,
 		summary: "Read an inbox, newest first"},
 		func(ctx context.Context, c *call, in *readInbox) (*reply[InboxPage], error) {
 			p, err := s.Inbox.Items(ctx, c.tenant(), string(in.ID), InboxQuery{Before: in.After, Limit: in.Limit, Unread: in.Unread, Archived: in.Archived})

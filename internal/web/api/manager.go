@@ -5,23 +5,24 @@ import (
 	"time"
 
 	"github.com/belfryhq/belfry/internal/belfry"
+	"github.com/belfryhq/belfry/internal/manage"
 )
 
-// By says who edits: for the audit, and for what is kept apart by its origin.
-type By struct {
-	Tenant string
-	Who    string // in the audit
-	Origin string // of contacts, members and grants that are written
-}
-
-// Expect is the version an edited thing must have; nil = any. 0 = it must not
-// exist yet.
-type Expect *int64
+// Values of package manage as the calls use them.
+type (
+	By                = manage.By     // who edits
+	Expect            = manage.Expect // the version an edited thing must have
+	Stored            = manage.Stored // a subscription with its words
+	SubscriptionQuery = manage.SubscriptionQuery
+	KindView          = manage.Kind
+	ConfiguredView    = manage.ConfiguredView
+	ConfiguredDraft   = manage.ConfiguredDraft
+)
 
 // Manager makes people's edits: it checks, audits and stores them, and reads
-// back what is there. Errors are those of belfry.Error; reads of what is not
-// there, or is another tenant's, are NotFound. Versions are those of the last
-// change of the thing.
+// back what is there; *manage.Manager is one. Errors are those of belfry.Error;
+// reads of what is not there, or is another tenant's, are NotFound. Versions
+// are those of the last change of the thing.
 type Manager interface {
 	ObjectManager
 	PeopleManager
@@ -69,22 +70,6 @@ type GroupManager interface {
 	PutGroups(ctx context.Context, by By, gs []belfry.Group) error
 }
 
-// SubscriptionQuery selects subscriptions in the order of their ids. Type and
-// Object together ask which would be looked at for such an event there.
-type SubscriptionQuery struct {
-	Type   string
-	Object string
-	After  string
-	Limit  int
-}
-
-// Stored is a subscription with what saving it found.
-type Stored struct {
-	belfry.Subscription
-	Readable string   `json:"readable,omitempty" doc:"The rule in words"`
-	Warnings []string `json:"warnings,omitempty" doc:"What is allowed but perhaps not meant"`
-}
-
 // SubscriptionManager keeps subscriptions and who joined them.
 type SubscriptionManager interface {
 	Subscriptions(ctx context.Context, tenant string, q SubscriptionQuery) ([]belfry.Subscription, string, error)
@@ -120,50 +105,9 @@ type EndpointManager interface {
 	ResumeEndpoint(ctx context.Context, by By, id string) (belfry.Endpoint, error)
 }
 
-// Setting describes one setting of a kind of channel or source.
-type Setting struct {
-	Name     string   `json:"name"`
-	Label    string   `json:"label"`
-	Type     string   `json:"type" doc:"How the text is read: text, long, url, email, number, bool, duration, choice, dsn, int"`
-	Secret   bool     `json:"secret,omitempty" doc:"Stored encrypted, never shown again"`
-	Required bool     `json:"required,omitempty"`
-	Help     string   `json:"help,omitempty"`
-	Default  string   `json:"default,omitempty"`
-	Choices  []string `json:"choices,omitempty"`
-}
-
-// KindView describes a kind of channel or source.
-type KindView struct {
-	Name     string    `json:"name"`
-	Title    string    `json:"title"`
-	Help     string    `json:"help,omitempty"`
-	Contact  string    `json:"contact,omitempty" doc:"The kind of contact it sends to"`
-	Settings []Setting `json:"settings"`
-}
-
-// ConfiguredView is a channel or source as it is shown: settings that are
-// secret are named only.
-type ConfiguredView struct {
-	ID       string            `json:"id,omitempty" doc:"Of sources: src_..."`
-	Name     string            `json:"name"`
-	Kind     string            `json:"kind"`
-	Settings map[string]string `json:"settings"`
-	Secret   []string          `json:"secret,omitempty" doc:"Names of settings that are set and not shown"`
-	State    string            `json:"state,omitempty"`
-	Builtin  bool              `json:"builtin,omitempty" doc:"Comes from the server's configuration"`
-}
-
-// ConfiguredDraft is a channel or source to be set up. Settings that are
-// secret and left out keep their value.
-type ConfiguredDraft struct {
-	Name     string            `json:"name,omitempty"`
-	Kind     string            `json:"kind"`
-	Settings map[string]string `json:"settings,omitempty"`
-	State    string            `json:"state,omitempty" enum:"active,paused"`
-}
-
 // ChannelManager keeps the ways out.
 type ChannelManager interface {
+	ChannelKinds() []KindView
 	Channels(ctx context.Context, tenant string) ([]ConfiguredView, error)
 	Channel(ctx context.Context, tenant, name string) (ConfiguredView, int64, error)
 	PutChannel(ctx context.Context, by By, d ConfiguredDraft, match Expect) (stored ConfiguredView, version int64, created bool, err error)
@@ -183,6 +127,7 @@ type SourceStatus struct {
 
 // SourceManager keeps the ways in.
 type SourceManager interface {
+	SourceKinds() []KindView
 	Sources(ctx context.Context, tenant, after string, limit int) ([]ConfiguredView, string, error)
 	Source(ctx context.Context, tenant, id string) (ConfiguredView, int64, error)
 	CreateSource(ctx context.Context, by By, d ConfiguredDraft) (ConfiguredView, int64, error)
@@ -196,8 +141,6 @@ type TemplateManager interface {
 	Template(ctx context.Context, tenant, name string) (belfry.Template, int64, error)
 	PutTemplate(ctx context.Context, by By, t belfry.Template, match Expect) (stored belfry.Template, version int64, created bool, err error)
 	DeleteTemplate(ctx context.Context, by By, name string, match Expect) error
-	// PreviewTemplate renders a draft without storing it.
-	PreviewTemplate(ctx context.Context, tenant, subject, body string, e *belfry.Accepted) (Preview, error)
 }
 
 // Running reaches what runs: channels and sources as they are set up now.
@@ -209,4 +152,12 @@ type Running interface {
 	TestChannel(ctx context.Context, tenant, name, address string) (belfry.Outcome, error)
 	// SourceStatus is how a source is doing; false when it does not run.
 	SourceStatus(tenant, id string) (SourceStatus, bool)
+}
+
+// Previewer renders drafts of templates.
+type Previewer interface {
+	// Preview renders a draft for an event, stored (with its EventID) or only
+	// supposed. Invalid with pointers /subject and /body when it does not
+	// compile.
+	Preview(ctx context.Context, tenant, subject, body string, e *belfry.Accepted) (Preview, error)
 }

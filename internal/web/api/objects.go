@@ -253,7 +253,7 @@ func (s *Server) objectRoutes() {
 			}
 			set := belfry.GrantSet{Object: string(in.ID), Grants: in.Value}
 			if err := s.Manage.PutGrants(ctx, c.by(), []belfry.GrantSet{set}); err != nil {
-				return nil, unnest(err, "/0/grants")
+				return nil, err
 			}
 			gs, err := s.Manage.Grants(ctx, c.tenant(), string(in.ID))
 			if err != nil {
@@ -270,7 +270,11 @@ func (s *Server) objectRoutes() {
 				for _, g := range in.Value {
 					sets = append(sets, belfry.GrantSet{Object: g.Object, Principal: g.Principal, Grants: g.Grants})
 				}
-				return s.Manage.PutGrants(ctx, c.by(), sets)
+				err := s.Manage.PutGrants(ctx, c.by(), sets)
+				if len(sets) == 1 {
+					return nest(err, "/0/grants") // a single set's pointers begin within it
+				}
+				return err
 			})
 		})
 	s.historyRoutes()
@@ -279,24 +283,30 @@ func (s *Server) objectRoutes() {
 // unnest takes a prefix off the pointers of a fault, for callers who sent only
 // the inner part.
 func unnest(err error, prefix string) error {
+	return repoint(err, func(p string) string {
+		rest, _ := cutPointer(p, prefix)
+		return rest
+	})
+}
+
+// nest puts a prefix before the pointers of a fault, for callers who sent more
+// than the inner part.
+func nest(err error, prefix string) error {
+	return repoint(err, func(p string) string { return prefix + p })
+}
+
+func repoint(err error, to func(string) string) error {
 	var e *belfry.Error
-	if !errors.As(err, &e) {
+	if !errors.As(err, &e) || len(e.Fields) == 0 {
 		return err
 	}
-	inner := *e
-	inner.Fields = make([]belfry.Field, 0, len(e.Fields))
+	fields := make([]belfry.Field, 0, len(e.Fields))
 	for _, f := range e.Fields {
-		if rest, ok := cutPointer(f.Pointer, prefix); ok {
-			f.Pointer = rest
-		}
-		inner.Fields = append(inner.Fields, f)
+		fields = append(fields, belfry.Field{Pointer: to(f.Pointer), Message: f.Message})
 	}
-	if len(inner.Fields) > 0 {
-		if words, ok := belfry.Faults(inner.Fields).(*belfry.Error); ok {
-			inner.Msg = words.Msg
-		}
-	}
-	return &inner
+	moved := belfry.Faults(fields).(*belfry.Error) // never nil: there are fields
+	moved.Kind, moved.Cause, moved.RetryAfter = e.Kind, e.Cause, e.RetryAfter
+	return moved
 }
 
 func cutPointer(pointer, prefix string) (string, bool) {

@@ -165,7 +165,7 @@ func (p *Problem) write(w http.ResponseWriter) {
 
 // humaProblem turns an error huma made itself (parameters that cannot be
 // read) into a Problem; anything else stays.
-func humaProblem(_ huma.Context, _ string, v any) (any, error) {
+func humaProblem(hc huma.Context, _ string, v any) (any, error) {
 	m, ok := v.(*huma.ErrorModel)
 	if !ok {
 		return v, nil
@@ -190,5 +190,5 @@ func humaProblem(_ huma.Context, _ string, v any) (any, error) {
 		}
 		p.Detail = strings.Join(words, "; ")
 	}
-	return p, nil
+	return callOf(hc.Context()).problem(p), nil
 }

@@ -25,6 +25,7 @@ type Options struct {
 	Ingest    Ingester
 	Manage    Manager
 	Running   Running
+	Preview   Previewer
 	Explain   Explainer
 	Events    EventReader
 	Delivery  DeliveryReader
@@ -38,9 +39,6 @@ type Options struct {
 	Now       func() time.Time // UTC
 	Version   string
 	PublicURL string // where people reach the server, without a slash at the end
-
-	ChannelKinds []KindView
-	SourceKinds  []KindView
 
 	Heartbeat time.Duration // of streams; 0 = 15s
 }

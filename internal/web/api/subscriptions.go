@@ -3,6 +3,7 @@ package api
 import (
 	"context"
 	"net/http"
+	"strconv"
 
 	"github.com/belfryhq/belfry/internal/auth"
 	"github.com/belfryhq/belfry/internal/belfry"
@@ -157,9 +158,7 @@ func (s *Server) memberRoutes() {
 			if err := sameID(&in.Value.Subscription, string(in.ID), "/subscription"); err != nil {
 				return nil, err
 			}
-			if in.Value.Since.IsZero() {
-				in.Value.Since = s.Now()
-			}
+			in.Value.Since = s.Now()
 			if err := s.Manage.PutMembers(ctx, c.by(), string(in.ID), []belfry.Member{in.Value}); err != nil {
 				return nil, unnest(err, "/0")
 			}
@@ -184,9 +183,8 @@ func (s *Server) memberRoutes() {
 		func(ctx context.Context, c *call, in *joiningMany) (*reply[BatchReceipt], error) {
 			return storeBatch(in.Value, func() error {
 				for i := range in.Value {
-					in.Value[i].Subscription = string(in.ID)
-					if in.Value[i].Since.IsZero() {
-						in.Value[i].Since = s.Now()
+					if err := sameID(&in.Value[i].Subscription, string(in.ID), "/"+strconv.Itoa(i)+"/subscription"); err != nil {
+						return err
 					}
 				}
 				return s.Manage.PutMembers(ctx, c.by(), string(in.ID), in.Value)

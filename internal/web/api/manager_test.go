@@ -1,0 +1,39 @@
+package api_test
+
+import (
+	"testing"
+
+	"github.com/belfryhq/belfry/internal/belfry"
+	"github.com/belfryhq/belfry/internal/manage"
+	"github.com/belfryhq/belfry/internal/secret"
+	"github.com/belfryhq/belfry/internal/store"
+)
+
+func manager(t *testing.T, db *store.DB, box *secret.Box) *manage.Manager {
+	t.Helper()
+	m, err := manage.New(manage.Options{Store: db, Box: box, Now: now, Channels: channels{}, ChannelKinds: kinds{"email"}, SourceKinds: kinds{"moodle"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return m
+}
+
+// channels are those that are always there, and one for mail.
+type channels struct{}
+
+func (channels) Known(_, name string) bool { return name == "inbox" || name == "email" }
+
+// kinds is one kind with a setting that is required and one that is secret.
+type kinds []string
+
+func (k kinds) Kinds() []manage.Kind {
+	return []manage.Kind{{Name: k[0], Title: "A kind", Settings: []manage.Setting{
+		{Name: "host", Label: "Host", Type: "text", Required: true}, {Name: "password", Label: "Password", Type: "text", Secret: true}}}}
+}
+
+func (k kinds) Check(_ string, settings map[string]string) error {
+	if settings["host"] == "" {
+		return belfry.Faults([]belfry.Field{{Pointer: "/settings/host", Message: "is required"}})
+	}
+	return nil
+}
