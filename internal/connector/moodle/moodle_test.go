@@ -644,7 +644,7 @@ func TestTheSourceNeedsNoMoreThanSelect(t *testing.T) {
 // feature: MDL-13
 func TestRowsOutOfIDOrder(t *testing.T) {
 	onBoth(t, func(t *testing.T, e engine, s *school) {
-		sink, stop := s.start("gap", "2s")
+		sink, stop := s.start("gap", "1h")
 		top := s.top()
 		at := func(n int64) row { r := viewed; r.id = top + n; return r }
 		ids := []string{s.log(at(1)), s.log(at(5))}
@@ -653,10 +653,11 @@ func TestRowsOutOfIDOrder(t *testing.T) {
 		sink.Await(t, "a row in the gap", has(ids...))
 		ids = append(ids, s.log(at(2)), s.log(at(6)))
 		sink.Await(t, "the row below and one at the end", has(ids...))
-		// A restart keeps waiting for what is missing, and hands nothing again.
+		// A restart keeps waiting for what is missing, and hands nothing again;
+		// from here on, not for long.
 		stop()
 		ids = append(ids, s.log(at(4)), s.log(at(9)))
-		stop = connectortest.Start(t, s.source("gap", "2s"), sink)
+		stop = connectortest.Start(t, s.source("gap", "300ms"), sink)
 		sink.Await(t, "the last of the gap, after a restart", has(ids...))
 		sink.Await(t, "the end of the wait for 7 and 8", func(r *connectortest.Recorded) bool { return !strings.Contains(r.Status.Position, "missing") })
 		late := s.log(at(7))
@@ -681,7 +682,7 @@ func TestARowBelowTheStart(t *testing.T) {
 		r := viewed
 		r.id = top + 2
 		old := s.log(r)
-		sink, _ := s.start()
+		sink, _ := s.start("gap", "1h")
 		r.id = top + 1
 		late := s.log(r)
 		sink.Await(t, "the late row", has(late))
