@@ -8,6 +8,7 @@ import (
 	"math/rand/v2"
 	"net"
 	"net/http"
+	"os"
 	"path/filepath"
 	"strings"
 	"sync/atomic"
@@ -100,6 +101,9 @@ func openBox(cfg *config.Config, log *slog.Logger) (*secret.Box, error) {
 	if len(keys) == 0 {
 		if cfg.OnPostgres() {
 			return nil, errors.New("on PostgreSQL every node needs the same secret key: set BELFRY_SECRET_KEY to 32 random bytes in base64, for example from: openssl rand -base64 32")
+		}
+		if err := os.MkdirAll(cfg.DataDir, 0o700); err != nil {
+			return nil, fmt.Errorf("cannot make the data folder: %w; name another with --data-dir or BELFRY_DATA_DIR", err)
 		}
 		file := filepath.Join(cfg.DataDir, "secret.key")
 		made := false
