@@ -32,7 +32,7 @@ type Options struct {
 	Database   string    // URL of a PostgreSQL server where databases may be made; empty = SQLite
 	Start      Start     // a server in this process
 	Program    []string  // command line of a server in a process of its own, configured by its environment
-	Progress   io.Writer // one line a stage
+	Progress   io.Writer // a line for each stage
 	CPUProfile string    // file; empty = none
 }
 
@@ -59,8 +59,8 @@ func Full() Size {
 
 // Quick takes less than 45 seconds.
 func Quick() Size {
-	return Size{Quick: true, Rounds: 3, Window: 1200 * time.Millisecond, Latency: 4 * time.Second, Endpoints: 100, Outstanding: 1024, InboxEvents: 100, Backlog: 50_000,
-		Match: []int{1_000, 100_000}, Starts: 3, Fsyncs: 200}
+	return Size{Quick: true, Rounds: 2, Window: time.Second, Latency: 3 * time.Second, Endpoints: 100, Outstanding: 1024, InboxEvents: 60, Backlog: 50_000,
+		Match: []int{1_000, 100_000}, Starts: 2, Fsyncs: 200}
 }
 
 // run is a run in progress.
@@ -95,8 +95,11 @@ func Run(ctx context.Context, o Options) (_ *Report, err error) {
 		{"start and idle memory", r.starts},
 		{"backlog of " + thousands(o.Size.Backlog) + " deliveries", r.backlog},
 	} {
-		_, _ = fmt.Fprintf(o.Progress, "measuring %s\n", stage.name)
-		if err := stage.do(ctx); err != nil {
+		_, _ = fmt.Fprintf(o.Progress, "measuring %s ...", stage.name)
+		start := time.Now()
+		err := stage.do(ctx)
+		_, _ = fmt.Fprintf(o.Progress, " %.1f s\n", time.Since(start).Seconds())
+		if err != nil {
 			return nil, fmt.Errorf("measuring %s: %w", stage.name, err)
 		}
 	}

@@ -45,11 +45,13 @@ func matching(n int, now time.Time) (took time.Duration, bytes float64, err erro
 		}
 	}
 	snapshot := index.Snapshot()
-	const rounds = 7
-	var times []float64
+	// The quickest round counts: what is measured is work without waiting, so
+	// all that differs between rounds is what else the machine did.
+	const rounds = 10
+	took = time.Hour
 	for range rounds {
 		start := time.Now()
-		const loops = 8
+		const loops = 4
 		for range loops {
 			for _, e := range events {
 				if found := len(snapshot.Match(e, facts)); found != 1 {
@@ -57,10 +59,10 @@ func matching(n int, now time.Time) (took time.Duration, bytes float64, err erro
 				}
 			}
 		}
-		times = append(times, float64(time.Since(start))/float64(loops*len(events)))
+		took = min(took, time.Since(start)/time.Duration(loops*len(events)))
 	}
 	runtime.KeepAlive(index)
-	return time.Duration(median(times)), bytes, nil
+	return took, bytes, nil
 }
 
 // distinct is the i-th of many subscriptions, with strings of its own as they

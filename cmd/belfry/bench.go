@@ -1,0 +1,49 @@
+package main
+
+import (
+	"context"
+	"io"
+	"os"
+
+	"github.com/belfryhq/belfry/internal/app"
+	"github.com/belfryhq/belfry/internal/bench"
+	"github.com/belfryhq/belfry/internal/config"
+)
+
+type benchCmd struct {
+	Quick      bool   `help:"Take less than 45 seconds."`
+	Database   string `placeholder:"URL" help:"PostgreSQL server to measure on, postgres://...; bench makes databases of its own there and drops them. SQLite when left out."`
+	CPUProfile string `name:"cpuprofile" placeholder:"FILE" help:"Write a profile of the load, for go tool pprof."`
+	form
+}
+
+// Help is the long help.
+func (benchCmd) Help() string {
+	return "Load generator and receiver run on this machine and share its processors with the server: every figure includes them. " +
+		"The ceiling is what net/http alone can post over loopback in the same run."
+}
+
+// Run measures.
+func (b *benchCmd) Run(ctx context.Context, w world) error {
+	self, err := os.Executable()
+	if err != nil {
+		return err
+	}
+	size := bench.Full()
+	if b.Quick {
+		size = bench.Quick()
+	}
+	report, err := bench.Run(ctx, bench.Options{
+		Size: size, Database: b.Database, Program: []string{self, "serve"}, Progress: w.err, CPUProfile: b.CPUProfile,
+		Start: func(ctx context.Context, c config.Config) (bench.Server, error) {
+			return app.New(ctx, app.Options{Config: c, Log: logger(&c, io.Discard), Version: version()})
+		},
+	})
+	if err != nil {
+		return err
+	}
+	if b.JSON {
+		return b.out(w).Value(report)
+	}
+	return report.Write(w.out)
+}
