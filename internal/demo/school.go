@@ -141,11 +141,11 @@ func Scenes() []ui.Scene {
 			Event: related(event("mod_assign.submission_graded", pendulum, amara, `{"mark":"17 of 20","comment":"Clear figures; mind the units."}`), tomas),
 		},
 		{
-			Key: "anonymous", Title: "Somebody answers the feedback", Text: "Anonymous: no message, inbox or webhook says who.",
+			Key: "anonymous", Title: "Somebody answers the feedback", Text: "Anonymous: no mail, inbox or webhook says who. Only administrators can read the event itself.",
 			Event: flagged(event("mod_feedback.response_submitted", opinion, priya, `{"answers":5}`), belfry.FlagAnonymous),
 		},
 		{
-			Key: "completed", Title: "Lena completes the course", Text: "The records system hears; Lena has stopped all messages and nobody writes to her.",
+			Key: "completed", Title: "Lena completes the course", Text: "The records system hears of it, and the teachers do.",
 			Event: related(event("core.course_completed", mechanics, lena, `{"mark":"18 of 20"}`), lena),
 		},
 		{

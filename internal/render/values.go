@@ -190,7 +190,7 @@ func (it *Item) values() object {
 		"link":      it.link(),
 		"path":      it.breadcrumb(),
 		"time":      it.time(),
-		"details":   details(data),
+		"details":   details(e.Data, data),
 	}
 	if s := it.Subscription; s != nil {
 		v["subscription"] = object{"id": s.ID, "title": s.Title}
@@ -199,22 +199,19 @@ func (it *Item) values() object {
 }
 
 // details are the simple fields of an event's data worth showing to a person
-// when nobody wrote a template for the type: no identifiers, nothing nested.
-func details(data any) list {
+// when nobody wrote a template for the type, in the event's own order: no
+// identifiers, nothing nested.
+func details(raw json.RawMessage, data any) list {
 	fields, ok := data.(object)
 	if !ok {
 		return nil
 	}
 	const most, longest = 8, 200
-	names := make([]string, 0, len(fields))
-	for name := range fields {
-		if l := strings.ToLower(name); l != "id" && !strings.HasSuffix(l, "id") {
-			names = append(names, name)
-		}
-	}
-	slices.Sort(names)
 	var out list
-	for _, name := range names {
+	for _, name := range keys(raw) {
+		if l := strings.ToLower(name); strings.HasSuffix(l, "id") {
+			continue
+		}
 		text := ""
 		switch v := fields[name].(type) {
 		case string:
@@ -232,6 +229,33 @@ func details(data any) list {
 		}
 	}
 	return out
+}
+
+// keys are the names of a JSON object's members, in its order, each once.
+func keys(raw json.RawMessage) []string {
+	d := json.NewDecoder(bytes.NewReader(raw))
+	if _, err := d.Token(); err != nil { // the brace
+		return nil
+	}
+	var names []string
+	for d.More() {
+		key, err := d.Token()
+		name, ok := key.(string)
+		if err != nil || !ok {
+			break
+		}
+		var skipped json.RawMessage
+		if d.Decode(&skipped) != nil {
+			break
+		}
+		if !slices.Contains(names, name) {
+			names = append(names, name)
+		}
+		if len(names) == maxTags {
+			break
+		}
+	}
+	return names
 }
 
 // clean drops what has no place in a message: broken UTF-8, control characters
