@@ -59,6 +59,8 @@ type Directory struct {
 	joined  JoinedGroups // nil = the store has none
 	optOuts OptOuts      // nil = the store has none
 	tenants sync.Map     // name -> *tenantState
+	logPage int
+	tooFar  int64
 
 	objects   *cache[belfry.Object]
 	grants    *cache[*grantList]
@@ -120,7 +122,7 @@ const fewMembers = 256
 
 // New makes a directory with empty caches.
 func New(o Options) *Directory {
-	d := &Directory{store: o.Store}
+	d := &Directory{store: o.Store, logPage: logPage, tooFar: tooFar}
 	d.joined, _ = o.Store.(JoinedGroups)
 	d.optOuts, _ = o.Store.(OptOuts)
 	or := func(n, otherwise int) int {

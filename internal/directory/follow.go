@@ -149,7 +149,7 @@ func (d *Directory) follow(ctx context.Context, t *tenantState, asOf int64) erro
 	t.mu.Lock()
 	applied = t.applied
 	t.mu.Unlock()
-	if asOf-applied > tooFar {
+	if asOf-applied > d.tooFar {
 		version, err := d.store.Version(ctx, t.name)
 		if err != nil {
 			return err
@@ -162,7 +162,7 @@ func (d *Directory) follow(ctx context.Context, t *tenantState, asOf int64) erro
 			return nil
 		}
 	}
-	limit := logPage
+	limit := d.logPage
 	for applied < asOf {
 		rows, err := d.store.ChangesSince(ctx, t.name, applied, limit)
 		if err != nil {
