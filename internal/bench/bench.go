@@ -49,18 +49,20 @@ type Size struct {
 	Match       []int
 	Starts      int
 	Fsyncs      int
+	Settle      time.Duration // before memory is read
+	People      int           // of the group that inboxes are filled for
 }
 
 // Full takes some minutes.
 func Full() Size {
 	return Size{Rounds: 5, Window: 4 * time.Second, Latency: 15 * time.Second, Endpoints: 100, Outstanding: 1024, InboxEvents: 400, Backlog: 1_000_000,
-		Match: []int{1_000, 10_000, 100_000, 1_000_000}, Starts: 5, Fsyncs: 500}
+		Match: []int{1_000, 10_000, 100_000, 1_000_000}, Starts: 5, Fsyncs: 500, Settle: 3 * time.Second, People: 1000}
 }
 
 // Quick takes less than 45 seconds.
 func Quick() Size {
 	return Size{Quick: true, Rounds: 2, Window: time.Second, Latency: 3 * time.Second, Endpoints: 100, Outstanding: 1024, InboxEvents: 60, Backlog: 50_000,
-		Match: []int{1_000, 100_000}, Starts: 2, Fsyncs: 200}
+		Match: []int{1_000, 100_000}, Starts: 2, Fsyncs: 200, Settle: 1500 * time.Millisecond, People: 1000}
 }
 
 // run is a run in progress.
@@ -75,7 +77,7 @@ type run struct {
 // worth nothing.
 func Run(ctx context.Context, o Options) (_ *Report, err error) {
 	r := &run{Options: o, key: "bench-0123456789abcdef0123456789"}
-	r.report = Report{Database: "sqlite", MatchNS: map[string]float64{}, notes: notes{quick: o.Size.Quick, endpoints: o.Size.Endpoints, backlog: o.Size.Backlog}}
+	r.report = Report{Database: "sqlite", MatchNS: map[string]float64{}, notes: notes{quick: o.Size.Quick, endpoints: o.Size.Endpoints, backlog: o.Size.Backlog, people: o.Size.People}}
 	if o.Database != "" {
 		r.report.Database = "postgres"
 	}
@@ -209,7 +211,7 @@ func (r *run) load(ctx context.Context, rig *rig) error {
 	if err = r.ingest(ctx, rig); err != nil {
 		return fmt.Errorf("ingest: %w", err)
 	}
-	if r.report.InboxRows, err = rig.inbox(ctx, 1000, r.Size.InboxEvents); err != nil {
+	if r.report.InboxRows, err = rig.inbox(ctx, r.Size.People, r.Size.InboxEvents); err != nil {
 		return fmt.Errorf("inbox: %w", err)
 	}
 	r.report.InboxRows = rounded(r.report.InboxRows)
@@ -287,7 +289,7 @@ func (r *run) starts(ctx context.Context) error {
 		}
 		times = append(times, milliseconds(c.ready))
 		if i == 0 {
-			if err = settle(ctx, 2*time.Second); err == nil {
+			if err = settle(ctx, r.Size.Settle); err == nil {
 				r.report.IdleRSS, err = c.rss()
 			}
 		}
@@ -328,7 +330,7 @@ func (r *run) backlog(ctx context.Context) error {
 	if err = rig.backlog(ctx, r.Size.Backlog); err != nil {
 		return fmt.Errorf("%w; the server's last words:\n%s", err, c.tail)
 	}
-	if err = settle(ctx, 2*time.Second); err != nil {
+	if err = settle(ctx, r.Size.Settle); err != nil {
 		return err
 	}
 	r.report.BacklogRSS, err = c.rss()

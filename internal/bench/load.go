@@ -382,38 +382,48 @@ func (r *rig) inbox(ctx context.Context, people, events int) (float64, error) {
 	if err := r.subscribe(ctx, "bench.inbox", map[string]any{"channels": []string{"inbox"}}, group); err != nil {
 		return 0, err
 	}
-	round := func(n int) (time.Duration, error) {
-		start := time.Now()
-		var answers []bytes.Buffer
-		for sent := 0; sent < n; sent += 10 {
-			answers = append(answers, bytes.Buffer{})
-			body := appendEvents(nil, "bench.inbox", r.seq.Add(10)-10, 10)
-			if err := r.publish(ctx, body, &answers[len(answers)-1]); err != nil {
-				return 0, err
-			}
+	if err := r.fill(ctx, 0, 10); err != nil { // caches of people and groups, too
+		return 0, err
+	}
+	start := time.Now()
+	if err := r.fill(ctx, 10, events); err != nil {
+		return 0, err
+	}
+	return rate(int64(people*events), time.Since(start)), nil
+}
+
+// fill publishes n events to the group and waits until one of its people, who
+// had so many entries, has them all: a page of a plan is committed whole.
+func (r *rig) fill(ctx context.Context, had, n int) error {
+	for sent := 0; sent < n; {
+		batch := min(10, n-sent)
+		body := appendEvents(nil, "bench.inbox", r.seq.Add(int64(batch))-int64(batch), batch)
+		if err := r.publish(ctx, body, nil); err != nil {
+			return err
 		}
-		for i := range answers {
-			if err := r.planned(ctx, answers[i].Bytes()); err != nil {
-				return 0, err
-			}
+		sent += batch
+	}
+	ctx, cancel := context.WithTimeoutCause(ctx, time.Minute, errors.New("waited a minute"))
+	defer cancel()
+	tick := time.NewTicker(5 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		var counts struct{ Unread int }
+		if err := r.api.Call(ctx, http.MethodGet, "/v1/users/user%2F100000/inbox/counts", nil, &counts); err != nil {
+			return err
 		}
-		return time.Since(start), nil
+		switch {
+		case counts.Unread == had+n:
+			return nil
+		case counts.Unread > had+n:
+			return fmt.Errorf("an inbox has %d entries after %d events", counts.Unread, had+n)
+		}
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return fmt.Errorf("an inbox has %d entries after %d events: %w", counts.Unread, had+n, context.Cause(ctx))
+		}
 	}
-	if _, err := round(10); err != nil { // fills the caches of people and groups
-		return 0, err
-	}
-	took, err := round(events)
-	if err != nil {
-		return 0, err
-	}
-	var counts struct{ Unread int }
-	if err = r.api.Call(ctx, http.MethodGet, "/v1/users/user%2F100000/inbox/counts", nil, &counts); err != nil {
-		return 0, err
-	}
-	if want := events + 10; counts.Unread != want {
-		return 0, fmt.Errorf("an inbox has %d entries after %d events", counts.Unread, want)
-	}
-	return rate(int64(people*events), took), nil
 }
 
 // backlog pauses every endpoint and publishes events until deliveries are due

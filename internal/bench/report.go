@@ -48,6 +48,7 @@ type notes struct {
 	planned   float64 // batch events planned a second
 	backlog   int     // deliveries due
 	endpoints int
+	people    int
 }
 
 // Write prints a table for people.
@@ -61,7 +62,7 @@ func (r *Report) Write(w io.Writer) error {
 	line("fan-out to "+strconv.Itoa(r.notes.endpoints)+" endpoints", perSecond(r.Fanout), "deliveries, durable and signed: "+of(r.FanoutRatio))
 	line("one event, one webhook", perSecond(r.Single), "each a POST in and a POST out: "+of(r.SingleRatio))
 	line("events in batches of 100", perSecond(r.IngestBatch), "accepted; planned "+perSecond(r.notes.planned))
-	line("inbox rows", perSecond(r.InboxRows), "an event to a group of 1,000 people")
+	line("inbox rows", perSecond(r.InboxRows), "an event to a group of "+thousands(r.notes.people)+" people")
 	line("latency at 100 events/s", fmt.Sprintf("%.2f / %.2f / %.2f ms", r.Latency.P50, r.Latency.P99, r.Latency.Max), "p50 / p99 / max, request sent to webhook received")
 	line("one fsync", fmt.Sprintf("%.0f us", r.Fsync), "of 4 KiB in the temporary folder")
 	for _, n := range numbers(r.MatchNS) {

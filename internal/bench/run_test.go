@@ -1,0 +1,92 @@
+package bench_test
+
+import (
+	"context"
+	"encoding/json"
+	"io"
+	"log/slog"
+	"os"
+	"os/signal"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/belfryhq/belfry/internal/app"
+	"github.com/belfryhq/belfry/internal/bench"
+	"github.com/belfryhq/belfry/internal/config"
+	"github.com/belfryhq/belfry/internal/testdb"
+)
+
+// The test binary is the program of its own child processes.
+func TestMain(m *testing.M) {
+	if len(os.Args) == 2 && os.Args[1] == "serve" {
+		if err := serve(); err != nil {
+			slog.Error(err.Error())
+			os.Exit(1)
+		}
+		return
+	}
+	testdb.Main(m)
+}
+
+func serve() error {
+	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM)
+	defer stop()
+	c, err := config.Load(config.Sources{Environ: os.Environ()})
+	if err != nil {
+		return err
+	}
+	a, err := app.New(ctx, app.Options{Config: c, Log: slog.New(slog.NewJSONHandler(os.Stderr, nil)), Version: "test"})
+	if err != nil {
+		return err
+	}
+	return a.Run(ctx)
+}
+
+// A run too short for its figures to mean anything, on real parts.
+// feature: NEW-18
+func TestRun(t *testing.T) {
+	for name, database := range map[string]string{"sqlite": "", "postgres": testdb.Postgres(t)} {
+		t.Run(name, func(t *testing.T) {
+			temporary := t.TempDir()
+			t.Setenv("TMPDIR", temporary)
+			var progress strings.Builder
+			ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
+			defer cancel()
+			report, err := bench.Run(ctx, bench.Options{
+				Size: bench.Size{
+					Quick: true, Rounds: 1, Window: 250 * time.Millisecond, Latency: time.Second, Endpoints: 5, Outstanding: 512, InboxEvents: 20, People: 50,
+					Backlog: 500, Match: []int{100}, Starts: 1, Fsyncs: 5, Settle: 50 * time.Millisecond,
+				},
+				Database: database, Program: []string{os.Args[0], "serve"}, Progress: &progress,
+				Start: func(ctx context.Context, c config.Config) (bench.Server, error) {
+					return app.New(ctx, app.Options{Config: c, Log: slog.New(slog.NewTextHandler(io.Discard, nil)), Version: "test"})
+				},
+			})
+			if err != nil {
+				t.Fatalf("%v\n%s", err, progress.String())
+			}
+			raw, err := json.Marshal(report)
+			if err != nil {
+				t.Fatal(err)
+			}
+			var figures map[string]any
+			if err := json.Unmarshal(raw, &figures); err != nil {
+				t.Fatal(err)
+			}
+			for key, v := range figures {
+				if n, ok := v.(float64); ok && n <= 0 {
+					t.Errorf("%s is %v", key, n)
+				}
+			}
+			if figures["database"] != name {
+				t.Errorf("measured on %v", figures["database"])
+			}
+			left, err := os.ReadDir(temporary)
+			if err != nil || len(left) > 0 {
+				t.Errorf("left behind: %v %v", left, err)
+			}
+		})
+	}
+}
