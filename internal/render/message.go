@@ -106,7 +106,7 @@ func (p *page) text(body string) string {
 	}
 	b.WriteString("\n-- \n") // the signature mark that mail programs fold away
 	if p.Reason != "" {
-		b.WriteString("You get this because: " + p.Reason + ".\n")
+		b.WriteString("You get this because " + p.Reason + ".\n")
 	}
 	if p.Subscription != "" {
 		b.WriteString("Subscription: " + p.Subscription + "\n")
@@ -220,16 +220,39 @@ func (it *Item) locale() string {
 	return it.Locale
 }
 
+// reason is why the reader gets the message, as the end of the sentence "You
+// get this because ...".
 func (it *Item) reason() string {
 	if len(it.Because) == 0 {
 		return ""
 	}
 	r := it.Because[0]
+	at := r.Object
 	for _, o := range append([]belfry.Object{it.Object}, it.Path...) {
 		if t := oneLine(o.Title); t != "" && o.ID == r.Object {
-			r.Object = t
+			at = t
 			break
 		}
 	}
-	return oneLine(r.Text())
+	text := ""
+	switch r.Code {
+	case belfry.NamedUser:
+		return "the subscription names you"
+	case belfry.NamedAddress:
+		return "the subscription names this address"
+	case belfry.NamedRelated:
+		return "it is about you"
+	case belfry.NamedMember:
+		text = "you joined the subscription"
+	case belfry.NamedGroup:
+		text = "you belong to the group " + r.Group
+	case belfry.NamedRole:
+		text = "you have the role " + r.Role
+	default:
+		return oneLine(r.Text())
+	}
+	if at != "" && at != belfry.RootObject {
+		text += " in " + at
+	}
+	return oneLine(text)
 }

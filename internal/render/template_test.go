@@ -3,6 +3,8 @@ package render_test
 import (
 	"errors"
 	"fmt"
+	"os"
+	"regexp"
 	"strings"
 	"testing"
 	"time"
@@ -178,6 +180,55 @@ func TestRenderingIsRepeatable(t *testing.T) {
 	for range 20 {
 		if again := fmt.Sprint(tmpl.Mail(it, links), tmpl.Inbox(it)); again != first {
 			t.Fatalf("differs:\n%s\n%s", first, again)
+		}
+	}
+}
+
+// The reader is told why in the second person, with names for ids.
+func TestReasonsSpeakToTheReader(t *testing.T) {
+	for _, c := range []struct {
+		because belfry.Reason
+		want    string
+	}{
+		{belfry.Reason{Code: belfry.NamedRole, Role: "teacher", Object: "course/41"}, "because you have the role teacher in CPR."},
+		{belfry.Reason{Code: belfry.NamedRole, Role: "teacher", Object: "category/9"}, "because you have the role teacher in category/9."},
+		{belfry.Reason{Code: belfry.NamedRole, Role: "manager", Object: belfry.RootObject}, "because you have the role manager."},
+		{belfry.Reason{Code: belfry.NamedMember, Object: "category/2"}, "because you joined the subscription in Health."},
+		{belfry.Reason{Code: belfry.NamedGroup, Group: "staff"}, "because you belong to the group staff."},
+		{belfry.Reason{Code: belfry.NamedUser}, "because the subscription names you."},
+		{belfry.Reason{Code: belfry.NamedAddress}, "because the subscription names this address."},
+		{belfry.Reason{Code: belfry.NamedRelated}, "because it is about you."},
+		{belfry.Reason{Code: belfry.ByMandatory}, "because a mandatory notice."},
+	} {
+		it := item(`{}`)
+		it.Path = []belfry.Object{{ID: "category/2", Title: "Health"}}
+		it.Because = []belfry.Reason{c.because}
+		if m := render.Default().Mail(it, links); !strings.Contains(m.Text, c.want) || !strings.Contains(m.HTML, c.want) {
+			t.Errorf("%+v: want %q in\n%s", c.because, c.want, m.Text)
+		}
+	}
+}
+
+// docs/templates.md names every value and shows the built-in template.
+func TestDocumentedValues(t *testing.T) {
+	doc, err := os.ReadFile("../../docs/templates.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	text := string(doc)
+	for _, part := range []string{render.DefaultSubject, render.DefaultBody} {
+		indented := "    " + strings.ReplaceAll(strings.TrimSpace(part), "\n", "\n    ")
+		if !strings.Contains(strings.ReplaceAll(text, "\n\n", "\n    \n"), indented) {
+			t.Errorf("docs/templates.md does not show the built-in template:\n%s", indented)
+		}
+	}
+	// Each name in the table's first column is accepted.
+	for _, row := range regexp.MustCompile("(?m)^\\| (`.*?) \\| ").FindAllStringSubmatch(text, -1) {
+		for _, name := range regexp.MustCompile("`([a-z_.…]+)`").FindAllStringSubmatch(row[1], -1) {
+			body := "{{" + strings.ReplaceAll(name[1], "…", "x") + "}}"
+			if _, err := render.Compile("", body); err != nil {
+				t.Errorf("docs/templates.md names %s: %v", name[1], err)
+			}
 		}
 	}
 }
