@@ -19,8 +19,9 @@ type room struct {
 }
 
 var rooms = []room{
-	{path: "cmd/belfry", may: "app bench cli client config demo store web/ui", clock: "it is the edge", modules: map[string]string{
+	{path: "cmd/belfry", may: "app bench cli client config demo secret store", clock: "it is the edge", modules: map[string]string{
 		"github.com/alecthomas/kong": "flags and help",
+		"golang.org/x/sync":          "runs the server and the show together",
 	}},
 	{path: "internal/cli", may: "auth belfry client config"},
 	{path: "internal/client"},
@@ -66,8 +67,9 @@ var rooms = []room{
 	{path: "internal/channel", may: "belfry"},
 	{path: "internal/channel/channeltest", may: "belfry channel", testing: true, modules: map[string]string{"go.uber.org/goleak": "senders leave no goroutine"}},
 	{path: "internal/channel/email", may: "belfry channel outbound", suite: "internal/channel/channeltest", clock: "deadlines of connections", modules: map[string]string{
-		"github.com/wneessen/go-mail": "writes messages and speaks SMTP",
-		"golang.org/x/net":            "addresses in any script",
+		"github.com/emersion/go-msgauth": "DKIM",
+		"github.com/wneessen/go-mail":    "writes messages and speaks SMTP",
+		"golang.org/x/net":               "addresses in any script",
 	}},
 	{path: "internal/channel/inbox", may: "belfry channel"},
 	{path: "internal/channel/webhook", may: "belfry channel outbound", suite: "internal/channel/channeltest", clock: "deadlines of connections", modules: map[string]string{
@@ -86,7 +88,7 @@ var rooms = []room{
 		"golang.org/x/sys":            "the lock of the data folder on Windows",
 	}},
 	{path: "internal/store/migrations"},
-	{path: "internal/store/storetest", may: "belfry store testdb", testing: true},
+	{path: "internal/store/storetest", may: "belfry store testdb", testing: true, modules: map[string]string{"github.com/google/go-cmp": "says what differs"}},
 
 	// The doors for people and programs.
 	{path: "internal/secret", modules: map[string]string{"golang.org/x/crypto": "authenticated encryption"}},
