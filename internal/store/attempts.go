@@ -41,7 +41,7 @@ func (db *DB) RecordAttempts(ctx context.Context, attempts []belfry.Attempt) ([]
 }
 
 func recordJob(r *recording) *job {
-	j := &job{weight: len(r.attempts), data: r}
+	j := &job{weight: len(r.attempts), data: r, failed: func(error) { clear(r.applied) }}
 	if n := len(r.attempts); n > 1 {
 		j.split = func() []*job {
 			return []*job{

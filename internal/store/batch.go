@@ -225,7 +225,11 @@ func (s *session) execBatch(sh *shape, size int, vals []driver.NamedValue) (n in
 // SQLite parses in linear time, unlike numbered ones.
 func (sh *shape) values(size int) string {
 	row := "(" + strings.Repeat("?,", len(sh.kinds)-1) + "?)"
-	return sh.before + "VALUES " + strings.Repeat(row+",", size-1) + row + sh.after
+	// Without OR ROLLBACK SQLite copies every page aside before it changes it,
+	// to undo a statement alone; here a failed statement undoes all.
+	before := strings.Replace(sh.before, "INSERT INTO", "INSERT OR ROLLBACK INTO", 1)
+	after := strings.Replace(sh.after, ") UPDATE ", ") UPDATE OR ROLLBACK ", 1)
+	return before + "VALUES " + strings.Repeat(row+",", size-1) + row + after
 }
 
 func (r *rows) flushArrays() (int64, error) {

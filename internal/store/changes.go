@@ -58,7 +58,7 @@ func commitEdits(s *session, jobs []*job) error {
 func weightOf(ch *belfry.Changes) int {
 	n := 1 + len(ch.Objects) + len(ch.DeleteObjects) + len(ch.Users) + len(ch.DeleteUsers) + len(ch.Groups) + len(ch.DropGroups) + len(ch.Grants) +
 		len(ch.History) + len(ch.Settings) + len(ch.Preferences) + len(ch.Subscriptions) + len(ch.Members) + len(ch.DropMembers) + len(ch.Documents) +
-		len(ch.DropDocuments) + len(ch.Audit)
+		len(ch.DropDocuments) + len(ch.Audit) + len(ch.OptOuts) + len(ch.DropOptOuts) + len(ch.DeadContacts)
 	for i := range ch.Groups {
 		n += len(ch.Groups[i].Members)
 	}
@@ -123,6 +123,12 @@ func checkChanges(ch *belfry.Changes) error {
 		add(m.Subscription, m.Principal, m.Object)
 		add(m.Channels...)
 	}
+	for _, o := range slices.Concat(ch.OptOuts, ch.DropOptOuts) {
+		add(o.Subscription, o.Who)
+	}
+	for _, c := range ch.DeadContacts {
+		add(c.User, c.Kind, c.Address, c.Reason)
+	}
 	for i := range ch.Documents {
 		add(ch.Documents[i].Kind, ch.Documents[i].ID)
 	}
@@ -179,7 +185,7 @@ func (s *session) apply(ch *belfry.Changes) (int64, error) {
 	e := &edit{s, ch, ch.Tenant, version}
 	for _, step := range []func() error{
 		e.expect, e.objects, e.deleteObjects, e.users, e.deleteUsers, e.groups, e.dropGroups, e.grants, e.history,
-		e.settings, e.preferences, e.subscriptions, e.members, e.dropMembers, e.documents, e.dropDocuments, e.audit,
+		e.settings, e.preferences, e.subscriptions, e.members, e.dropMembers, e.optOuts, e.dropOptOuts, e.deadContacts, e.documents, e.dropDocuments, e.audit,
 	} {
 		if err := step(); err != nil {
 			return 0, err

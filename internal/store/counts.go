@@ -159,3 +159,17 @@ func (db *DB) size(ctx context.Context) (n int64, err error) {
 	}
 	return n, nil
 }
+
+// Calls is the number of calls at the doors: those that wait, and those in a
+// transaction at this moment.
+func (db *DB) Calls() (waiting, committing int) {
+	for _, w := range db.writers {
+		w.mu.Lock()
+		for _, d := range w.doors {
+			waiting += len(d.queue)
+		}
+		committing += w.taken
+		w.mu.Unlock()
+	}
+	return waiting, committing
+}

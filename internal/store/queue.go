@@ -22,8 +22,15 @@ type job struct {
 	// split, when set, divides a job that fails alone into parts that can
 	// fail alone; they write their results where the whole would.
 	split func() []*job
-	// failed, when set, hears the error of a job that failed alone.
+	// failed, when set, hears the error of a job that was not committed.
 	failed func(error)
+}
+
+func (j *job) fail(err error) {
+	j.err = err
+	if j.failed != nil {
+		j.failed(err)
+	}
 }
 
 // States of a job.
@@ -63,6 +70,7 @@ type writer struct {
 
 	mu     sync.Mutex
 	ended  bool
+	taken  int           // jobs of the transaction at hand
 	signal chan struct{} // one token: there may be work, or an end
 
 	session *session // of the goroutine alone
@@ -134,6 +142,7 @@ func (w *writer) take(batch []*job) (_ []*job, ended bool) {
 		clear(d.queue[rest:])
 		d.queue = d.queue[:rest]
 	}
+	w.taken = len(batch)
 	return batch, w.ended
 }
 
@@ -180,13 +189,13 @@ func (w *writer) serve(batch []*job) {
 		err = fault(err)
 		if unavailable(err) {
 			for _, j := range batch {
-				j.err = err
+				j.fail(err)
 			}
 			w.db.log.Warn("store: commit failed", "jobs", len(batch), "error", err)
 			return
 		}
 		if c := (*culprit)(nil); errors.As(err, &c) {
-			c.job.err = c.err
+			c.job.fail(c.err)
 			batch = slices.DeleteFunc(slices.Clone(batch), func(j *job) bool { return j == c.job })
 			continue
 		}
@@ -196,18 +205,15 @@ func (w *writer) serve(batch []*job) {
 			batch = batch[half:]
 			continue
 		}
-		w.fail(batch[0], err)
+		w.divide(batch[0], err)
 		return
 	}
 }
 
-// fail ends a job that cannot be committed even alone.
-func (w *writer) fail(j *job, err error) {
+// divide ends a job that cannot be committed even alone, or commits its parts.
+func (w *writer) divide(j *job, err error) {
 	if j.split == nil {
-		j.err = err
-		if j.failed != nil {
-			j.failed(err)
-		}
+		j.fail(err)
 		return
 	}
 	parts := j.split()

@@ -42,7 +42,7 @@ func (db *DB) openSQLite(ctx context.Context, path string) error {
 	// The writer's connection: WAL with a sync at every commit. Only it ever
 	// writes, so busy is met only while another program (a backup) holds a lock.
 	if db.write, err = sql.Open("sqlite", dsn(path, "page_size(4096)", "journal_mode(WAL)", "synchronous(FULL)", "busy_timeout(10000)",
-		"cache_size(-16000)", "temp_store(MEMORY)", "wal_autocheckpoint(4000)", "journal_size_limit(67108864)")); err != nil {
+		"cache_size(-24000)", "temp_store(MEMORY)", "wal_autocheckpoint(8000)", "journal_size_limit(67108864)")); err != nil {
 		return err
 	}
 	db.write.SetMaxOpenConns(1)

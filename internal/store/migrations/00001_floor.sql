@@ -4,6 +4,11 @@
 -- Every key begins with the tenant. Times are microseconds since 1970 (UTC),
 -- 0 = none. Flags are 0 or 1. JSON is kept as text or bytes and never looked
 -- into by a WHERE.
+--
+-- WITHOUT ROWID (SQLite) is for tables of short rows and for those written in
+-- the order of their key. The others keep their long rows in the order they
+-- come and their keys in an index beside them: a key's place is random, and in
+-- a tree of long rows each touches a page or more of its own.
 
 -- +goose Up
 
@@ -33,7 +38,7 @@ CREATE TABLE objects (
     version BIGINT NOT NULL,
     body    BLOB   NOT NULL, -- belfry.Object
     PRIMARY KEY (tenant, id)
-) WITHOUT ROWID;
+);
 CREATE INDEX objects_by_parent ON objects (tenant, parent, id);
 
 CREATE TABLE users (
@@ -45,7 +50,7 @@ CREATE TABLE users (
     settings    BLOB   NOT NULL, -- belfry.Settings
     preferences BLOB   NOT NULL, -- array of belfry.Preference
     PRIMARY KEY (tenant, id)
-) WITHOUT ROWID;
+);
 
 -- Normalised e-mail addresses of living users, to recognise a bare address.
 CREATE TABLE user_emails (
@@ -97,7 +102,7 @@ CREATE TABLE history (
     comment    TEXT   NOT NULL,
     variables  BLOB   NOT NULL,
     PRIMARY KEY (tenant, object, at, id)
-) WITHOUT ROWID;
+);
 
 -- ------------------------------------------------- subscriptions, documents
 
@@ -108,7 +113,7 @@ CREATE TABLE subscriptions (
     version BIGINT NOT NULL,
     body    BLOB   NOT NULL, -- belfry.Subscription
     PRIMARY KEY (tenant, id)
-) WITHOUT ROWID;
+);
 
 CREATE TABLE members (
     tenant       TEXT   NOT NULL,
@@ -128,7 +133,7 @@ CREATE TABLE documents (
     version BIGINT NOT NULL,
     body    BLOB   NOT NULL,
     PRIMARY KEY (tenant, kind, id)
-) WITHOUT ROWID;
+);
 
 -- -------------------------------------------------------------- door 1
 
@@ -141,7 +146,7 @@ CREATE TABLE events (
     object TEXT   NOT NULL,
     body   BLOB   NOT NULL, -- belfry.Event
     PRIMARY KEY (tenant, id)
-) WITHOUT ROWID;
+);
 
 CREATE TABLE dedupe (
     tenant   TEXT NOT NULL,
@@ -191,7 +196,7 @@ CREATE TABLE deliveries (
     because      TEXT   NOT NULL, -- array of belfry.Reason
     ended        TEXT   NOT NULL, -- belfry.Reason of a final state no send decided
     PRIMARY KEY (tenant, id)
-) WITHOUT ROWID;
+);
 CREATE INDEX deliveries_due ON deliveries (tenant, due, id) WHERE state < 3;
 CREATE INDEX deliveries_due_for ON deliveries (tenant, destination, due, id) WHERE state < 3;
 CREATE INDEX deliveries_by_person ON deliveries (tenant, principal, id) WHERE principal <> '';
@@ -222,7 +227,7 @@ CREATE TABLE inbox (
     archived_at   BIGINT NOT NULL,
     snoozed_until BIGINT NOT NULL,
     PRIMARY KEY (tenant, id)
-) WITHOUT ROWID;
+);
 -- Covers counting and paging, so that only the rows shown are looked up.
 CREATE INDEX inbox_by_person ON inbox (tenant, principal, id, read_at, archived_at, snoozed_until);
 

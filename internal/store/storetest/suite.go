@@ -2,131 +2,281 @@ package storetest
 
 import (
 	"context"
+	"database/sql"
 	"encoding/json"
+	"errors"
 	"fmt"
+	"log/slog"
+	"net/url"
+	"path/filepath"
+	"runtime"
+	"strings"
 	"testing"
 	"time"
 
+	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
+
 	"github.com/belfryhq/belfry/internal/belfry"
+	"github.com/belfryhq/belfry/internal/store"
 )
 
 const tenant = belfry.DefaultTenant
 
-// event makes a draft of an event with an id of its own.
-func event(t testing.TB, id string, set func(*belfry.Draft)) belfry.Draft {
-	t.Helper()
-	e := &belfry.Event{ID: id, Source: "/test", Type: "core.course_updated", Time: time.Date(2026, 5, 9, 9, 31, 16, 0, time.UTC),
-		Object: "course/41", Actor: "user/8", Data: json.RawMessage(`{"shortname":"CPR"}`)}
-	d := belfry.Draft{Tenant: tenant, Event: e}
-	if set != nil {
-		set(&d)
-	}
-	body, err := json.Marshal(e)
-	if err != nil {
-		t.Fatal(err)
-	}
-	d.Body = body
-	return d
-}
-
-// Run runs the suite. place gives the URL of an empty database.
+// Run runs the suite. place gives the URL of an empty database of the engine.
 func Run(t *testing.T, place func(testing.TB) string) {
 	for _, c := range []struct {
 		name string
 		test func(*testing.T, func(testing.TB) string)
 	}{
-		{"Smoke", testSmoke},
+		{"events", testEvents},
+		{"events that teach", testLearning},
+		{"ids rise", testIDsRise},
+		{"events are found", testListEvents},
+		{"plans", testPlans},
+		{"plan pages", testPlanPages},
+		{"one inbox row", testInboxOnce},
+		{"inbox", testInbox},
+		{"due deliveries", testDue},
+		{"attempts", testAttempts},
+		{"retries", testRetries},
+		{"lists of deliveries", testListDeliveries},
+		{"trace in pages", testTracePages},
+		{"versions and changes", testVersions},
+		{"objects", testObjects},
+		{"users", testUsers},
+		{"groups", testGroups},
+		{"grants", testGrants},
+		{"history", testHistory},
+		{"subscriptions and members", testSubscriptions},
+		{"opt-outs", testOptOuts},
+		{"dead contacts", testDeadContacts},
+		{"documents and audit", testDocuments},
+		{"edits are all or nothing", testEditsAtomic},
+		{"sources", testSources},
+		{"tenants apart", testTenants},
+		{"bad text", testBadText},
+		{"group commit", testGroupCommit},
+		{"one culprit", testCulprit},
+		{"one poisoned row", testPoison},
+		{"withdrawn calls", testWithdrawn},
+		{"closing", testClosing},
+		{"one process", testOneProcess},
+		{"newer schema", testNewerSchema},
+		{"reopened", testReopened},
+		{"concurrent use", testConcurrent},
 	} {
 		t.Run(c.name, func(t *testing.T) { c.test(t, place) })
 	}
 }
 
-func testSmoke(t *testing.T, place func(testing.TB) string) {
-	ctx := context.Background()
-	db := Open(t, place(t))
-	rs, err := db.AcceptEvents(ctx, []belfry.Draft{event(t, "1", nil), event(t, "1", nil), event(t, "2", func(d *belfry.Draft) {
-		d.Implied = []string{"course/41"}
-		d.Discovered = true
-		d.Event.Transition = "publish"
-	})})
+// event makes a draft of an event with an id of its own.
+func event(id string, set ...func(*belfry.Draft)) belfry.Draft {
+	e := &belfry.Event{ID: id, Source: "/test", Type: "core.course_updated", Time: time.Date(2026, 5, 9, 9, 31, 16, 0, time.UTC),
+		Object: "course/41", Actor: "user/8", Data: json.RawMessage(`{"shortname":"CPR"}`)}
+	d := belfry.Draft{Tenant: tenant, Event: e}
+	for _, f := range set {
+		f(&d)
+	}
+	body, err := json.Marshal(e)
+	if err != nil {
+		panic(err) // a test's own event
+	}
+	d.Body = body
+	return d
+}
+
+func accept(t testing.TB, db *store.DB, drafts ...belfry.Draft) []belfry.Receipt {
+	t.Helper()
+	rs, err := db.AcceptEvents(context.Background(), drafts)
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Log(rs)
-	rs2, err := db.AcceptEvents(ctx, []belfry.Draft{event(t, "1", nil), event(t, "3", nil)})
+	if len(rs) != len(drafts) {
+		t.Fatalf("%d receipts for %d drafts", len(rs), len(drafts))
+	}
+	return rs
+}
+
+func acceptOne(t testing.TB, db *store.DB, id string) string {
+	t.Helper()
+	return accept(t, db, event(id))[0].EventID
+}
+
+// apply applies an edit of the default tenant.
+func apply(t testing.TB, db *store.DB, ch belfry.Changes) int64 {
+	t.Helper()
+	if ch.Tenant == "" {
+		ch.Tenant = tenant
+	}
+	v, err := db.Apply(context.Background(), ch)
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Log(rs2)
-	pp, err := db.PendingPlans(ctx, tenant, "", 10)
-	if err != nil {
-		t.Fatal(err)
+	return v
+}
+
+// delivery makes a delivery of an event to an address.
+func delivery(eventID, channel, address string) belfry.Delivery {
+	return belfry.Delivery{
+		Tenant: tenant, ID: belfry.DeliveryID(eventID, 0, channel, address), EventID: eventID, Subscription: "sub_1", Channel: channel,
+		Principal: "user/8", Address: address, Destination: "user/8", Shard: belfry.Shard(tenant, "user/8"), Due: time.UnixMicro(1_000_000).UTC(),
+		Priority: 2, Locale: "pt-BR", Template: "t1", Because: []belfry.Reason{{Code: belfry.NamedRole, Rule: 1, Role: "teacher \"x\" <é>", Object: "course/41"}},
 	}
-	t.Log(len(pp))
-	var pages []belfry.PlanPage
-	for _, p := range pp {
-		pg := belfry.PlanPage{Tenant: tenant, EventID: p.Accepted.EventID, Last: true, Matches: []belfry.MatchNote{{Subscription: "sub_1", Because: []belfry.Reason{{Code: belfry.ScopeMatched}}}}}
-		for i := range 3 {
-			ch := []string{"inbox", "email", "webhook"}[i]
-			pg.Deliveries = append(pg.Deliveries, belfry.Delivery{Tenant: tenant, ID: belfry.DeliveryID(p.Accepted.EventID, 0, ch, "x"), EventID: p.Accepted.EventID,
-				Channel: ch, Principal: "user/8", Address: "x", Destination: "user/8", Due: time.Now()})
+}
+
+// commit commits pages and expects them applied.
+func commit(t testing.TB, db *store.DB, pages ...belfry.PlanPage) {
+	t.Helper()
+	for i, err := range commitPages(t, db, pages...) {
+		if err != nil {
+			t.Fatalf("page %d: %v", i, err)
 		}
-		pg.Suppressions = []belfry.Suppression{{Principal: "user/9", Because: []belfry.Reason{{Code: belfry.Muted, Detail: "\"x\""}}}}
-		pages = append(pages, pg)
 	}
-	pages = append(pages, pages[0])
-	errs, err := db.CommitPlans(ctx, pages)
+}
+
+func commitPages(t testing.TB, db *store.DB, pages ...belfry.PlanPage) []error {
+	t.Helper()
+	errs, err := db.CommitPlans(context.Background(), pages)
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Log(errs)
-	due, err := db.DueDeliveries(ctx, tenant, struct {
-		Due time.Time
-		ID  string
-	}{}, time.Now(), 100)
+	if len(errs) != len(pages) {
+		t.Fatalf("%d answers for %d pages", len(errs), len(pages))
+	}
+	return errs
+}
+
+func record(t testing.TB, db *store.DB, attempts ...belfry.Attempt) []bool {
+	t.Helper()
+	applied, err := db.RecordAttempts(context.Background(), attempts)
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Log(len(due))
-	var as []belfry.Attempt
-	for _, d := range due {
-		as = append(as, belfry.Attempt{Tenant: tenant, DeliveryID: d.ID, N: 1, At: time.Now(), State: belfry.Delivered, Took: time.Second})
+	return applied
+}
+
+func kind(t testing.TB, err error, want belfry.Kind) {
+	t.Helper()
+	var e *belfry.Error
+	if !errors.As(err, &e) || e.Kind != want {
+		t.Fatalf("error %v, want one of kind %d", err, want)
 	}
-	as = append(as, as[0])
-	ok, err := db.RecordAttempts(ctx, as)
+}
+
+func same(t testing.TB, what string, got, want any) {
+	t.Helper()
+	if diff := cmp.Diff(want, got, cmpopts.EquateEmpty(), cmpopts.EquateErrors()); diff != "" {
+		t.Errorf("%s (-want +got):\n%s", what, diff)
+	}
+}
+
+// must gives the value of a call that has to succeed.
+func must[T any](t testing.TB) func(T, error) T {
+	return func(v T, err error) T {
+		t.Helper()
+		if err != nil {
+			t.Fatal(err)
+		}
+		return v
+	}
+}
+
+// openAt opens a store with a clock of the test's.
+func openAt(t testing.TB, url string, now func() time.Time) *store.DB {
+	t.Helper()
+	db, err := store.Open(context.Background(), store.Options{URL: url, Log: slog.New(slog.DiscardHandler), Now: now})
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Log(ok)
-	v, err := db.Apply(ctx, belfry.Changes{Tenant: tenant,
-		Objects: []belfry.Object{{ID: "course/41", Type: "course"}, {ID: "forum/1", Type: "forum", Parent: "course/41"}},
-		Users:   []belfry.User{{ID: "user/8", Name: "Ada", Email: "Ada@Example.org", Origin: "k"}},
-		Groups:  []belfry.Group{{ID: "staff", Members: []string{"user/8"}}},
-		Grants:  []belfry.GrantSet{{Object: "course/41", Grants: []belfry.Grant{{Principal: "user/8", Role: "teacher"}}}}, DeleteObjects: []string{"course/41"},
-		Audit: []belfry.AuditEntry{{Who: "x"}}, Members: []belfry.Member{{Subscription: "s", Principal: "user/8"}}, Subscriptions: []belfry.Subscription{{ID: "s"}},
-		Documents: []belfry.Document{{Kind: "endpoint", ID: "e", Body: []byte("{}")}}, Settings: []belfry.UserSettings{{User: "user/8", Settings: belfry.Settings{Stop: true}}},
-		History: []belfry.HistoryEntry{{Object: "course/41", Transition: "x", Time: time.Now()}}})
-	t.Log(v, err)
-	fmt.Println(db.Persons(ctx, tenant, []string{"user/8"}))
-	t.Log(db.ChangesSince(ctx, tenant, 0, 3))
-	t.Log(db.Stats(ctx))
-	t.Log(db.Inbox(ctx, tenant, "user/8", struct {
-		Before   string
-		Limit    int
-		Unread   bool
-		Archived bool
-	}{}))
-	t.Log(db.Trace(ctx, tenant, pp[0].Accepted.EventID, "", struct {
-		After string
-		Limit int
-	}{Limit: 3}))
-	t.Log(db.ListEvents(ctx, tenant, struct {
-		Type   string
-		Object string
-		Since  time.Time
-		Before string
-		Limit  int
-	}{Type: "core*", Limit: 2}))
-	t.Log(db.Attempts(ctx, tenant, due[0].ID))
-	t.Log(db.History(ctx, tenant, "course/41", "", 1))
+	t.Cleanup(func() { _ = db.Close() })
+	return db
+}
+
+// intruder is a connection to the store's database that is not the store's.
+type intruder struct {
+	*sql.DB
+	sqlite bool
+}
+
+func intrude(t testing.TB, place string) intruder {
+	t.Helper()
+	path, lite := strings.CutPrefix(place, "sqlite:")
+	driver, name := "pgx", place
+	if lite {
+		u := url.URL{Scheme: "file", Path: filepath.ToSlash(filepath.Join(path, "belfry.db")), RawQuery: "_pragma=busy_timeout(10000)"}
+		driver, name = "sqlite", u.String()
+	}
+	db, err := sql.Open(driver, name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = db.Close() })
+	return intruder{db, lite}
+}
+
+func (i intruder) exec(t testing.TB, statements ...string) {
+	t.Helper()
+	for _, s := range statements {
+		if _, err := i.Exec(s); err != nil {
+			t.Fatalf("%s: %v", s, err)
+		}
+	}
+}
+
+// hold keeps the store's writers from committing until the returned function
+// is called.
+func (i intruder) hold(t testing.TB, tables ...string) (release func()) {
+	t.Helper()
+	ctx := context.Background()
+	conn, err := i.Conn(ctx)
+	if err != nil {
+		t.Fatal(err)
+	}
+	begin := []string{"BEGIN IMMEDIATE"}
+	if !i.sqlite {
+		begin = []string{"BEGIN"}
+		for _, table := range tables {
+			begin = append(begin, "LOCK TABLE "+table+" IN ACCESS EXCLUSIVE MODE")
+		}
+	}
+	for _, s := range begin {
+		if _, err := conn.ExecContext(ctx, s); err != nil {
+			t.Fatalf("%s: %v", s, err)
+		}
+	}
+	return func() {
+		if _, err := conn.ExecContext(ctx, "ROLLBACK"); err != nil {
+			t.Error(err)
+		}
+		_ = conn.Close()
+	}
+}
+
+// poison makes the database refuse events of type poison, deliveries on the
+// channel poison and attempts whose detail is poison.
+func (i intruder) poison(t testing.TB) {
+	t.Helper()
+	for table, condition := range map[string]string{"events": "NEW.type = 'poison'", "deliveries": "NEW.channel = 'poison'", "attempts": "NEW.detail = 'poison'"} {
+		if i.sqlite {
+			i.exec(t, fmt.Sprintf("CREATE TRIGGER poison_%s BEFORE INSERT ON %s WHEN %s BEGIN SELECT RAISE(ABORT, 'poison'); END", table, table, condition))
+			continue
+		}
+		i.exec(t,
+			fmt.Sprintf("CREATE FUNCTION poison_%s() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN IF %s THEN RAISE EXCEPTION 'poison'; END IF; RETURN NEW; END $$", table, condition),
+			fmt.Sprintf("CREATE TRIGGER poison BEFORE INSERT ON %s FOR EACH ROW EXECUTE FUNCTION poison_%s()", table, table))
+	}
+}
+
+// await waits until what is asked for holds of the calls at the doors.
+func await(t testing.TB, db *store.DB, what string, holds func(waiting, committing int) bool) {
+	t.Helper()
+	deadline := time.Now().Add(30 * time.Second)
+	for !holds(db.Calls()) {
+		if time.Now().After(deadline) {
+			waiting, committing := db.Calls()
+			t.Fatalf("%d calls wait and %d are being committed, want %s", waiting, committing, what)
+		}
+		runtime.Gosched()
+	}
 }

@@ -1,0 +1,274 @@
+package store_test
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/belfryhq/belfry/internal/belfry"
+	"github.com/belfryhq/belfry/internal/store"
+	"github.com/belfryhq/belfry/internal/store/storetest"
+)
+
+// The figures of these benchmarks are rows a second with syncs on, reported as
+// rows/s; one operation is one call of a door by one of several callers.
+
+func engines(b *testing.B, run func(b *testing.B, db *store.DB)) {
+	b.Run("sqlite", func(b *testing.B) { run(b, storetest.SQLite(b)) })
+	b.Run("postgres", func(b *testing.B) { run(b, storetest.Postgres(b)) })
+}
+
+// spent is the processor time of the last spread.
+var spent time.Duration
+
+func cpuTime() time.Duration {
+	var u syscall.Rusage
+	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &u); err != nil {
+		panic(err)
+	}
+	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
+}
+
+// spread calls f for each n below b.N from several goroutines.
+func spread(b *testing.B, callers int, f func(n int) error) {
+	b.Helper()
+	var next sync.Mutex
+	n := 0
+	take := func() int {
+		next.Lock()
+		defer next.Unlock()
+		if n == b.N {
+			return -1
+		}
+		n++
+		return n - 1
+	}
+	errs := make(chan error, callers)
+	cpu := cpuTime()
+	b.ResetTimer()
+	for range callers {
+		go func() {
+			for {
+				n := take()
+				if n < 0 {
+					errs <- nil
+					return
+				}
+				if err := f(n); err != nil {
+					errs <- err
+					return
+				}
+			}
+		}()
+	}
+	for range callers {
+		if err := <-errs; err != nil {
+			b.Fatal(err)
+		}
+	}
+	b.StopTimer()
+	spent = cpuTime() - cpu
+}
+
+// rate reports rows a second, and the processor time of this process a row.
+func rate(b *testing.B, rows int) {
+	b.ReportMetric(float64(rows)*float64(b.N)/b.Elapsed().Seconds(), "rows/s")
+	b.ReportMetric(float64(spent.Nanoseconds())/1e3/float64(rows)/float64(b.N), "cpu-µs/row")
+}
+
+func draft(b *testing.B, id string) belfry.Draft {
+	e := &belfry.Event{ID: id, Source: "/moodle", Type: "core.course_updated", Time: time.Now().UTC(), Object: "course/41", Actor: "user/8",
+		Data: json.RawMessage(`{"shortname":"CPR","fullname":"Cardiopulmonary Resuscitation"}`), Record: json.RawMessage(`{"id":41,"fullname":"Cardiopulmonary Resuscitation"}`)}
+	body, err := json.Marshal(e)
+	if err != nil {
+		b.Fatal(err)
+	}
+	return belfry.Draft{Tenant: belfry.DefaultTenant, Event: e, Body: body}
+}
+
+func BenchmarkAcceptEvents(b *testing.B) {
+	for _, size := range []int{100, 1} {
+		b.Run(fmt.Sprintf("batch=%d", size), func(b *testing.B) {
+			engines(b, func(b *testing.B, db *store.DB) {
+				ctx := context.Background()
+				drafts := make([][]belfry.Draft, b.N)
+				for i := range drafts {
+					for j := range size {
+						drafts[i] = append(drafts[i], draft(b, fmt.Sprintf("%d-%d", i, j)))
+					}
+				}
+				b.ReportAllocs()
+				callers := 16
+				if size == 1 {
+					callers = 256
+				}
+				spread(b, callers, func(n int) error {
+					_, err := db.AcceptEvents(ctx, drafts[n])
+					return err
+				})
+				rate(b, size)
+			})
+		})
+	}
+}
+
+// accepted stores n events and gives their ids.
+func accepted(b *testing.B, db *store.DB, n int) []string {
+	ids := make([]string, 0, n)
+	for len(ids) < n {
+		var drafts []belfry.Draft
+		for i := range min(1000, n-len(ids)) {
+			drafts = append(drafts, draft(b, fmt.Sprintf("e%d", len(ids)+i)))
+		}
+		rs, err := db.AcceptEvents(context.Background(), drafts)
+		if err != nil {
+			b.Fatal(err)
+		}
+		for _, r := range rs {
+			ids = append(ids, r.EventID)
+		}
+	}
+	return ids
+}
+
+func page(eventID string, deliveries int) belfry.PlanPage {
+	p := belfry.PlanPage{Tenant: belfry.DefaultTenant, EventID: eventID, Last: true, Matches: []belfry.MatchNote{{Subscription: "sub_06gzsmwvmc001zs72t8phwq9ng",
+		Because: []belfry.Reason{{Code: belfry.ScopeMatched, Object: "course/41"}, {Code: belfry.TypeMatched, Detail: "core.course_*"}}}}}
+	due := time.Now().UTC()
+	for i := range deliveries {
+		endpoint := fmt.Sprintf("ep_06gzsmwvmc001zs72t8phw%04d", i)
+		p.Deliveries = append(p.Deliveries, belfry.Delivery{
+			Tenant: belfry.DefaultTenant, ID: belfry.DeliveryID(eventID, 0, belfry.ChannelWebhook, endpoint), EventID: eventID,
+			Subscription: "sub_06gzsmwvmc001zs72t8phwq9ng", Channel: belfry.ChannelWebhook, Address: endpoint, Destination: endpoint,
+			Shard: belfry.Shard(belfry.DefaultTenant, endpoint), Due: due,
+			Because: []belfry.Reason{{Code: belfry.NamedEndpoint, Subscription: "sub_06gzsmwvmc001zs72t8phwq9ng", Detail: endpoint}, {Code: belfry.BySubscription}},
+		})
+	}
+	return p
+}
+
+func BenchmarkCommitPlans(b *testing.B) {
+	for _, size := range []int{1000, 1} {
+		b.Run(fmt.Sprintf("deliveries=%d", size), func(b *testing.B) {
+			engines(b, func(b *testing.B, db *store.DB) {
+				ids := accepted(b, db, b.N)
+				pages := make([]belfry.PlanPage, b.N)
+				for i := range pages {
+					pages[i] = page(ids[i], size)
+				}
+				b.ReportAllocs()
+				callers := 4
+				if size == 1 {
+					callers = 256
+				}
+				spread(b, callers, func(n int) error { return commit(db, pages[n:n+1]) })
+				rate(b, size)
+			})
+		})
+	}
+}
+
+func commit(db *store.DB, pages []belfry.PlanPage) error {
+	errs, err := db.CommitPlans(context.Background(), pages)
+	for _, e := range errs {
+		if err == nil {
+			err = e
+		}
+	}
+	return err
+}
+
+func BenchmarkRecordAttempts(b *testing.B) {
+	for _, size := range []int{100, 1} {
+		b.Run(fmt.Sprintf("batch=%d", size), func(b *testing.B) {
+			engines(b, func(b *testing.B, db *store.DB) {
+				const fan = 1000
+				total := b.N * size
+				ids := accepted(b, db, total/fan+1)
+				var attempts []belfry.Attempt
+				for _, id := range ids {
+					p := page(id, fan)
+					if err := commit(db, []belfry.PlanPage{p}); err != nil {
+						b.Fatal(err)
+					}
+					for _, d := range p.Deliveries {
+						attempts = append(attempts, belfry.Attempt{Tenant: d.Tenant, DeliveryID: d.ID, N: 1, At: time.Now().UTC(), Took: 1234 * time.Microsecond,
+							Outcome: belfry.Outcome{Status: 204}, State: belfry.Delivered})
+					}
+				}
+				b.ReportAllocs()
+				callers := 16
+				if size == 1 {
+					callers = 256
+				}
+				spread(b, callers, func(n int) error {
+					_, err := db.RecordAttempts(context.Background(), attempts[n*size:(n+1)*size])
+					return err
+				})
+				rate(b, size)
+			})
+		})
+	}
+}
+
+// BenchmarkFlow is the life of deliveries: accepted, planned, recorded, with
+// as much of it at once as a busy server has. One operation is one delivery.
+func BenchmarkFlow(b *testing.B) {
+	for _, fan := range []int{1000, 1} {
+		b.Run(fmt.Sprintf("fan=%d", fan), func(b *testing.B) {
+			engines(b, func(b *testing.B, db *store.DB) {
+				ctx := context.Background()
+				events := b.N/fan + 1
+				drafts := make([]belfry.Draft, events)
+				for i := range drafts {
+					drafts[i] = draft(b, fmt.Sprint("e", i))
+				}
+				callers := 4
+				if fan == 1 {
+					callers = 256
+				}
+				n := b.N
+				b.N = events
+				b.ReportAllocs()
+				spread(b, callers, func(n int) error {
+					rs, err := db.AcceptEvents(ctx, drafts[n:n+1])
+					if err != nil {
+						return err
+					}
+					p := page(rs[0].EventID, fan)
+					if err := commit(db, []belfry.PlanPage{p}); err != nil {
+						return err
+					}
+					var wait sync.WaitGroup
+					failed := make(chan error, fan)
+					for at := 0; at < fan; at += 100 {
+						ds := p.Deliveries[at:min(at+100, fan)]
+						wait.Go(func() {
+							attempts := make([]belfry.Attempt, len(ds))
+							for i, d := range ds {
+								attempts[i] = belfry.Attempt{Tenant: d.Tenant, DeliveryID: d.ID, N: 1, At: time.Now().UTC(), Took: 1234 * time.Microsecond,
+									Outcome: belfry.Outcome{Status: 204}, State: belfry.Delivered}
+							}
+							if _, err := db.RecordAttempts(ctx, attempts); err != nil {
+								failed <- err
+							}
+						})
+					}
+					wait.Wait()
+					select {
+					case err := <-failed:
+						return err
+					default:
+						return nil
+					}
+				})
+				rate(b, fan)
+				b.N = n
+			})
+		})
+	}
+}

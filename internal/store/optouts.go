@@ -1,0 +1,93 @@
+package store
+
+import (
+	"context"
+	"database/sql"
+	"slices"
+
+	"github.com/belfryhq/belfry/internal/belfry"
+)
+
+var (
+	putOptOut = insert("opt_outs", "tenant:t subscription:t who:t since:n",
+		"ON CONFLICT (tenant, subscription, who) DO NOTHING")
+	dropOptOut = with("tenant:t subscription:t who:t",
+		"DELETE FROM opt_outs WHERE (tenant, subscription, who) IN (SELECT tenant, subscription, who FROM a)")
+	dropMemberships = with("tenant:t subscription:t principal:t",
+		"DELETE FROM members WHERE (tenant, subscription, principal) IN (SELECT tenant, subscription, principal FROM a)")
+)
+
+// optOuts stores opt-outs; whoever opts out is no member any more.
+func (e *edit) optOuts() error {
+	if len(e.ch.OptOuts) == 0 {
+		return nil
+	}
+	put, leave := e.rows(putOptOut), e.rows(dropMemberships)
+	for _, o := range last(e.ch.OptOuts, func(o *belfry.OptOut) string { return o.Subscription + "\x00" + o.Who }) {
+		put.text(e.tenant).text(o.Subscription).text(o.Who).num(micros(o.Since))
+		leave.text(e.tenant).text(o.Subscription).text(o.Who)
+		e.note(belfry.KindMembers, o.Subscription)
+	}
+	if _, err := put.flush(); err != nil {
+		return err
+	}
+	_, err := leave.flush()
+	return err
+}
+
+func (e *edit) dropOptOuts() error {
+	if len(e.ch.DropOptOuts) == 0 {
+		return nil
+	}
+	rows := e.rows(dropOptOut)
+	for _, o := range last(e.ch.DropOptOuts, func(o *belfry.OptOut) string { return o.Subscription + "\x00" + o.Who }) {
+		rows.text(e.tenant).text(o.Subscription).text(o.Who)
+		e.note(belfry.KindMembers, o.Subscription)
+	}
+	_, err := rows.flush()
+	return err
+}
+
+// deadContacts puts tombstones on addresses. An address that is not there any
+// more needs none.
+func (e *edit) deadContacts() error {
+	for i := range e.ch.DeadContacts {
+		dead := &e.ch.DeadContacts[i]
+		have, err := e.profiles([]string{dead.User})
+		if err != nil {
+			return err
+		}
+		u := have[dead.User]
+		if u == nil {
+			continue
+		}
+		at := slices.IndexFunc(u.Contacts, func(c belfry.Contact) bool {
+			return c.Kind == dead.Kind && sameAddress(c.Address, dead.Address)
+		})
+		if at < 0 || u.Contacts[at].Dead != "" {
+			continue
+		}
+		u.Contacts[at].Dead, u.Contacts[at].DeadAt = dead.Reason, &dead.At
+		if dead.Reason == "" {
+			u.Contacts[at].Dead = "the provider says it is gone"
+		}
+		if err := e.setUser("profile", u.ID, u); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// OptOuts lists who opted out of a subscription, after somebody, in order.
+func (db *DB) OptOuts(ctx context.Context, tenant, subscription, after string, limit int) (list []belfry.OptOut, err error) {
+	err = db.query(ctx, func(rows *sql.Rows) error {
+		o := belfry.OptOut{Subscription: subscription}
+		var since int64
+		err := rows.Scan(&o.Who, &since)
+		o.Since = fromMicros(since)
+		list = append(list, o)
+		return err
+	}, "SELECT who, since FROM opt_outs WHERE tenant = $1 AND subscription = $2 AND who > $3 ORDER BY who LIMIT $4",
+		tenant, subscription, after, orDefault(limit, 1000))
+	return list, err
+}

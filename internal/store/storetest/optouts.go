@@ -1,0 +1,76 @@
+package storetest
+
+import (
+	"testing"
+	"time"
+
+	"github.com/belfryhq/belfry/internal/belfry"
+)
+
+// feature: CPS-24
+func testOptOuts(t *testing.T, place func(testing.TB) string) {
+	db := Open(t, place(t))
+	apply := func(ch belfry.Changes) {
+		t.Helper()
+		ch.Tenant = belfry.DefaultTenant
+		if _, err := db.Apply(t.Context(), ch); err != nil {
+			t.Fatal(err)
+		}
+	}
+	since := time.Date(2026, 3, 4, 5, 6, 7, 0, time.UTC)
+	apply(belfry.Changes{Members: []belfry.Member{
+		{Subscription: "sub_a", Principal: "user/1", Since: since}, {Subscription: "sub_a", Principal: "user/1", Object: "forum/2", Since: since},
+		{Subscription: "sub_b", Principal: "user/1", Since: since}, {Subscription: "sub_a", Principal: "user/2", Since: since},
+	}})
+	apply(belfry.Changes{OptOuts: []belfry.OptOut{{Subscription: "sub_a", Who: "user/1", Since: since}, {Subscription: "sub_a", Who: "x@example.org", Since: since}}})
+	apply(belfry.Changes{OptOuts: []belfry.OptOut{{Subscription: "sub_a", Who: "user/1", Since: since.Add(time.Hour)}}}) // a repeat changes nothing
+
+	list, err := db.OptOuts(t.Context(), belfry.DefaultTenant, "sub_a", "", 10)
+	if err != nil || len(list) != 2 || list[0].Who != "user/1" || !list[0].Since.Equal(since) || list[1].Who != "x@example.org" {
+		t.Fatalf("opt-outs: %+v, %v", list, err)
+	}
+	left, err := db.Members(t.Context(), belfry.DefaultTenant, "sub_a", "", 10)
+	if err != nil || len(left) != 1 || left[0].Principal != "user/2" {
+		t.Errorf("members of the subscription opted out of: %+v, %v", left, err)
+	}
+	other, err := db.Members(t.Context(), belfry.DefaultTenant, "sub_b", "", 10)
+	if err != nil || len(other) != 1 {
+		t.Errorf("members of another subscription: %+v, %v", other, err)
+	}
+	apply(belfry.Changes{DropOptOuts: []belfry.OptOut{{Subscription: "sub_a", Who: "user/1"}}})
+	if list, err = db.OptOuts(t.Context(), belfry.DefaultTenant, "sub_a", "", 10); err != nil || len(list) != 1 {
+		t.Errorf("after it was taken back: %+v, %v", list, err)
+	}
+}
+
+func testDeadContacts(t *testing.T, place func(testing.TB) string) {
+	db := Open(t, place(t))
+	apply := func(ch belfry.Changes) {
+		t.Helper()
+		ch.Tenant = belfry.DefaultTenant
+		if _, err := db.Apply(t.Context(), ch); err != nil {
+			t.Fatal(err)
+		}
+	}
+	at := time.Date(2026, 3, 4, 5, 6, 7, 0, time.UTC)
+	apply(belfry.Changes{Users: []belfry.User{{ID: "user/1", State: belfry.UserActive, Email: "Ada@Example.org"}}})
+	apply(belfry.Changes{DeadContacts: []belfry.DeadContact{
+		{User: "user/1", Kind: "email", Address: "ada@example.org", Reason: "550 5.1.1 no such user", At: at},
+		{User: "user/1", Kind: "email", Address: "nobody@example.org", Reason: "x", At: at},
+		{User: "user/9", Kind: "email", Address: "ada@example.org", Reason: "x", At: at},
+	}})
+	people, err := db.Persons(t.Context(), belfry.DefaultTenant, []string{"user/1"})
+	if err != nil || len(people["user/1"].User.Contacts) != 1 {
+		t.Fatalf("people: %+v, %v", people, err)
+	}
+	c := people["user/1"].User.Contacts[0]
+	if c.Dead != "550 5.1.1 no such user" || c.DeadAt == nil || !c.DeadAt.Equal(at) {
+		t.Errorf("contact: %+v", c)
+	}
+	// The platform's next sync repeats the address: it stays dead.
+	apply(belfry.Changes{Users: []belfry.User{{ID: "user/1", State: belfry.UserActive, Email: "ada@example.org"}}})
+	people, err = db.Persons(t.Context(), belfry.DefaultTenant, []string{"user/1"})
+	if err != nil || people["user/1"].User.Contacts[0].Dead == "" {
+		t.Errorf("after the platform repeated the address: %+v, %v", people["user/1"].User.Contacts, err)
+	}
+}
