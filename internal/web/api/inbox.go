@@ -116,7 +116,7 @@ type streamInbox struct {
 }
 
 func (s *Server) streamRoute() {
-	route(s, spec{id: "streamInbox", method: http.MethodGet, path: "/v1/users/{id}/inbox/stream", tag: "Inbox", may: auth.Read, stream: true,
+	route(s, spec{id: "streamInbox", method: http.MethodGet, path: "/v1/users/{id}/inbox/stream", tag: "Inbox", may: auth.Read,
 		summary: "Follow an inbox (server-sent events)",
 		detail: "Events: `counts` ({\"unread\":n}) at the beginning and when it changes; `inbox`, an entry as in the list, with its id. A comment is sent now and then to keep the connection. " +
 			"After a reconnect with Last-Event-ID entries may come again: tell them by their ids. Entries of events accepted more than ten minutes ago (a late plan) change the counts only: read the list then."},

@@ -36,7 +36,6 @@ type spec struct {
 	root    bool            // only root keys
 	status  int             // of success; 0 = 200, or 204 without an answer
 	max     int64           // bytes of the body; 0 = maxRequestBytes
-	stream  bool            // the answer has no JSON body of its own
 }
 
 // body is embedded in the input of operations that take JSON.

@@ -13,7 +13,6 @@ import (
 	"sync"
 	"time"
 
-	"github.com/belfryhq/belfry/internal/auth"
 	"github.com/belfryhq/belfry/internal/belfry"
 	"github.com/danielgtaylor/huma/v2"
 	"github.com/danielgtaylor/huma/v2/adapters/humago"
@@ -264,6 +263,3 @@ func digest(parts ...string) [sha256.Size]byte {
 	}
 	return [sha256.Size]byte(h.Sum(nil))
 }
-
-// identity gives the caller of a request that came through the edge.
-func identity(ctx context.Context) auth.Identity { return callOf(ctx).who }

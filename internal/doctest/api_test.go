@@ -1,0 +1,36 @@
+package doctest_test
+
+import (
+	"context"
+	"log/slog"
+	"testing"
+
+	"github.com/belfryhq/belfry/internal/app"
+	"github.com/belfryhq/belfry/internal/config"
+	"github.com/belfryhq/belfry/internal/doctest"
+)
+
+// The examples of docs/api.md, as written, against the real program.
+func TestAPIExamples(t *testing.T) {
+	cfg := config.Default()
+	cfg.Listen = "127.0.0.1:0"
+	cfg.DataDir = t.TempDir()
+	cfg.BootstrapKey = "root-key-of-the-documentation-0123"
+	a, err := app.New(t.Context(), app.Options{Config: cfg, Log: slog.New(slog.DiscardHandler), Version: "docs"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, stop := context.WithCancel(t.Context())
+	ended := make(chan error, 1)
+	go func() { ended <- a.Run(ctx) }()
+	defer func() {
+		stop()
+		if err := <-ended; err != nil {
+			t.Error(err)
+		}
+		if err := a.Close(); err != nil {
+			t.Error(err)
+		}
+	}()
+	doctest.Run(t, "../../docs/api.md", a.URL(), string(cfg.BootstrapKey))
+}
