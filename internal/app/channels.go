@@ -5,7 +5,9 @@ import (
 	"encoding/json"
 	"fmt"
 	"log/slog"
+	"maps"
 	"net"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -177,7 +179,8 @@ func (c *channels) load(ctx context.Context, tenant string) error {
 // derive makes what route asks for. The channels used when nobody chose: the
 // inbox, and e-mail when there is a channel for it.
 func (t *tenantChannels) derive() {
-	for _, o := range t.byName {
+	for _, name := range slices.Sorted(maps.Keys(t.byName)) {
+		o := t.byName[name]
 		if o.name == belfry.ChannelWebhook {
 			continue // endpoints are named, not chosen
 		}

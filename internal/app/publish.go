@@ -13,6 +13,12 @@ import (
 	"github.com/belfryhq/belfry/internal/store"
 )
 
+// The directory finds these by looking: their signatures must not drift.
+var (
+	_ directory.OptOuts      = (*store.DB)(nil)
+	_ directory.JoinedGroups = (*store.DB)(nil)
+)
+
 // publisher applies edits and puts them in force before they are answered.
 //
 // Edits of one tenant are applied one after the other, so that what is in
@@ -82,7 +88,7 @@ func (p *publisher) source(ctx context.Context, key sourceKey, ch belfry.Changes
 	if len(accepted) > 0 {
 		p.planner.Handover(accepted)
 	}
-	return p.after(ctx, &ch)
+	return nil // sources bring no channels, endpoints or sources
 }
 
 // inForce makes caches and indexes follow an edit. The tenant's lock is held.

@@ -91,3 +91,15 @@ func (db *DB) OptOuts(ctx context.Context, tenant, subscription, after string, l
 		tenant, subscription, after, orDefault(limit, 1000))
 	return list, err
 }
+
+// JoinedGroups lists the members of a subscription that are groups.
+func (db *DB) JoinedGroups(ctx context.Context, tenant, subscription string) (list []belfry.Member, err error) {
+	err = db.query(ctx, func(rows *sql.Rows) error {
+		m, err := scanMember(rows)
+		list = append(list, m)
+		return err
+	}, `SELECT m.subscription, m.principal, m.object, m.channels, m.since FROM groups g
+		JOIN members m ON m.tenant = g.tenant AND m.subscription = $2 AND m.principal = g.id
+		WHERE g.tenant = $1 ORDER BY m.principal, m.object`, tenant, subscription)
+	return list, err
+}

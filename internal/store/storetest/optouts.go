@@ -33,6 +33,11 @@ func testOptOuts(t *testing.T, place func(testing.TB) string) {
 	if err != nil || len(left) != 1 || left[0].Principal != "user/2" {
 		t.Errorf("members of the subscription opted out of: %+v, %v", left, err)
 	}
+	apply(belfry.Changes{Groups: []belfry.Group{{ID: "staff"}, {ID: "others"}}, Members: []belfry.Member{{Subscription: "sub_a", Principal: "staff", Since: since}}})
+	joined, err := db.JoinedGroups(t.Context(), belfry.DefaultTenant, "sub_a")
+	if err != nil || len(joined) != 1 || joined[0].Principal != "staff" {
+		t.Errorf("groups that joined: %+v, %v", joined, err)
+	}
 	other, err := db.Members(t.Context(), belfry.DefaultTenant, "sub_b", "", 10)
 	if err != nil || len(other) != 1 {
 		t.Errorf("members of another subscription: %+v, %v", other, err)
