@@ -382,3 +382,25 @@ func moduleOf(imp string, mods []string) string {
 	}
 	return ""
 }
+
+var docLink = regexp.MustCompile(`\]\(([^)#:{\s]+)(?:#[^)]*)?\)`)
+
+// Links between pages of the repository lead somewhere.
+func TestDocumentationLinks(t *testing.T) {
+	pages, err := filepath.Glob(filepath.Join(root, "docs/*.md"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, page := range append(pages, filepath.Join(root, "README.md"), filepath.Join(root, "CHANGELOG.md")) {
+		text, err := os.ReadFile(page)
+		if err != nil {
+			t.Error(err)
+			continue
+		}
+		for _, m := range docLink.FindAllStringSubmatch(string(text), -1) {
+			if _, err := os.Stat(filepath.Join(filepath.Dir(page), m[1])); err != nil {
+				t.Errorf("%s links to %s, which does not exist", strings.TrimPrefix(page, root+"/"), m[1])
+			}
+		}
+	}
+}

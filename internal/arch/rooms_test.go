@@ -122,5 +122,7 @@ var rooms = []room{
 		"github.com/go-sql-driver/mysql": "talks to the servers it starts",
 	}},
 	{path: "internal/doctest", testing: true},
+	{path: "internal/faults", testing: true},
+	{path: "internal/e2e", testing: true},
 	{path: "internal/arch", testing: true},
 }
