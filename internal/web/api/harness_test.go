@@ -12,6 +12,7 @@ import (
 	"net/http/httptest"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -81,6 +82,9 @@ func newHouse(t *testing.T, change ...func(*api.Options)) *house {
 	t.Cleanup(func() {
 		h.server.Drain()
 		srv.Close()
+		if n := h.inbox.watchers.Load(); n != 0 {
+			t.Errorf("%d streams were never let go", n)
+		}
 	})
 	h.url = srv.URL
 	return h
@@ -184,6 +188,8 @@ type inboxes struct {
 	db    *store.DB
 	mu    sync.Mutex
 	watch map[string]chan struct{}
+
+	watchers atomic.Int32
 }
 
 func (b *inboxes) Items(ctx context.Context, tenant, principal string, q api.InboxQuery) (api.InboxPage, error) {
@@ -215,7 +221,8 @@ func (b *inboxes) channel(tenant, principal string) chan struct{} {
 }
 
 func (b *inboxes) Watch(tenant, principal string) (<-chan struct{}, func()) {
-	return b.channel(tenant, principal), func() {}
+	b.watchers.Add(1)
+	return b.channel(tenant, principal), func() { b.watchers.Add(-1) }
 }
 
 func (b *inboxes) wake(tenant, principal string) {

@@ -123,17 +123,21 @@ func (s *Server) streamRoute() {
 		func(_ context.Context, c *call, in *streamInbox) (*huma.StreamResponse, error) {
 			// Errors are answered as problems only before the stream begins.
 			id := string(in.ID)
+			// Watched before it is read, so that nothing falls in between.
+			woken, cancel := s.Inbox.Watch(c.tenant(), id)
 			first, err := s.Inbox.Items(c.r.Context(), c.tenant(), id, InboxQuery{Limit: streamPage})
 			if err != nil {
+				cancel()
 				return nil, err
 			}
 			return &huma.StreamResponse{Body: func(hc huma.Context) {
+				defer cancel()
 				hc.SetHeader("Content-Type", "text/event-stream; charset=utf-8")
 				hc.SetHeader("X-Accel-Buffering", "no") // proxies that would hold it back
 				hc.SetStatus(http.StatusOK)
 				w := hc.BodyWriter().(http.ResponseWriter)
 				st := &stream{s: s, c: c, w: w, rc: http.NewResponseController(w), principal: id, unread: -1, seen: map[string]time.Time{}}
-				if err := st.run(hc.Context(), first, in.LastEventID); err != nil && hc.Context().Err() == nil {
+				if err := st.run(hc.Context(), woken, first, in.LastEventID); err != nil && hc.Context().Err() == nil {
 					c.err = err
 				}
 			}}, nil
@@ -151,13 +155,12 @@ type stream struct {
 	rc        *http.ResponseController
 	principal string
 	unread    int
+	top       string               // the newest entry there was at the last look
 	floor     time.Time            // entries of events accepted before are old news
 	seen      map[string]time.Time // entries sent or known, newer than floor
 }
 
-func (st *stream) run(ctx context.Context, first InboxPage, last string) error {
-	woken, cancel := st.s.Inbox.Watch(st.c.tenant(), st.principal)
-	defer cancel()
+func (st *stream) run(ctx context.Context, woken <-chan struct{}, first InboxPage, last string) error {
 	if err := st.begin(ctx, first, last); err != nil {
 		return err
 	}
@@ -179,8 +182,14 @@ func (st *stream) run(ctx context.Context, first InboxPage, last string) error {
 			if err := st.write(": beat\n\n"); err != nil {
 				return err
 			}
+			// Another node may have put something there.
+			if same, err := st.same(ctx); err != nil || same {
+				if err != nil {
+					return err
+				}
+				continue
+			}
 		}
-		// Looking on a beat too finds what another node put there.
 		if err := st.look(ctx); err != nil {
 			return err
 		}
@@ -196,11 +205,33 @@ func (st *stream) begin(ctx context.Context, first InboxPage, last string) error
 			st.seen[item.ID] = item.Created
 		}
 		st.floor = st.s.Now().Add(-streamOverlap)
+		st.newest(first.Items)
 		return st.counts(first.Unread)
 	}
 	st.floor = at.Add(-streamOverlap)
 	st.seen[last] = at
 	return st.look(ctx)
+}
+
+// same reports, for the price of one entry, whether nothing seems to have
+// changed since the last look.
+func (st *stream) same(ctx context.Context) (bool, error) {
+	page, err := st.s.Inbox.Items(ctx, st.c.tenant(), st.principal, InboxQuery{Limit: 1})
+	if err != nil {
+		return false, err
+	}
+	top := ""
+	if len(page.Items) > 0 {
+		top = page.Items[0].ID
+	}
+	return page.Unread == st.unread && top == st.top, nil
+}
+
+func (st *stream) newest(items []InboxItem) {
+	st.top = ""
+	if len(items) > 0 {
+		st.top = items[0].ID
+	}
 }
 
 // look sends what is new, oldest first.
@@ -213,6 +244,9 @@ func (st *stream) look(ctx context.Context) error {
 			return err
 		}
 		unread = page.Unread
+		if before == "" {
+			st.newest(page.Items)
+		}
 		reached := false
 		for _, item := range page.Items {
 			if made, err := belfry.IDTime(item.ID); err == nil && made.Before(st.floor) {

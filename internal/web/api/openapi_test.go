@@ -206,6 +206,48 @@ func TestCallsOfTheSurface(t *testing.T) {
 	}
 }
 
+// Every call that takes a body refuses bad ones alike, before it does anything.
+func TestEveryBodyIsChecked(t *testing.T) {
+	h := newHouse(t)
+	d, _ := h.description(t)
+	ten := strings.Repeat("x", 10<<20)
+	huge := strings.Repeat(" ", 17<<20)
+	for path, item := range d.Paths {
+		for method, op := range item {
+			if op.RequestBody == nil {
+				continue
+			}
+			if _, ok := op.RequestBody.Content["application/json"]; !ok {
+				if _, ok := op.RequestBody.Content["application/merge-patch+json"]; !ok {
+					t.Errorf("%s %s takes no JSON: %v", method, path, op.RequestBody.Content)
+				}
+			}
+			for _, c := range []struct {
+				name, body string
+				status     []int
+			}{
+				{"malformed", `{"a":`, []int{400}},
+				{"invalid UTF-8", "{\"a\":\"\xff\"}", []int{400}},
+				{"unknown field", `{"no_such_field":1}`, []int{422, 404}}, // of a patch: what it would change is looked for first
+				{"unknown field in an array", `[{"no_such_field":1}]`, []int{422}},
+				{"wrong type", `"text"`, []int{422, 400}},
+				{"ten megabytes", `{"no_such_field":"` + ten + `"}`, []int{413, 422}}, // a batch may be as large
+				{"seventeen megabytes", huge, []int{413}},
+			} {
+				a := h.send(strings.ToUpper(method), pathParameter.ReplaceAllString(path, "x"), c.body)
+				if !slices.Contains(c.status, a.status) {
+					t.Errorf("%s %s, %s: %d, want one of %v: %.200s", method, path, c.name, a.status, c.status, a.body)
+					continue
+				}
+				a.problem(t)
+			}
+		}
+	}
+	if len(h.handed.accepted) > 0 {
+		t.Error("an event was accepted")
+	}
+}
+
 // What the calls really answer is what the description says.
 func TestAnswersFitTheDescription(t *testing.T) {
 	h := newHouse(t)

@@ -5,7 +5,6 @@ import (
 	"html/template"
 	"io"
 	"net/http"
-	"net/url"
 
 	"github.com/belfryhq/belfry/internal/belfry"
 	"github.com/danielgtaylor/huma/v2"
@@ -20,7 +19,6 @@ var unsubscribePage = template.Must(template.ParseFS(pages, "pages/unsubscribe.h
 type unsubscribeView struct {
 	State string // offer | done | gone
 	Offer Offer
-	Host  string
 }
 
 // publicRoutes serve those without a key: health, and people who hold a link.
@@ -98,9 +96,6 @@ func (s *Server) page(w http.ResponseWriter, c *call, v unsubscribeView, err err
 			c.fail(w, err)
 			return
 		}
-	}
-	if u, err := url.Parse(s.PublicURL); err == nil {
-		v.Host = u.Host
 	}
 	h := w.Header()
 	h.Set("Content-Type", "text/html; charset=utf-8")
