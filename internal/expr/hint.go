@@ -3,6 +3,8 @@ package expr
 import (
 	"regexp"
 	"strings"
+
+	"github.com/belfryhq/belfry/internal/belfry"
 )
 
 var (
@@ -21,7 +23,7 @@ func hint(msg string) string {
 				return "did you mean event." + m[1] + "?"
 			}
 		}
-		if near := nearest(m[1], variables); near != "" {
+		if near := belfry.Nearest(m[1], variables); near != "" {
 			return "did you mean " + near + "?"
 		}
 		return "variables are " + strings.Join(variables, ", ") + "; text needs quotes; fields of the event's data are event.data.…"
@@ -30,7 +32,7 @@ func hint(msg string) string {
 		names := fieldNames(eventFields)
 		names = append(names, fieldNames(objectFields)...)
 		names = append(names, fieldNames(userFields)...)
-		if near := nearest(m[1], names); near != "" {
+		if near := belfry.Nearest(m[1], names); near != "" {
 			return "did you mean " + near + "?"
 		}
 		return "the platform's own fields are in event.data, object.attributes and actor.attributes"
@@ -62,39 +64,4 @@ func fieldNames[T any](fields []field[T]) []string {
 		names = append(names, f.name)
 	}
 	return names
-}
-
-// nearest is the name closest to word, empty when none is close.
-func nearest(word string, names []string) string {
-	best, bestDistance := "", 3
-	for _, n := range names {
-		if d := distance(word, n); d < bestDistance && d < len(n) {
-			best, bestDistance = n, d
-		}
-	}
-	return best
-}
-
-// distance is the Levenshtein distance in bytes.
-func distance(a, b string) int {
-	if len(a) > 64 || len(b) > 64 {
-		return 64
-	}
-	row := make([]int, len(b)+1)
-	for j := range row {
-		row[j] = j
-	}
-	for i := 1; i <= len(a); i++ {
-		diagonal := row[0]
-		row[0] = i
-		for j := 1; j <= len(b); j++ {
-			cost := diagonal
-			if a[i-1] != b[j-1] {
-				cost++
-			}
-			diagonal = row[j]
-			row[j] = min(cost, row[j]+1, row[j-1]+1)
-		}
-	}
-	return row[len(b)]
 }

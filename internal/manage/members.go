@@ -56,9 +56,7 @@ func (m *Manager) PutMembers(ctx context.Context, by By, subscription string, ms
 		mb := &ms[i]
 		p := at(true, i)
 		mb.Subscription, mb.Since = subscription, now
-		if mb.Object == belfry.RootObject || mb.Object == sub.ScopeObject() {
-			mb.Object = "" // the whole scope
-		}
+		mb.Object = joinedAt(&sub, mb.Object)
 		if f.key(p+"/principal", mb.Principal, maxID) && !who[mb.Principal] && !pseudo(mb.Principal) {
 			f.add(p+"/principal", "there is no user or group %q", mb.Principal)
 		}
@@ -78,6 +76,14 @@ func (m *Manager) PutMembers(ctx context.Context, by By, subscription string, ms
 	ch.Members = ms
 	_, err = m.store.Apply(ctx, ch)
 	return err
+}
+
+// joinedAt is where a join counts: empty for the whole scope.
+func joinedAt(sub *belfry.Subscription, object string) string {
+	if object == belfry.RootObject || object == sub.ScopeObject() {
+		return ""
+	}
+	return object
 }
 
 // within says of each object why nobody can join there; empty = one can.
@@ -105,9 +111,11 @@ func (m *Manager) within(ctx context.Context, tenant string, sub *belfry.Subscri
 // DropMembers takes members out; those who are none are fine. Without an
 // object, the join to the whole scope is meant.
 func (m *Manager) DropMembers(ctx context.Context, by By, subscription string, ms []belfry.Member) error {
-	if _, ok, err := m.store.Subscription(ctx, by.Tenant, subscription); err != nil {
+	sub, ok, err := m.store.Subscription(ctx, by.Tenant, subscription)
+	if err != nil {
 		return err
-	} else if !ok {
+	}
+	if !ok {
 		return notFound("subscription", subscription)
 	}
 	f := &faults{}
@@ -116,6 +124,7 @@ func (m *Manager) DropMembers(ctx context.Context, by By, subscription string, m
 	for i := range ms {
 		f.key(at(true, i)+"/principal", ms[i].Principal, maxID)
 		ms[i].Subscription = subscription
+		ms[i].Object = joinedAt(&sub, ms[i].Object)
 	}
 	if err := f.err(); err != nil {
 		return err
@@ -129,6 +138,6 @@ func (m *Manager) DropMembers(ctx context.Context, by By, subscription string, m
 		ch.Audit[0].Detail = ms[0].Principal
 	}
 	ch.DropMembers = ms
-	_, err := m.store.Apply(ctx, ch)
+	_, err = m.store.Apply(ctx, ch)
 	return err
 }

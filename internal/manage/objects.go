@@ -149,11 +149,11 @@ func (m *Manager) checkTree(ctx context.Context, f *faults, tenant string, os []
 	}
 	for i := range os {
 		level := 0
-		for id := os[i].ID; id != "" && id != belfry.RootObject; id = parent[id] {
+		for id := os[i].ID; id != "" && id != belfry.RootObject && level <= maxLevels; id = parent[id] {
 			level++
 		}
 		if level > maxLevels {
-			f.add(at(batch, i)+"/parent", "is %d levels below the root: at most %d are allowed", level, maxLevels)
+			f.add(at(batch, i)+"/parent", "is more than %d levels below the root", maxLevels)
 		}
 	}
 	return f.err()

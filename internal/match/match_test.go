@@ -221,7 +221,7 @@ var (
 		"", "", `event.data.a == 'x'`, `event.data.a == 'y'`, `event.data.a in ['x', 'z', 1]`, `event.data.b == 1`, `event.data.b == 1 && event.data.a == 'x'`,
 		`event.data.a == 'x' || event.data.b == 1`, `event.data.b > 1`, `event.data.a == 'y' && event.data.b > 0`, `has(event.data.c)`, `!(event.data.a == 'x')`,
 		`object.type == 'forum'`, `'course/1' in ancestors`, `event.data.a > 5`, `object.type == 'forum' && event.data.c.d == true && event.data.a != 'x'`,
-		`event.type == 5`, `event.data.p1 == 1`, `event.data.p2 == 1`, `event.data.p3 == 1`, `event.actor == 'user/1'`,
+		`event.data.b == -0.0`, `event.type == 5`, `event.data.p1 == 1`, `event.data.p2 == 1`, `event.data.p3 == 1`, `event.actor == 'user/1'`,
 	}
 	patternPool = []string{"a.b", "a.c", "a.*", "a.b*", "*", "b", "a", "", "zz*", "a.b*"}
 )
@@ -251,7 +251,7 @@ var genEvent = rapid.Custom(func(t *rapid.T) *belfry.Event {
 		Type:  rapid.SampledFrom([]string{"a.b", "a.c", "a.bc", "b", "a", "a.b*"}).Draw(t, "type"),
 		Actor: rapid.SampledFrom([]string{"", "user/1"}).Draw(t, "actor"),
 		Data: json.RawMessage(rapid.SampledFrom([]string{
-			``, `{}`, `{"a":"x"}`, `{"a":"y","b":1}`, `{"a":1,"b":2.0}`, `{"a":"x","b":1,"c":{"d":true}}`, `{"c":null,"p1":1}`, `{"p1":1,"p2":1,"p3":1,"p40":1}`, `"x"`, `{"a":"z","c":{"d":true}}`,
+			``, `{}`, `{"a":"x"}`, `{"a":"y","b":1}`, `{"a":1,"b":2.0}`, `{"a":"x","b":1,"c":{"d":true}}`, `{"c":null,"p1":1}`, `{"p1":1,"p2":1,"p3":1,"p40":1}`, `"x"`, `{"a":"z","c":{"d":true}}`, `{"b":0}`, `{"b":-0}`,
 		}).Draw(t, "data")),
 	}
 })
@@ -353,6 +353,41 @@ func TestMatchIsTheNaiveWalk(t *testing.T) {
 			}
 		}
 	})
+}
+
+// Keys are hashes: what a collision would put before us is not believed.
+func TestCollisionsAreNotMatches(t *testing.T) {
+	x := New()
+	if err := x.Put(active("sub_1", "course/1", "a.*")); err != nil {
+		t.Fatal(err)
+	}
+	snap := x.Snapshot()
+	e := snap.find("sub_1")
+	for _, c := range []struct {
+		pattern, scope string
+		n              int
+	}{{"a.*", "course/1", 1}, {"a.*", "course/2", 0}, {"a.b", "course/1", 0}, {"", "course/1", 0}} {
+		q := search{snap: snap, event: &belfry.Event{Type: "a.b"}, facts: chain(c.scope)}
+		q.consider(e, c.pattern, place{scope: c.scope})
+		if len(q.found) != c.n {
+			t.Errorf("%q at %s: %d, want %d", c.pattern, c.scope, len(q.found), c.n)
+		}
+	}
+}
+
+// Zeros are equal whatever their sign, in the hashed keys too.
+func TestZeros(t *testing.T) {
+	x := New()
+	s := active("sub_1", "")
+	s.Filter = "event.data.n == -0.0"
+	if err := x.Put(s); err != nil {
+		t.Fatal(err)
+	}
+	for _, n := range []string{"0", "-0", "0.0", "0e5"} {
+		if got := x.Snapshot().Match(&belfry.Event{Type: "a", Data: json.RawMessage(`{"n":` + n + `}`)}, chain()); len(got) != 1 {
+			t.Errorf("%s: %d matches", n, len(got))
+		}
+	}
 }
 
 // Many entries under one key, and of many keys on one trie: the persistent map
