@@ -84,6 +84,20 @@ func fault(err error) error {
 	return err
 }
 
+// broken reports whether a connection that met err should not be used again
+// although it could roll back: the file behind it may be another one by now, or
+// the server that answers.
+func broken(err error) bool {
+	var lite *sqlite.Error
+	if errors.As(err, &lite) {
+		switch lite.Code() & 0xff {
+		case sqliteFull, sqliteBusy, sqliteLocked:
+			return false
+		}
+	}
+	return unavailable(fault(err))
+}
+
 // transient reports whether PostgreSQL ended the transaction for the sake of
 // another one, so that it should be tried again as it is.
 func transient(err error) bool {

@@ -248,7 +248,7 @@ func (w *writer) transaction(batch []*job, careful bool) (err error) {
 		s.forget()
 		// A connection that cannot roll back, or that the machine failed, is
 		// not used again.
-		if rollback := s.rollback(); rollback != nil || unavailable(fault(err)) {
+		if rollback := s.rollback(); rollback != nil || broken(err) {
 			w.closeSession()
 		}
 	}()

@@ -9,7 +9,7 @@ import (
 	"github.com/belfryhq/belfry/internal/testdb"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(testdb.Wrap(m)) }
+func verify(m *testing.M) { goleak.VerifyTestMain(testdb.Wrap(m)) }
 
 func TestSQLite(t *testing.T)   { storetest.Run(t, storetest.SQLitePlace) }
 func TestPostgres(t *testing.T) { storetest.Run(t, testdb.Postgres) }

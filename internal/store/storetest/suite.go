@@ -9,7 +9,6 @@ import (
 	"log/slog"
 	"net/url"
 	"path/filepath"
-	"runtime"
 	"strings"
 	"testing"
 	"time"
@@ -66,7 +65,10 @@ func Run(t *testing.T, place func(testing.TB) string) {
 		{"reopened", testReopened},
 		{"concurrent use", testConcurrent},
 	} {
-		t.Run(c.name, func(t *testing.T) { c.test(t, place) })
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			c.test(t, place)
+		})
 	}
 }
 
@@ -271,12 +273,16 @@ func (i intruder) poison(t testing.TB) {
 // await waits until what is asked for holds of the calls at the doors.
 func await(t testing.TB, db *store.DB, what string, holds func(waiting, committing int) bool) {
 	t.Helper()
-	deadline := time.Now().Add(30 * time.Second)
+	deadline := time.NewTimer(30 * time.Second)
+	defer deadline.Stop()
+	again := time.NewTicker(time.Millisecond)
+	defer again.Stop()
 	for !holds(db.Calls()) {
-		if time.Now().After(deadline) {
+		select {
+		case <-again.C:
+		case <-deadline.C:
 			waiting, committing := db.Calls()
 			t.Fatalf("%d calls wait and %d are being committed, want %s", waiting, committing, what)
 		}
-		runtime.Gosched()
 	}
 }

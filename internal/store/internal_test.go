@@ -1,0 +1,168 @@
+package store
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"log/slog"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"pgregory.net/rapid"
+
+	"github.com/belfryhq/belfry/internal/belfry"
+)
+
+func openSQLite(t *testing.T) *DB {
+	t.Helper()
+	db, err := Open(t.Context(), Options{URL: "sqlite:" + t.TempDir(), Log: slog.New(slog.DiscardHandler), Now: time.Now})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := db.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	return db
+}
+
+// pragma runs a statement on the writer's own connection.
+func pragma(t *testing.T, db *DB, text string) {
+	t.Helper()
+	// Outside of a transaction: the writer is idle, and asked to do nothing else.
+	err := db.doors.edit.do(context.Background(), &job{weight: 1, data: func(s *session) error { _, err := s.exec(text); return err }})
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+// A full disk (here: a limit on the file's pages, which SQLite reports with the
+// same code) refuses what it cannot hold, keeps what was accepted, serves
+// reads, and takes new work when there is room again.
+func TestDiskFull(t *testing.T) {
+	db := openSQLite(t)
+	ctx := context.Background()
+	pragma(t, db, "PRAGMA max_page_count = 400")
+	var accepted []string
+	var full error
+	for n := 0; full == nil; n++ {
+		drafts := make([]belfry.Draft, 50)
+		for i := range drafts {
+			id := fmt.Sprintf("%d-%d", n, i)
+			drafts[i] = belfry.Draft{Tenant: "t", Event: &belfry.Event{ID: id, Type: "x"}, Body: []byte(`{"id":"` + id + `","data":"` + strings.Repeat("x", 500) + `"}`)}
+		}
+		rs, err := db.AcceptEvents(ctx, drafts)
+		full = err
+		for _, r := range rs {
+			accepted = append(accepted, r.EventID)
+		}
+		if n > 1000 {
+			t.Fatal("it is never full")
+		}
+	}
+	if belfry.KindOf(full) != belfry.Unavailable || !strings.Contains(full.Error(), "disk") || !strings.Contains(full.Error(), "full") {
+		t.Fatalf("a full disk says: %v", full)
+	}
+	for range 3 {
+		if _, err := db.AcceptEvents(ctx, []belfry.Draft{{Tenant: "t", Event: &belfry.Event{ID: "big"}, Body: make([]byte, 1<<20)}}); belfry.KindOf(err) != belfry.Unavailable {
+			t.Fatalf("while it is full: %v", err)
+		}
+	}
+	if got, err := db.Events(ctx, "t", accepted); err != nil || len(got) != len(accepted) || len(accepted) == 0 {
+		t.Fatalf("%d of %d accepted events can be read: %v", len(got), len(accepted), err)
+	}
+	pragma(t, db, "PRAGMA max_page_count = 4294967294")
+	rs, err := db.AcceptEvents(ctx, []belfry.Draft{{Tenant: "t", Event: &belfry.Event{ID: "big"}, Body: []byte("{}")}, {Tenant: "t", Event: &belfry.Event{ID: "0-0"}, Body: []byte("{}")}})
+	if err != nil || rs[0].Duplicate || !rs[1].Duplicate {
+		t.Fatalf("with room again: %+v, %v", rs, err)
+	}
+	if n, err := db.Stats(ctx); err != nil || n.Tenants["t"].PendingPlans != int64(len(accepted)+1) {
+		t.Errorf("stats: %+v, %v; want %d pending", n, err, len(accepted)+1)
+	}
+}
+
+func TestIDMakerNeverGoesBack(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		m := idMaker{salt: rapid.Uint64().Draw(t, "salt")}
+		now := time.UnixMicro(rapid.Int64Range(1<<50, 1<<51).Draw(t, "start"))
+		var ids []string
+		var last time.Time
+		for range rapid.IntRange(1, 10).Draw(t, "steps") {
+			now = now.Add(time.Duration(rapid.Int64Range(-5_000_000, 5_000_000).Draw(t, "jump")) * time.Nanosecond)
+			for range rapid.SampledFrom([]int{1, 1, 1, 1, 3, 3, 3, 30, 30, 66_000}).Draw(t, "burst") {
+				id, at := m.next(now)
+				if at.Before(last) {
+					t.Fatalf("accepted at %v after %v", at, last)
+				}
+				last = at
+				ids = append(ids, id)
+			}
+			if rapid.Bool().Draw(t, "restart") {
+				made, err := belfry.IDTime(ids[len(ids)-1])
+				if err != nil {
+					t.Fatal(err)
+				}
+				m = idMaker{salt: rapid.Uint64().Draw(t, "salt")}
+				m.resume(made, last)
+			}
+		}
+		if !slices.IsSorted(ids) || len(slices.Compact(ids)) != len(ids) {
+			t.Fatal("ids do not rise strictly")
+		}
+	})
+}
+
+// The JSON written by hand is the JSON encoding/json would write.
+func TestScribeWritesWhatJSONWould(t *testing.T) {
+	text := rapid.OneOf(rapid.String(), rapid.SampledFrom([]string{"", "plain", "a\x00b", "\"\\<>&\u2028\x7f", "bad\xff\xfe"}))
+	reason := rapid.Custom(func(t *rapid.T) belfry.Reason {
+		return belfry.Reason{Code: text.Draw(t, "code"), Subscription: text.Draw(t, "subscription"), Rule: rapid.IntRange(-2, 3).Draw(t, "rule"),
+			Object: text.Draw(t, "object"), Role: text.Draw(t, "role"), Group: text.Draw(t, "group"), Detail: text.Draw(t, "detail")}
+	})
+	rapid.Check(t, func(t *rapid.T) {
+		var w scribe
+		reasons := rapid.SliceOfN(reason, 1, 4).Draw(t, "reasons")
+		equal := func(got string, value any) {
+			want, err := json.Marshal(value)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if got != string(want) {
+				t.Fatalf("wrote %s, want %s", got, want)
+			}
+		}
+		first := w.reasons(reasons)
+		equal(first, reasons)
+		equal(w.reason(&reasons[0]), reasons[0])
+		notes := []belfry.MatchNote{{Subscription: text.Draw(t, "note"), Because: reasons}, {Because: []belfry.Reason{}}}
+		equal(w.notes(notes), notes)
+		equal(first, reasons) // what was given out does not change
+		back, err := readReasons(first, w.reason(&reasons[0]))
+		if err != nil || len(back) != len(reasons)+1 {
+			t.Fatalf("read back %d reasons, %v", len(back), err)
+		}
+	})
+}
+
+func TestJudgeServer(t *testing.T) {
+	for _, c := range []struct {
+		version  int
+		encoding string
+		replica  bool
+		want     string
+	}{
+		{150018, "UTF8", false, ""},
+		{130000, "UTF8", false, ""},
+		{120022, "UTF8", false, "PostgreSQL 1.2 is too old: Belfry needs version 13 or newer"},
+		{150018, "SQL_ASCII", false, "encoding is SQL_ASCII"},
+		{150018, "UTF8", true, "read-only replica"},
+	} {
+		err := judgeServer(c.version, "1.2", c.encoding, c.replica)
+		if (err == nil) != (c.want == "") || err != nil && !strings.Contains(err.Error(), c.want) {
+			t.Errorf("%+v: %v", c, err)
+		}
+	}
+}
