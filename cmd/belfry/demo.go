@@ -2,8 +2,10 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
+	"syscall"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -16,13 +18,13 @@ import (
 )
 
 type demoCmd struct {
-	Listen   string `default:"127.0.0.1:8420" placeholder:"HOST:PORT" help:"Address of the page (${default}); port 0 takes a free one."`
+	Listen   string `placeholder:"HOST:PORT" help:"Address of the page; left out: 127.0.0.1:8420, or a free port when that is taken."`
 	LogLevel string `default:"warn" placeholder:"LEVEL" help:"debug, info, warn or error."`
 }
 
 // Help is the long help.
 func (demoCmd) Help() string {
-	return "A school with teachers, students and a library system, a mail server and a webhook receiver that keep what they get, and a page " +
+	return "A school with teachers, students and a records system, a mail server and a webhook receiver that keep what they get, and a page " +
 		"on which you let things happen and see who hears of them, how and why. Everything is temporary and stays on this machine."
 }
 
@@ -46,7 +48,15 @@ func (d *demoCmd) Run(ctx context.Context, w world) error {
 	cfg.BootstrapKey = config.Secret(key)
 	cfg.OutboundAllow = []string{"127.0.0.0/8"}
 	cfg.Channels = map[string]map[string]string{"email": {"url": show.MailURL(), "from": demo.From}}
-	a, err := app.New(ctx, app.Options{Config: cfg, Log: log, Version: version(), Pages: show})
+	options := app.Options{Config: cfg, Log: log, Version: version(), Pages: show}
+	if d.Listen == "" {
+		options.Config.Listen = config.Default().Listen
+	}
+	a, err := app.New(ctx, options)
+	if d.Listen == "" && errors.Is(err, syscall.EADDRINUSE) {
+		options.Config.Listen = "127.0.0.1:0"
+		a, err = app.New(ctx, options)
+	}
 	if err != nil {
 		return err
 	}

@@ -186,12 +186,18 @@ func (a *App) wire(ctx context.Context, cfg *config.Config, box *secret.Box, o O
 			return err
 		}
 	}
-	var handler http.Handler = a.api
-	if o.Pages != nil {
-		handler = beside(a.api, o.Pages)
+	pages := o.Pages
+	if pages == nil { // nothing is there to see yet but the API's own pages
+		pages = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			if r.URL.Path == "/" && r.Method == http.MethodGet {
+				http.Redirect(w, r, "/docs", http.StatusSeeOther)
+				return
+			}
+			a.api.ServeHTTP(w, r)
+		})
 	}
 	a.server = &http.Server{
-		Handler:           handler,
+		Handler:           beside(a.api, pages),
 		ReadHeaderTimeout: 10 * time.Second,
 		ReadTimeout:       2 * time.Minute,
 		IdleTimeout:       2 * time.Minute,
