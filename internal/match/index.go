@@ -79,14 +79,25 @@ func (x *Index) Edit(put []*belfry.Subscription, drop []string) error {
 	return errors.Join(errs...)
 }
 
-// entry is a subscription as the index keeps it.
+// entry is a subscription as the index keeps it. A million of them are in
+// memory: a field more here is a step to the allocator's next size.
 type entry struct {
 	sub      belfry.Subscription
-	eqs      []expr.Equality
+	eqs      []expr.Equality // the one it is filed under first, see filed
 	residual string
-	fault    string // why the filter cannot be evaluated at all; empty = it can
-	filed    int    // 1-based position in eqs of the one it is filed under; 0 = under none
 }
+
+// filed is the equality the entry is filed under, nil when it is in the plain
+// bag.
+func (e *entry) filed() *expr.Equality {
+	if len(e.eqs) > 0 && e.fits(&e.eqs[0]) {
+		return &e.eqs[0]
+	}
+	return nil
+}
+
+// fits reports whether filing under an equality takes few enough places.
+func (e *entry) fits(q *expr.Equality) bool { return len(q.Values)*len(e.patterns()) <= maxPlaces }
 
 // patterns are the type patterns an entry is filed under, each once; "" stands
 // for every type.
@@ -124,7 +135,7 @@ func (x *Index) entry(sub *belfry.Subscription) (*entry, error) {
 	}
 	lifted, err := expr.Lift(s.Filter)
 	if err != nil {
-		e.fault = err.Error()
+		e.residual = s.Filter // fails again when it is evaluated, with the same words
 		return e, err
 	}
 	for i := range lifted.Equalities {

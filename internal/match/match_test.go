@@ -375,6 +375,33 @@ func TestCollisionsAreNotMatches(t *testing.T) {
 	}
 }
 
+// What would take too many places is looked at for each event instead.
+func TestManyValuesTimesManyTypes(t *testing.T) {
+	x := New()
+	s := active("sub_1", "")
+	var values []string
+	for i := range 500 {
+		values = append(values, fmt.Sprint(i))
+	}
+	for i := range 10 {
+		s.Types = append(s.Types, fmt.Sprintf("a.%d", i))
+	}
+	s.Filter = "event.data.n in [" + strings.Join(values, ",") + "] && event.data.m == 1"
+	few := active("sub_2", "", s.Types...)
+	few.Filter = "event.data.n in [" + strings.Join(values, ",") + "]"
+	if err := x.Edit([]*belfry.Subscription{s, few}, nil); err != nil {
+		t.Fatal(err)
+	}
+	if n := x.Snapshot().slots.n; n != 10 {
+		t.Errorf("filed in %d places, want one for each type of the first", n)
+	}
+	for data, want := range map[string][]string{`{"n":499,"m":1}`: {"sub_1", "sub_2"}, `{"n":499}`: {"sub_2"}, `{"n":500,"m":1}`: {}} {
+		if d := cmp.Diff(want, matched(x.Snapshot().Match(&belfry.Event{Type: "a.7", Data: json.RawMessage(data)}, chain()))); d != "" {
+			t.Errorf("%s (-want +got)\n%s", data, d)
+		}
+	}
+}
+
 // Zeros are equal whatever their sign, in the hashed keys too.
 func TestZeros(t *testing.T) {
 	x := New()

@@ -110,15 +110,15 @@ func (s *Snapshot) remove(id string) {
 	s.file(e, -1)
 }
 
-// choose picks the most selective equality: the one whose slots are the
+// choose puts the most selective equality first: the one whose slots are the
 // emptiest now, so that what many share is passed over for what few have.
 func (s *Snapshot) choose(e *entry) {
-	best := 0
+	best, least := -1, 0
 	for i := range e.eqs {
-		values := e.eqs[i].Values
-		if len(values)*len(e.patterns()) > maxPlaces {
+		if !e.fits(&e.eqs[i]) {
 			continue
 		}
+		values := e.eqs[i].Values
 		path := s.hash.path(e.eqs[i].Path)
 		crowd := len(values) - 1 // being filed often costs a little too
 		for _, p := range e.patterns() {
@@ -127,9 +127,12 @@ func (s *Snapshot) choose(e *entry) {
 				crowd += 2 * s.slots.get(s.hash.slot(b, path, v)).size()
 			}
 		}
-		if e.filed == 0 || crowd < best {
-			e.filed, best = i+1, crowd
+		if best < 0 || crowd < least {
+			best, least = i, crowd
 		}
+	}
+	if best > 0 {
+		e.eqs[0], e.eqs[best] = e.eqs[best], e.eqs[0]
 	}
 }
 
@@ -144,14 +147,13 @@ func (s *Snapshot) file(e *entry, delta int) {
 			b = *old
 			s.buckets = s.buckets.without(h, old, bucketHash)
 		}
-		if e.filed == 0 {
+		if eq := e.filed(); eq == nil {
 			if delta > 0 {
 				b.plain = b.plain.with(e, s.entryHash)
 			} else {
 				b.plain = b.plain.without(e, s.entryHash)
 			}
 		} else {
-			eq := &e.eqs[e.filed-1]
 			path := s.hash.path(eq.Path)
 			for _, v := range eq.Values {
 				key := s.hash.slot(h, path, v)
@@ -346,9 +348,6 @@ func (q *search) objectType(e *entry) bool {
 
 // filter evaluates an entry's filter; why asks for the words to a false.
 func (q *search) filter(e *entry, why bool) expr.Verdict {
-	if e.fault != "" {
-		return expr.Verdict{Code: belfry.FilterFault, Detail: e.fault}
-	}
 	for i := range e.eqs {
 		if !e.eqs[i].Holds(q.variables()) {
 			v := expr.Verdict{Code: belfry.FilterFalse}
