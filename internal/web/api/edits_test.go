@@ -161,6 +161,15 @@ func TestUsers(t *testing.T) {
 	if got := kinds(); !slices.Contains(got, "push") || slices.Contains(got, "sms") {
 		t.Errorf("contacts %v", got)
 	}
+	// Who may write addresses vouches for them, unless they say otherwise.
+	h.want(200, "PUT", "/v1/users/user%2F8/contacts", `[{"kind":"push","address":"device-1"},{"kind":"sms","address":"+551","verified":false}]`)
+	var written struct{ Items []belfry.Contact }
+	h.want(200, "GET", "/v1/users/user%2F8/contacts", "").into(t, &written)
+	for _, c := range written.Items {
+		if want := c.Kind != "sms"; c.Verified != want {
+			t.Errorf("contact %s is verified: %v, want %v", c.Kind, c.Verified, want)
+		}
+	}
 	h.wantFault(422, "/0/adress", "PUT", "/v1/users/user%2F8/contacts", `[{"kind":"push","adress":"x"}]`)
 	h.want(404, "PUT", "/v1/users/user%2F404/contacts", `[]`).problem(t)
 
