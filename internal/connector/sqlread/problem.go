@@ -4,6 +4,7 @@ import (
 	"context"
 	"database/sql/driver"
 	"errors"
+	"io"
 	"net"
 	"syscall"
 
@@ -56,7 +57,8 @@ func isConnection(err error) bool {
 	var dns *net.DNSError
 	var connect *pgconn.ConnectError
 	return errors.As(err, &op) || errors.As(err, &dns) || errors.As(err, &connect) || errors.Is(err, driver.ErrBadConn) ||
-		errors.Is(err, mysql.ErrInvalidConn) || errors.Is(err, syscall.ECONNREFUSED)
+		errors.Is(err, mysql.ErrInvalidConn) || errors.Is(err, syscall.ECONNREFUSED) ||
+		errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) // the server went away in the middle of an answer
 }
 
 var postgresCodes = map[string]Problem{

@@ -3,6 +3,8 @@ package sqlread_test
 import (
 	"context"
 	"errors"
+	"fmt"
+	"io"
 	"net"
 	"net/url"
 	"strings"
@@ -210,6 +212,15 @@ func TestProblemsInWords(t *testing.T) {
 			t.Errorf("the password is told: %s", sqlread.Explain(err))
 		}
 	})
+}
+
+// A server that is killed closes connections in the middle of an answer.
+func TestAServerThatGoesAwayDoesNotAnswer(t *testing.T) {
+	for _, err := range []error{io.EOF, io.ErrUnexpectedEOF} {
+		if got := sqlread.Classify(fmt.Errorf("receiving a row: %w", err)); got != sqlread.Unreachable {
+			t.Errorf("problem %d of %v, want %d", got, err, sqlread.Unreachable)
+		}
+	}
 }
 
 func TestBadAddressesNeverTellThePassword(t *testing.T) {
