@@ -2,6 +2,7 @@ package app
 
 import (
 	"context"
+	"encoding/json"
 	"slices"
 	"sync"
 
@@ -68,10 +69,15 @@ func (p *publisher) Apply(ctx context.Context, ch belfry.Changes) (int64, error)
 }
 
 // source applies a batch of a source, publishes it and hands its events over.
-func (p *publisher) source(ctx context.Context, key sourceKey, ch belfry.Changes, drafts []belfry.Draft, cursor []byte) error {
+func (p *publisher) source(ctx context.Context, key sourceKey, origin string, ch belfry.Changes, drafts []belfry.Draft, cursor []byte) error {
 	l := p.lock(key.tenant)
 	l.Lock()
-	receipts, version, err := p.DB.CommitSource(ctx, key.tenant, key.id, ch, drafts, cursor)
+	var receipts []belfry.Receipt
+	var version int64
+	var err error
+	if ch.Documents, err = p.declared(ctx, key.tenant, origin, ch.Documents); err == nil {
+		receipts, version, err = p.DB.CommitSource(ctx, key.tenant, key.id, ch, drafts, cursor)
+	}
 	if err == nil {
 		err = p.inForce(ctx, version, &ch)
 	}
@@ -89,6 +95,39 @@ func (p *publisher) source(ctx context.Context, key sourceKey, ch belfry.Changes
 		p.planner.Handover(accepted)
 	}
 	return nil // sources bring no channels, endpoints or sources
+}
+
+// declared signs the event types that a source declares, and leaves out those
+// that a person has declared: what an administrator said of a type stays when
+// the source comes with a newer catalogue. The tenant's lock is held.
+func (p *publisher) declared(ctx context.Context, tenant, origin string, docs []belfry.Document) ([]belfry.Document, error) {
+	var kept []belfry.Document
+	for _, d := range docs {
+		if d.Kind == belfry.KindEventType {
+			stored, found, err := p.DB.Document(ctx, tenant, d.Kind, d.ID)
+			if err != nil {
+				return nil, err
+			}
+			var was, t belfry.EventType
+			if found {
+				if err := json.Unmarshal(stored.Body, &was); err != nil {
+					return nil, belfry.Errorf(belfry.Internal, "event type %s is stored in a form this version does not read: %w", d.ID, err)
+				}
+				if was.Origin == "" && !was.Discovered {
+					continue
+				}
+			}
+			if err := json.Unmarshal(d.Body, &t); err != nil {
+				return nil, belfry.Errorf(belfry.Internal, "event type %s of source %s: %w", d.ID, origin, err)
+			}
+			t.Origin = origin
+			if d.Body, err = json.Marshal(t); err != nil {
+				return nil, err
+			}
+		}
+		kept = append(kept, d)
+	}
+	return kept, nil
 }
 
 // inForce makes caches and indexes follow an edit. The tenant's lock is held.

@@ -206,7 +206,7 @@ func (k *sink) Hand(ctx context.Context, b connector.Batch) error {
 		_ = places
 		drafts = ds
 	}
-	return k.s.publish.source(ctx, k.key, ch, drafts, b.Cursor)
+	return k.s.publish.source(ctx, k.key, k.origin, ch, drafts, b.Cursor)
 }
 
 func (k *sink) Report(st connector.Status) { k.status.report(st) }

@@ -107,6 +107,7 @@ type EventType struct {
 	Record      bool              `json:"record,omitempty"` // CloudEvents of this type carry the row in data.record
 	Deprecated  bool              `json:"deprecated,omitempty"`
 	Discovered  bool              `json:"discovered,omitempty"` // learned from an event, not declared
+	Origin      string            `json:"origin,omitempty"`     // the source that declared it; empty = a person, whose word stays
 }
 
 // TypeChannels says what a type allows: names of channels.

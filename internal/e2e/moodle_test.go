@@ -121,6 +121,8 @@ func (w *walk) subscribeAll() {
 	w.call(http.MethodPut, "/v1/templates/forum", map[string]string{
 		"subject": "{{record.name}}{{record.subject}}", "body": "{{actor.name}}: {{record.message}}\n\n{{link}}",
 	}, nil)
+	// An administrator's word on a type of the source.
+	w.call(http.MethodPut, "/v1/event-types/mod_feedback.response_submitted", map[string]any{"title": "Opinion given", "see_roles": []string{"*"}, "object_types": []string{"feedback"}}, nil)
 	w.nosey, w.records = w.endpoint("nosey"), w.endpoint("records")
 	roles := func(names ...string) []belfry.Rule {
 		return []belfry.Rule{{Role: &belfry.RoleRule{Roles: names, Origins: []string{belfry.OriginMerged}}}}
@@ -169,6 +171,13 @@ func (w *walk) past() {
 	}
 	if n := int64(len(want)); n != w.engine.rows {
 		w.t.Errorf("the log has %d rows, the README says %d", n, w.engine.rows)
+	}
+	for name, want := range map[string]string{"mod_feedback.response_submitted": "Opinion given  * feedback", "mod_forum.post_created": "Post created moodle/school * forum,discussion"} {
+		var typ belfry.EventType
+		w.call(http.MethodGet, "/v1/event-types/"+name, nil, &typ)
+		if got := strings.Join([]string{typ.Title, typ.Origin, strings.Join(typ.SeeRoles, ","), strings.Join(typ.ObjectTypes, ",")}, " "); got != want {
+			w.t.Errorf("after the source came again, the type %s is %q, want %q", name, got, want)
+		}
 	}
 	st := w.status(w.source)
 	if st.Counters["events"] != w.engine.rows || st.Counters["restored_rows_dropped"] != 0 || st.Counters["unreadable_rows"] != 0 {
@@ -554,13 +563,13 @@ func (w *walk) anonymous() {
 			if entry.Event == evt {
 				found++
 				hidden("the inbox of "+u(n), fmt.Sprintf("%+v", entry))
-				if entry.Title != "Response submitted: Anonymous opinion" {
+				if entry.Title != "Opinion given: Anonymous opinion" {
 					w.t.Errorf("%s reads %q", u(n), entry.Title)
 				}
 			}
 		}
 		for _, l := range w.mail.to(mailbox(n)) {
-			if l.subject == "Response submitted: Anonymous opinion" {
+			if l.subject == "Opinion given: Anonymous opinion" {
 				found++
 				hidden("the letter to "+mailbox(n), l.text+l.html+fmt.Sprint(l.head.Map()))
 			}

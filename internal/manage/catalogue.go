@@ -81,8 +81,8 @@ func (m *Manager) EventType(ctx context.Context, tenant, name string) (belfry.Ev
 	return t, version, err
 }
 
-// PutEventType declares a type; one that was discovered is from then on
-// declared.
+// PutEventType declares a type; one that was discovered or that a source
+// declared is from then on a person's, and no source changes it any more.
 func (m *Manager) PutEventType(ctx context.Context, by By, t belfry.EventType, match Expect) (stored belfry.EventType, version int64, created bool, err error) {
 	f := &faults{}
 	f.pattern("/name", t.Name)
@@ -122,7 +122,7 @@ func (m *Manager) PutEventType(ctx context.Context, by By, t belfry.EventType, m
 	if err := f.err(); err != nil {
 		return t, 0, false, err
 	}
-	t.Discovered = false
+	t.Discovered, t.Origin = false, ""
 	version, created, err = m.putDocument(ctx, by, "event_type.put", belfry.KindEventType, t.Name, t, match)
 	return t, version, created, err
 }
