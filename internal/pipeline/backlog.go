@@ -13,10 +13,11 @@ const page = 256
 // backlog is what a tenant has on disk.
 type backlog struct {
 	tenant  string
-	cursor  belfry.DueKey // due rows up to here are in memory or behind a mark
-	dirty   bool          // there may be due rows after cursor
-	waiting bool          // there are, and the window is full
-	next    time.Time     // when the next scheduled row is due; zero = none known
+	cursor  belfry.DueKey  // due rows up to here are in memory or behind a mark
+	dirty   bool           // there may be due rows after cursor
+	waiting bool           // there are, and the window is full
+	next    time.Time      // when the next scheduled row is due; zero = none known
+	asked   *belfry.DueKey // least key rewound to since the page under way began to be read
 	refill  map[*dest]struct{}
 }
 
@@ -31,6 +32,9 @@ func (b *backlog) expect(due time.Time) {
 func (b *backlog) rewind(key belfry.DueKey) {
 	if keyLess(key, b.cursor) {
 		b.cursor = key
+	}
+	if b.asked == nil || keyLess(key, *b.asked) {
+		b.asked = &key
 	}
 	b.dirty = true
 }
@@ -236,6 +240,9 @@ func (d *Dispatcher) scan(ctx context.Context, b *backlog, now time.Time) error 
 func (d *Dispatcher) scanPage(ctx context.Context, b *backlog, after belfry.DueKey, now time.Time) (int, error) {
 	d.beginRead()
 	defer d.endRead()
+	d.mu.Lock()
+	b.asked = nil
+	d.mu.Unlock()
 	rows, err := d.o.Store.DueDeliveries(ctx, b.tenant, after, now, page)
 	if err != nil {
 		return 0, err
@@ -246,18 +253,24 @@ func (d *Dispatcher) scanPage(ctx context.Context, b *backlog, after belfry.DueK
 	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	// A rewind while the page was read wins over the page's progress.
-	moved := b.cursor != after
+	n, key := len(rows), after
 	for i := range rows {
 		if p := payloads[rows[i].EventID]; p != nil && d.offer(rows[i], p) == tooMuch {
 			b.waiting = true
-			return -1, nil
+			n = -1
+			break
 		}
-		if !moved {
-			b.cursor = belfry.DueKey{Due: rows[i].Due, ID: rows[i].ID}
-		}
+		key = belfry.DueKey{Due: rows[i].Due, ID: rows[i].ID}
 	}
-	return len(rows), nil
+	// What was asked for while the page was read may have been committed after
+	// it and lie within it: then the cursor stays before that.
+	if b.asked != nil && keyLess(*b.asked, key) {
+		key = *b.asked
+	}
+	if b.cursor == after { // else a rewind went further back
+		b.cursor = key
+	}
+	return n, nil
 }
 
 // beginRead and endRead bracket every read whose rows are offered.

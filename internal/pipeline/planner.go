@@ -382,10 +382,7 @@ func (p *Planner) plan(ctx context.Context, jobs []job) []job {
 	for i := range ps {
 		pl := &ps[i]
 		if errs[i] != nil {
-			// Somebody else moved the cursor: their page stands, not ours.
-			p.o.Log.Warn("plan page not applied", "event", pl.page.EventID, "error", errs[i])
-			p.o.Dispatcher.Forgo(pl.page.Deliveries, pl.payload, pl.places)
-			p.drop(&pl.job)
+			p.moved(pl, errs[i])
 			continue
 		}
 		p.o.Dispatcher.Handover(pl.page.Deliveries, pl.payload, pl.places)
@@ -401,6 +398,19 @@ func (p *Planner) plan(ctx context.Context, jobs []job) []job {
 		unfinished = append(unfinished, pl.job)
 	}
 	return unfinished
+}
+
+// moved gives up a page because the cursor was not where it begins: somebody
+// else moved it, or an earlier try of ours whose answer was lost on the way.
+// What the table holds stands. It may have been read past while the page's
+// places were held, so it is looked at again from there.
+func (p *Planner) moved(pl *planned, err error) {
+	p.o.Log.Warn("plan page not applied", "event", pl.page.EventID, "error", err)
+	p.o.Dispatcher.Forgo(pl.page.Deliveries, pl.payload, pl.places)
+	clear(pl.places)
+	p.o.Dispatcher.Handover(pl.page.Deliveries, pl.payload, pl.places)
+	p.o.Watch.notify(pl.page.Tenant, pl.page.Deliveries)
+	p.drop(&pl.job)
 }
 
 func (p *Planner) drop(j *job) {

@@ -168,6 +168,20 @@ func (d *Dispatcher) commit(ctx context.Context, as []belfry.Attempt) {
 	}
 }
 
+// again sees to the next try of a delivery. When recording took longer than the
+// wait, the cursor may be past the row already. d.mu is held.
+func (d *Dispatcher) again(r *record) {
+	b := d.backlogOf(r.it.d.Tenant)
+	next := r.it.d
+	next.Due = r.attempt.Due
+	if next.Due.After(d.o.Now()) {
+		b.expect(next.Due)
+	} else {
+		b.rewind(keyBefore(&next))
+	}
+	d.poke()
+}
+
 // settled lets go of deliveries whose attempts are durable.
 func (d *Dispatcher) settled(ctx context.Context, rs []record) {
 	d.mu.Lock()
@@ -175,11 +189,7 @@ func (d *Dispatcher) settled(ctx context.Context, rs []record) {
 		r := &rs[i]
 		d.release(r.it.d.ID, r.it.size)
 		if r.attempt.State == belfry.Retrying {
-			b := d.backlogOf(r.it.d.Tenant)
-			if b.next.IsZero() || r.attempt.Due.Before(b.next) {
-				b.next = r.attempt.Due
-				d.poke()
-			}
+			d.again(r)
 		}
 		d.ready(r.ds)
 		d.tidy(r.ds)
