@@ -1,0 +1,263 @@
+//go:build linux
+
+package faults_test
+
+import (
+	"database/sql"
+	"fmt"
+	"io"
+	"net"
+	"net/url"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/belfryhq/belfry/internal/testdb"
+)
+
+// PostgreSQL goes away in three ways and comes back: producers get 503 or an
+// answer, everything goes on by itself, nothing is lost and nothing repeated.
+// feature: NEW-10, NEW-12
+func TestPostgresGoesAway(t *testing.T) {
+	server := testdb.NewPostgres(t)
+	h := newHome(t, onPostgres(server.Database(t))...)
+	p := h.start()
+	a := furnish(t, p)
+	l := newLoad(t, p)
+	l.begin(2, 2, 20)
+	l.grows(p, 100)
+
+	for _, away := range []struct {
+		name string
+		stop func()
+	}{{"stopped", server.Stop}, {"crashed", server.Crash}} {
+		away.stop()
+		n := l.refused()
+		await(t, patience, "refused while the database is "+away.name, func() (bool, string) { return l.refused() > n+5, l.summary() })
+		p.alive()
+		if got, err := do(client, "GET", p.url+"/healthz", "", nil); err != nil || got.status != 200 {
+			t.Errorf("/healthz: %v %v: the process is well, its database is not", got, err)
+		}
+		got, err := do(client, "GET", p.url+"/readyz", "", nil)
+		if err != nil || got.status != 503 {
+			t.Errorf("/readyz: %v %v", got, err)
+		}
+		server.Start(t)
+		l.grows(p, 100)
+	}
+
+	// Frozen: connections stand and nobody answers.
+	thaw := freeze(t, server.URL("postgres"))
+	<-time.After(1500 * time.Millisecond)
+	p.alive()
+	thaw()
+	l.grows(p, 100)
+
+	l.end()
+	l.settle(p, a)
+	l.noRepeats(a)
+}
+
+// The network between Belfry and PostgreSQL breaks again and again, in the
+// middle of commits whose fate is then unknown.
+// feature: NEW-10, NEW-12
+func TestPostgresConnectionsBreak(t *testing.T) {
+	target, err := url.Parse(testdb.Postgres(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	w := newWire(t, target.Host)
+	target.Host = w.Addr().String()
+	h := newHome(t, onPostgres(target.String())...)
+	p := h.start()
+	a := furnish(t, p)
+	l := newLoad(t, p)
+	l.begin(2, 2, 20)
+	for range 8 {
+		l.grows(p, 40)
+		w.cut()
+	}
+	l.grows(p, 40)
+	l.end()
+	l.settle(p, a)
+	l.noRepeats(a)
+	t.Logf("%d connections were cut", w.cuts)
+}
+
+// grows waits until n more events were answered 202.
+func (l *load) grows(p *process, n int) {
+	l.t.Helper()
+	from := l.answered()
+	await(l.t, patience, fmt.Sprintf("%d events on", n), func() (bool, string) {
+		p.alive()
+		return l.answered() >= from+n, fmt.Sprintf("%d then, %d now; %s", from, l.answered(), l.summary())
+	})
+}
+
+func (l *load) refused() int {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.statuses[503]
+}
+
+// noRepeats holds when the process lived all the time: it knows what it sent.
+func (l *load) noRepeats(a *audience) {
+	for _, r := range append(a.all, a.some) {
+		for _, again := range r.repeats() {
+			l.t.Errorf("%s got event %s twice, at %v and %v", r.name, again.event, again.first.at, again.second.at)
+		}
+	}
+}
+
+// freeze stops every process of a PostgreSQL server, as a machine that hangs
+// would; thaw lets them go on.
+func freeze(t *testing.T, dsn string) (thaw func()) {
+	t.Helper()
+	db, err := sql.Open("pgx", dsn)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer db.Close()
+	var dir string
+	if err := db.QueryRow("SHOW data_directory").Scan(&dir); err != nil {
+		t.Fatal(err)
+	}
+	rows, err := db.Query("SELECT pid FROM pg_stat_activity WHERE pid <> pg_backend_pid()")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer rows.Close()
+	var pids []int
+	for rows.Next() {
+		var pid int
+		if err := rows.Scan(&pid); err != nil {
+			t.Fatal(err)
+		}
+		pids = append(pids, pid)
+	}
+	text, err := os.ReadFile(filepath.Join(dir, "postmaster.pid"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	first, _, _ := strings.Cut(string(text), "\n")
+	postmaster, err := strconv.Atoi(first)
+	if err != nil {
+		t.Fatal(err)
+	}
+	pids = append(pids, postmaster)
+	all := func(s syscall.Signal) {
+		for _, pid := range pids {
+			_ = syscall.Kill(pid, s) // one may have ended meanwhile
+		}
+	}
+	var once sync.Once
+	thaw = func() { once.Do(func() { all(syscall.SIGCONT) }) }
+	t.Cleanup(thaw)
+	all(syscall.SIGSTOP)
+	return thaw
+}
+
+// wire is a network that can break.
+type wire struct {
+	net.Listener
+	to string
+
+	mu    sync.Mutex
+	mute  bool // what the server says is lost
+	conns map[net.Conn]struct{}
+	cuts  int
+}
+
+func newWire(t *testing.T, to string) *wire {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	w := &wire{Listener: l, to: to, conns: map[net.Conn]struct{}{}}
+	var wg sync.WaitGroup
+	wg.Go(func() {
+		for {
+			c, err := l.Accept()
+			if err != nil {
+				return
+			}
+			wg.Go(func() { w.carry(c) })
+		}
+	})
+	t.Cleanup(func() {
+		_ = l.Close()
+		w.drop()
+		wg.Wait()
+	})
+	return w
+}
+
+func (w *wire) carry(c net.Conn) {
+	defer c.Close()
+	s, err := net.Dial("tcp", w.to)
+	if err != nil {
+		return
+	}
+	defer s.Close()
+	w.mu.Lock()
+	w.conns[c], w.conns[s] = struct{}{}, struct{}{}
+	w.mu.Unlock()
+	defer func() {
+		w.mu.Lock()
+		delete(w.conns, c)
+		delete(w.conns, s)
+		w.mu.Unlock()
+	}()
+	var there sync.WaitGroup
+	there.Go(func() {
+		_, _ = io.Copy(s, c)
+		_ = s.Close()
+	})
+	_, _ = io.Copy(deaf{w, c}, s)
+	_ = c.Close()
+	there.Wait()
+}
+
+// deaf loses what the server says while the wire is mute.
+type deaf struct {
+	w *wire
+	c net.Conn
+}
+
+func (d deaf) Write(p []byte) (int, error) {
+	d.w.mu.Lock()
+	mute := d.w.mute
+	d.w.mu.Unlock()
+	if mute {
+		return len(p), nil
+	}
+	return d.c.Write(p)
+}
+
+// cut lets what was asked still reach the server, and the answers not come
+// back: commits are made that look as if they had failed.
+func (w *wire) cut() {
+	w.mu.Lock()
+	w.mute = true
+	w.mu.Unlock()
+	<-time.After(50 * time.Millisecond)
+	w.drop()
+	w.mu.Lock()
+	w.mute = false
+	w.mu.Unlock()
+}
+
+func (w *wire) drop() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.cuts += len(w.conns) / 2
+	for c := range w.conns {
+		_ = c.Close()
+	}
+}
