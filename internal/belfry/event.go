@@ -102,6 +102,7 @@ type EventType struct {
 	ObjectTypes []string          `json:"object_types,omitempty"` // empty = any
 	Schema      json.RawMessage   `json:"schema,omitempty"`       // JSON Schema of data
 	Channels    TypeChannels      `json:"channels,omitzero"`
+	Details     []string          `json:"details,omitempty"`   // fields of data that the built-in message shows, like other.enrol; empty = all simple ones
 	SeeRoles    []string          `json:"see_roles,omitempty"` // roles (merged, active) one of which is needed to be told
 	Mandatory   bool              `json:"mandatory,omitempty"`
 	Record      bool              `json:"record,omitempty"` // CloudEvents of this type carry the row in data.record

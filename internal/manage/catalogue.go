@@ -97,9 +97,12 @@ func (m *Manager) PutEventType(ctx context.Context, by By, t belfry.EventType, m
 		f.locale(p, locale)
 		f.line(p, title, maxName)
 	}
-	if len(t.ObjectTypes) > maxTypes || len(t.SeeRoles) > maxTypes {
-		f.add("", "has more than %d object types or roles", maxTypes)
+	if len(t.ObjectTypes) > maxTypes || len(t.SeeRoles) > maxTypes || len(t.Details) > maxTypes {
+		f.add("", "has more than %d object types, roles or details", maxTypes)
 	} else {
+		for i, d := range t.Details {
+			f.key("/details/"+strconv.Itoa(i), d, 200)
+		}
 		for i, o := range t.ObjectTypes {
 			f.key("/object_types/"+strconv.Itoa(i), o, 100)
 		}

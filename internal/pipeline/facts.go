@@ -52,22 +52,47 @@ func (f *Facts) Item(ctx context.Context, tenant string, acc *belfry.Accepted, s
 	if len(path) > 0 && path[0].ID != belfry.RootObject {
 		item.Object = path[0]
 	}
-	if e.Actor != "" {
-		people, err := view.Persons([]string{e.Actor})
-		if err != nil {
-			return item, err
-		}
-		if actor := people[e.Actor]; actor != nil {
-			item.ActorName = actor.User.Name
-		}
+	if err := name(view, e, &item); err != nil {
+		return item, err
 	}
 	typ, _, err := f.Directory.EventType(ctx, tenant, e.Type)
 	if err != nil {
 		return item, err
 	}
-	item.TypeTitle = typ.Title
+	item.TypeTitle, item.Details = typ.Title, typ.Details
 	if t, ok := typ.Titles[item.Locale]; ok {
 		item.TypeTitle = t
 	}
 	return item, nil
+}
+
+// named bounds the people an event is about whose names are looked up.
+const named = 100
+
+// name finds the names of who did it and of those it is about.
+func name(view *directory.View, e *belfry.Event, item *render.Item) error {
+	var ids []string
+	if e.Actor != "" {
+		ids = append(ids, e.Actor)
+	}
+	ids = append(ids, e.Related[:min(len(e.Related), named)]...)
+	if len(ids) == 0 {
+		return nil
+	}
+	people, err := view.Persons(ids)
+	if err != nil {
+		return err
+	}
+	for i, id := range ids {
+		switch p := people[id]; {
+		case i == 0 && id == e.Actor:
+			if p != nil {
+				item.ActorName = p.User.Name
+			}
+		case id == e.Actor || p == nil || p.User.Name == "":
+		default:
+			item.About = append(item.About, p.User.Name)
+		}
+	}
+	return nil
 }

@@ -23,6 +23,8 @@ type given struct {
 	Object        belfry.Object
 	Path          []belfry.Object
 	ActorName     string
+	About         []string
+	Details       []string
 	TypeTitle     string
 	Subscription  *belfry.Subscription
 	Because       []belfry.Reason
@@ -67,7 +69,7 @@ func TestGolden(t *testing.T) {
 				t.Fatal(err)
 			}
 			item := render.Item{
-				Event: &in.Event, EventID: "evt_1", Object: in.Object, Path: in.Path, ActorName: in.ActorName,
+				Event: &in.Event, EventID: "evt_1", Object: in.Object, Path: in.Path, ActorName: in.ActorName, About: in.About, Details: in.Details,
 				TypeTitle: in.TypeTitle, Subscription: in.Subscription, Because: in.Because,
 				RecipientName: in.RecipientName, Locale: in.Locale,
 			}

@@ -16,6 +16,8 @@ type Item struct {
 	Object        belfry.Object   // where it happened; the zero value = the root
 	Path          []belfry.Object // its ancestors, nearest first; the object and the root may be among them and are left out
 	ActorName     string          // empty = the actor's id is shown
+	About         []string        // names of those the event is about, the actor left out
+	Details       []string        // fields of the data that are details, dotted; nil = all simple ones
 	TypeTitle     string          // in the recipient's language; empty = made from the type's name
 	Subscription  *belfry.Subscription
 	Because       []belfry.Reason // why the recipient is told; the first is shown

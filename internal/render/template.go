@@ -36,7 +36,7 @@ type Template struct {
 // any type. It is also the example to start one's own from.
 const (
 	DefaultSubject = `{{type.title}}{{#object.title}}: {{object.title}}{{/object.title}}`
-	DefaultBody    = `**{{type.title}}**{{#object.title}}: {{#link}}[{{object.title}}]({{link}}){{/link}}{{^link}}{{object.title}}{{/link}}{{/object.title}}{{#actor.name}}, by {{actor.name}}{{/actor.name}}
+	DefaultBody    = `**{{type.title}}**{{#object.title}}: {{#link}}[{{object.title}}]({{link}}){{/link}}{{^link}}{{object.title}}{{/link}}{{/object.title}}{{#actor.name}}, by {{actor.name}}{{/actor.name}}{{#about}}, about {{about}}{{/about}}
 
 {{#event.comment}}
 > {{event.comment}}

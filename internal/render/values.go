@@ -38,7 +38,7 @@ func fields(names string, more map[string]*node) *node {
 }
 
 // Values of a template, as docs/templates.md lists them.
-var vocabulary = fields("link path time", map[string]*node{
+var vocabulary = fields("about link path time", map[string]*node{
 	"event": fields("id source type time subject object actor destination transition comment",
 		map[string]*node{"data": dynamic, "record": dynamic, "variables": dynamic, "related": dynamic}),
 	"record":       dynamic,
@@ -190,7 +190,8 @@ func (it *Item) values() object {
 		"link":      it.link(),
 		"path":      it.breadcrumb(),
 		"time":      it.time(),
-		"details":   details(e.Data, data),
+		"about":     it.about(),
+		"details":   it.details(data),
 	}
 	if s := it.Subscription; s != nil {
 		v["subscription"] = object{"id": s.ID, "title": s.Title}
@@ -198,37 +199,75 @@ func (it *Item) values() object {
 	return v
 }
 
+// about is the names of those the event is about, the first few. An anonymous
+// event is about nobody: they may be who did it.
+func (it *Item) about() string {
+	if it.Event.Has(belfry.FlagAnonymous) {
+		return ""
+	}
+	const most = 5
+	var names []string
+	for _, n := range it.About {
+		if n = oneLine(n); n != "" {
+			names = append(names, n)
+		}
+	}
+	if more := len(names) - most; more > 0 {
+		return fmt.Sprintf("%s and %d more", strings.Join(names[:most], ", "), more)
+	}
+	return strings.Join(names, ", ")
+}
+
 // details are the simple fields of an event's data worth showing to a person
-// when nobody wrote a template for the type, in the event's own order: no
-// identifiers, nothing nested.
-func details(raw json.RawMessage, data any) list {
+// when nobody wrote a template for the type: those that the type names, else
+// all but identifiers and what is nested, in the event's own order.
+func (it *Item) details(data any) list {
+	const most = 8
+	var out list
+	add := func(name string, value any) {
+		text, label := simple(value), phrase(name)
+		if text != "" && label != "" && len(out) < most {
+			out = append(out, object{"label": label, "value": text})
+		}
+	}
+	if it.Details != nil {
+		for _, path := range it.Details {
+			value, name := data, ""
+			for part := range strings.SplitSeq(path, ".") {
+				fields, _ := value.(object)
+				value, name = fields[part], part
+			}
+			add(name, value)
+		}
+		return out
+	}
 	fields, ok := data.(object)
 	if !ok {
 		return nil
 	}
-	const most, longest = 8, 200
-	var out list
-	for _, name := range keys(raw) {
-		if l := strings.ToLower(name); strings.HasSuffix(l, "id") {
-			continue
-		}
-		text := ""
-		switch v := fields[name].(type) {
-		case string:
-			text = cut(oneLine(v), longest)
-		case int64:
-			text = fmt.Sprint(v)
-		case bool:
-			text = "no"
-			if v {
-				text = "yes"
-			}
-		}
-		if label := phrase(name); text != "" && label != "" && len(out) < most {
-			out = append(out, object{"label": label, "value": text})
+	for _, name := range keys(it.Event.Data) {
+		if l := strings.ToLower(name); !strings.HasSuffix(l, "id") {
+			add(name, fields[name])
 		}
 	}
 	return out
+}
+
+// simple is a value as a detail's text; empty for what is none.
+func simple(value any) string {
+	const longest = 200
+	switch v := value.(type) {
+	case string:
+		return cut(oneLine(v), longest)
+	case int64:
+		return fmt.Sprint(v)
+	case bool:
+		if v {
+			return "yes"
+		}
+		return "no"
+	}
+	return ""
 }
 
 // keys are the names of a JSON object's members, in its order, each once.

@@ -77,13 +77,17 @@ func typeName(eventname string) string {
 // object or above it.
 const anyRole = "*"
 
+// details are what a message shows of an event when nobody wrote a template:
+// of what Moodle's classes keep in other, what people understand.
+var details = []string{"other.name", "other.shortname", "other.enrol", "other.username", "other.itemname"}
+
 // eventType makes the catalogue entry of a class. modules are the names of the
 // site's activity modules.
 func (c class) eventType(modules []string) belfry.EventType {
 	component, name, _ := strings.Cut(c.typ, ".")
 	t := belfry.EventType{
 		Name: c.typ, Title: c.title, Category: categoryOf(component), Deprecated: c.deprecated,
-		Record: name != "message_sent" && name != "message_viewed",
+		Record: name != "message_sent" && name != "message_viewed", Details: details,
 	}
 	module, isModule := strings.CutPrefix(component, "mod_")
 	for _, level := range c.levels {
