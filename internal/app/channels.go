@@ -42,6 +42,7 @@ type channels struct {
 
 	mu      sync.Mutex // serialises changes
 	common  []opened
+	shared  *tenantChannels // of tenants that set up none of their own
 	tenants atomic.Pointer[map[string]*tenantChannels]
 }
 
@@ -101,6 +102,11 @@ func newChannels(configured map[string]map[string]string, deps channel.Deps, sec
 		}
 		c.common = append(c.common, o)
 	}
+	c.shared = &tenantChannels{byName: map[string]opened{}}
+	for _, o := range c.common {
+		c.shared.byName[o.name] = o
+	}
+	c.shared.derive()
 	none := map[string]*tenantChannels{}
 	c.tenants.Store(&none)
 	return c, nil
@@ -196,12 +202,7 @@ func (c *channels) of(tenant string) *tenantChannels {
 	if t := (*c.tenants.Load())[tenant]; t != nil {
 		return t
 	}
-	t := &tenantChannels{byName: map[string]opened{}}
-	for _, o := range c.common {
-		t.byName[o.name] = o
-	}
-	t.derive()
-	return t
+	return c.shared
 }
 
 // Channel finds a channel that can send.

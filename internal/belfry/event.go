@@ -69,6 +69,7 @@ type Accepted struct {
 	At      time.Time // when it was accepted, microseconds
 	AsOf    int64     // the tenant's version at that moment
 	Event   *Event
+	Body    []byte // Event as canonical JSON, as it is stored; nil when it is not at hand
 }
 
 // Draft is an admitted event on its way through door 1.
@@ -103,6 +104,7 @@ type EventType struct {
 	Schema      json.RawMessage   `json:"schema,omitempty"`       // JSON Schema of data
 	Channels    TypeChannels      `json:"channels,omitzero"`
 	Details     []string          `json:"details,omitempty"`   // fields of data that the built-in message shows, like other.enrol; empty = all simple ones
+	Content     []string          `json:"content,omitempty"`   // where the words of the thing are, the first that is there: like other.content, record.message; text or HTML
 	SeeRoles    []string          `json:"see_roles,omitempty"` // roles (merged, active) one of which is needed to be told
 	Mandatory   bool              `json:"mandatory,omitempty"`
 	Record      bool              `json:"record,omitempty"` // CloudEvents of this type carry the row in data.record

@@ -175,7 +175,7 @@ func (g *Ingester) admit(ctx context.Context, o Origin, p *parsed, scanned bool)
 	for k, r := range receipts {
 		result.Receipts[places[k]] = r
 		if !r.Duplicate {
-			fresh = append(fresh, belfry.Accepted{Tenant: o.Tenant, EventID: r.EventID, At: r.At, AsOf: r.AsOf, Event: drafts[k].Event})
+			fresh = append(fresh, belfry.Accepted{Tenant: o.Tenant, EventID: r.EventID, At: r.At, AsOf: r.AsOf, Event: drafts[k].Event, Body: drafts[k].Body})
 		}
 	}
 	if len(fresh) > 0 {

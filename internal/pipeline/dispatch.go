@@ -142,12 +142,22 @@ type dest struct {
 }
 
 // lane is the concurrency of one channel of one tenant: its runners take turns
-// over the destinations that are ready, one send each.
+// over the destinations that are ready, one send each. It begins with few, for
+// sends that end at once need no more and more would only cost; while
+// destinations wait and sends are slow it takes on more, up to its cap.
 type lane struct {
 	cap     int
 	running int
 	ready   []*dest
+	ended   int  // sends that ended since the last look
+	looking bool // a look is due
 }
+
+// Growth of a lane.
+const (
+	firstRunners = 16
+	lookEvery    = 2 * time.Millisecond
+)
 
 // NewDispatcher makes a Dispatcher; nothing is sent before Run.
 func NewDispatcher(o DispatcherOptions) *Dispatcher {
@@ -429,13 +439,38 @@ func (d *Dispatcher) laneOf(tenant, name string) *lane {
 	return l
 }
 
-// spawn starts runners while destinations are ready and the lane has room.
-// d.mu is held.
+// spawn starts the lane's first runners as they are needed, and looks after a
+// while whether they are enough. d.mu is held.
 func (d *Dispatcher) spawn(l *lane) {
 	if d.closing || d.sendCtx == nil {
 		return
 	}
-	for want := len(l.ready); want > 0 && l.running < l.cap; want-- {
+	d.start(l, min(len(l.ready), min(l.cap, firstRunners)-l.running))
+	if len(l.ready) > 0 && l.running < l.cap && !l.looking {
+		l.looking = true
+		time.AfterFunc(lookEvery, func() { d.look(l) })
+	}
+}
+
+// look takes on more runners when each ended less than a send since the last
+// look and destinations still wait.
+func (d *Dispatcher) look(l *lane) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	l.looking = false
+	if d.closing {
+		return
+	}
+	if l.ended < l.running {
+		d.start(l, min(len(l.ready), max(4, l.running/2), l.cap-l.running))
+	}
+	l.ended = 0
+	d.spawn(l)
+}
+
+// start starts n runners. d.mu is held.
+func (d *Dispatcher) start(l *lane, n int) {
+	for range n {
 		l.running++
 		d.runners.Add(1)
 		go d.runner(l)

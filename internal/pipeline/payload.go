@@ -19,13 +19,17 @@ type Payload struct {
 // NewPayload wraps an accepted event.
 func NewPayload(acc *belfry.Accepted) *Payload { return &Payload{Accepted: acc} }
 
-// Wire is the event encoded by encode, which is called once.
+// Wire is the event as webhooks carry it. What is stored is that form already,
+// unless the event keeps an actor to itself; else encode makes it, once.
 func (p *Payload) Wire(encode func(*belfry.Event) ([]byte, error)) ([]byte, error) {
+	if p.Body != nil && (p.Event.Actor == "" || !p.Event.Has(belfry.FlagAnonymous)) {
+		return p.Body, nil
+	}
 	p.once.Do(func() { p.wire, p.err = encode(p.Event) })
 	return p.wire, p.err
 }
 
 // size is what the payload counts for against the window's bytes.
 func (p *Payload) size() int {
-	return 512 + len(p.Event.Data) + len(p.Event.Record) + len(p.Event.Variables)
+	return 512 + len(p.Body) + len(p.Event.Data) + len(p.Event.Record) + len(p.Event.Variables)
 }

@@ -43,6 +43,7 @@ func (d *Dispatcher) send(ds *dest, it item) {
 	}
 	d.mu.Lock()
 	ds.running--
+	ds.lane.ended++
 	if composed.Drop == nil {
 		d.o.Counters.attempt(it.d.Channel, out, now.Sub(start))
 		if ds.health.note(out, now) {
