@@ -5,6 +5,7 @@ import (
 	"crypto/sha256"
 	"database/sql"
 	"encoding/json"
+	"slices"
 	"time"
 
 	"github.com/belfryhq/belfry/internal/belfry"
@@ -13,7 +14,7 @@ import (
 // acceptance is the payload of door 1.
 type acceptance struct {
 	drafts   []belfry.Draft
-	hashes   [][16]byte
+	keys     []dedupeKey
 	receipts []belfry.Receipt
 }
 
@@ -37,8 +38,7 @@ func (db *DB) AcceptEvents(ctx context.Context, drafts []belfry.Draft) ([]belfry
 
 // newAcceptance checks the drafts and does what needs no transaction.
 func newAcceptance(drafts []belfry.Draft) (*acceptance, error) {
-	a := &acceptance{drafts: drafts, hashes: make([][16]byte, len(drafts)), receipts: make([]belfry.Receipt, len(drafts))}
-	var buf []byte
+	a := &acceptance{drafts: drafts, keys: make([]dedupeKey, len(drafts)), receipts: make([]belfry.Receipt, len(drafts))}
 	for i := range drafts {
 		d := &drafts[i]
 		e := d.Event
@@ -48,17 +48,32 @@ func newAcceptance(drafts []belfry.Draft) (*acceptance, error) {
 		if err := clean(d.Implied...); err != nil {
 			return nil, err
 		}
-		buf = append(append(append(buf[:0], e.Source...), 0), e.ID...)
-		sum := sha256.Sum256(buf)
-		a.hashes[i] = [16]byte(sum[:16])
+		a.keys[i] = keyOf(e.Source, e.ID)
 	}
 	return a, nil
 }
 
+// A dedupeKey stands for a source and an event's id: 4 bytes of the source's
+// hash, 12 of the id as it is, and 16 of the hash of both, which alone would
+// do. What stands before them puts the events a source numbers in order beside
+// each other in the table; by the hash alone each would write a page of its own.
+type dedupeKey [32]byte
+
+func keyOf(source, id string) (k dedupeKey) {
+	var room [512]byte
+	buf := append(append(room[:0], source...), 0)
+	sum := sha256.Sum256(buf)
+	copy(k[:4], sum[:])
+	copy(k[4:16], id)
+	sum = sha256.Sum256(append(buf, id...))
+	copy(k[16:], sum[:])
+	return k
+}
+
 var (
-	insertDedupe = insert("dedupe", "tenant:t hash:b event_id:t", "ON CONFLICT DO NOTHING")
+	insertDedupe = insert("dedupe", "tenant:t identity:b event_id:t", "ON CONFLICT DO NOTHING")
 	insertEvent  = insert("events", "tenant:t id:t at:n as_of:n type:t object:t body:b", "")
-	insertPlan   = insert("plans", "tenant:t event_id:t run:n shard:n cursor:t", "ON CONFLICT DO NOTHING")
+	insertPlan   = insert("plans", "tenant:t event_id:t shard:n run=0 cursor=''", "ON CONFLICT DO NOTHING")
 )
 
 func commitAcceptances(s *session, jobs []*job) error {
@@ -75,7 +90,7 @@ func commitAcceptances(s *session, jobs []*job) error {
 // identity of an event, for finding duplicates within a transaction.
 type identity struct {
 	tenant string
-	hash   [16]byte
+	key    dedupeKey
 }
 
 // accept stores the drafts of several callers.
@@ -89,7 +104,7 @@ func (s *session) accept(list []*acceptance) error {
 	dedupe := s.rows(insertDedupe)
 	for _, a := range list {
 		for i := range a.drafts {
-			key := identity{a.drafts[i].Tenant, a.hashes[i]}
+			key := identity{a.drafts[i].Tenant, a.keys[i]}
 			r := &a.receipts[i]
 			if seen := first[key]; seen != nil {
 				r.EventID, r.Duplicate = seen.EventID, true
@@ -97,7 +112,7 @@ func (s *session) accept(list []*acceptance) error {
 			}
 			first[key] = r
 			r.EventID, r.At = s.db.ids.next(now)
-			dedupe.text(key.tenant).blob(a.hashes[i][:]).text(r.EventID)
+			dedupe.text(key.tenant).blob(a.keys[i][:]).text(r.EventID)
 		}
 	}
 	fresh := dedupe.n
@@ -127,7 +142,7 @@ func (s *session) accept(list []*acceptance) error {
 			r.AsOf = versions[d.Tenant]
 			object := d.Event.ObjectOrRoot()
 			events.text(d.Tenant).text(r.EventID).num(r.At.UnixMicro()).num(r.AsOf).text(d.Event.Type).text(d.Event.Object).blob(d.Body)
-			plans.text(d.Tenant).text(r.EventID).num(0).num(int64(belfry.Shard(d.Tenant, object))).text("")
+			plans.text(d.Tenant).text(r.EventID).num(int64(belfry.Shard(d.Tenant, object)))
 		}
 	}
 	if _, err := events.flush(); err != nil {
@@ -143,7 +158,7 @@ func (s *session) accept(list []*acceptance) error {
 				s.count(a.drafts[i].Tenant, 1, 0)
 				continue
 			}
-			of := first[identity{a.drafts[i].Tenant, a.hashes[i]}]
+			of := first[identity{a.drafts[i].Tenant, a.keys[i]}]
 			r.EventID, r.At, r.AsOf = of.EventID, of.At, of.AsOf
 		}
 	}
@@ -154,23 +169,23 @@ func (s *session) accept(list []*acceptance) error {
 func (s *session) findDuplicates(first map[identity]*belfry.Receipt) error {
 	byTenant := map[string][][]byte{}
 	for key := range first {
-		byTenant[key.tenant] = append(byTenant[key.tenant], append([]byte(nil), key.hash[:]...))
+		byTenant[key.tenant] = append(byTenant[key.tenant], slices.Clone(key.key[:]))
 	}
-	for tenant, hashes := range byTenant {
+	for tenant, identities := range byTenant {
 		known := map[string]*belfry.Receipt{}
 		err := queryIn(s, func(rows *sql.Rows) error {
-			var hash []byte
+			var key []byte
 			var id string
-			if err := rows.Scan(&hash, &id); err != nil {
+			if err := rows.Scan(&key, &id); err != nil {
 				return err
 			}
-			if r := first[identity{tenant, [16]byte(hash)}]; r.EventID != id {
+			if r := first[identity{tenant, dedupeKey(key)}]; r.EventID != id {
 				made, _ := belfry.IDTime(id)
 				*r = belfry.Receipt{EventID: id, Duplicate: true, At: made}
 				known[id] = r
 			}
 			return nil
-		}, "SELECT hash, event_id FROM dedupe WHERE tenant = $1 AND hash IN_LIST", hashes, tenant)
+		}, "SELECT identity, event_id FROM dedupe WHERE tenant = $1 AND identity IN_LIST", identities, tenant)
 		if err != nil {
 			return err
 		}

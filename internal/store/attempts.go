@@ -53,14 +53,18 @@ func recordJob(r *recording) *job {
 	return j
 }
 
+// Moving a delivery on, on PostgreSQL for many at once, on SQLite one by one:
+// a send that leaves no reason with the delivery, as nearly all do, and others.
+// "state + 0" keeps PostgreSQL from walking an index of open deliveries where
+// the primary key is meant.
 const (
 	attemptCols = "tenant:t id:t n:n state:n due:n ended:t"
 	attemptSet  = `UPDATE deliveries SET state = a.state, due = a.due, ended = CASE WHEN a.ended = '' THEN deliveries.ended ELSE a.ended END,
 		attempts = CASE WHEN a.n = 0 THEN deliveries.attempts ELSE a.n END
-		FROM a WHERE deliveries.tenant = a.tenant AND deliveries.id = a.id AND deliveries.state < 3 AND (a.n = 0 OR deliveries.attempts = a.n - 1)`
-	attemptOne = `UPDATE deliveries SET state = $4, due = $5, ended = CASE WHEN $6 = '' THEN ended ELSE $6 END,
-		attempts = CASE WHEN $3 = 0 THEN attempts ELSE $3 END
-		WHERE tenant = $1 AND id = $2 AND state < 3 AND ($3 = 0 OR attempts = $3 - 1)`
+		FROM a WHERE deliveries.tenant = a.tenant AND deliveries.id = a.id AND deliveries.state + 0 < 3 AND (a.n = 0 OR deliveries.attempts = a.n - 1)`
+	attemptSend = "UPDATE deliveries SET state = ?, due = ?, attempts = ? WHERE tenant = ? AND id = ? AND state < 3 AND attempts = ?"
+	attemptElse = `UPDATE deliveries SET state = ?1, due = ?2, attempts = max(attempts, ?3), ended = CASE WHEN ?6 = '' THEN ended ELSE ?6 END
+		WHERE tenant = ?4 AND id = ?5 AND state < 3 AND (?3 = 0 OR attempts = ?3 - 1)`
 )
 
 var (
@@ -132,13 +136,22 @@ func (s *session) applyRound(round []attemptRef) error {
 	return err
 }
 
-// updateDeliveries moves the deliveries on and notes which attempts counted.
-// All at once first; when fewer rows than attempts were touched, carefully.
+// updateDelivery moves one delivery on, on SQLite.
+func (s *session) updateDelivery(a *belfry.Attempt) (int64, error) {
+	n := int64(a.N)
+	if a.N > 0 && a.Because == nil {
+		return s.execRow(attemptSend, int64(a.State), micros(a.Due), n, a.Tenant, a.DeliveryID, n-1)
+	}
+	return s.execRow(attemptElse, int64(a.State), micros(a.Due), n, a.Tenant, a.DeliveryID, s.scribe.reason(a.Because))
+}
+
+// updateDeliveries moves the deliveries on and notes which attempts counted:
+// one by one on SQLite; on PostgreSQL all at once first, and when fewer rows
+// than attempts were touched, asking which.
 func (s *session) updateDeliveries(round []attemptRef) error {
-	if s.careful && !s.db.pg {
+	if !s.db.pg {
 		for _, f := range round {
-			a := f.attempt()
-			n, err := s.exec(attemptOne, a.Tenant, a.DeliveryID, a.N, int64(a.State), micros(a.Due), s.scribe.reason(a.Because))
+			n, err := s.updateDelivery(f.attempt())
 			if err != nil {
 				return err
 			}

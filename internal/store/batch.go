@@ -21,18 +21,27 @@ const (
 type shape struct {
 	before, after string
 	kinds         string // a kind a column
+	literals      string // of the last columns, each after a comma
 	arrays        string // the text for PostgreSQL
 }
 
 // insert makes the shape that inserts into a table. cols are the columns'
-// names with the kind after a colon.
+// names with the kind after a colon, or with a literal that all rows have after
+// an equals sign.
 func insert(table, cols, after string) *shape {
-	var names, kinds []string
+	var names, kinds, fixed []string
 	for c := range strings.FieldsSeq(cols) {
+		if name, literal, ok := strings.Cut(c, "="); ok {
+			names, fixed = append(names, name), append(fixed, literal)
+			continue
+		}
 		name, k, _ := strings.Cut(c, ":")
+		if len(fixed) > 0 {
+			panic("store: columns with a literal come last in " + table)
+		}
 		names, kinds = append(names, name), append(kinds, k)
 	}
-	return newShape("INSERT INTO "+table+" ("+strings.Join(names, ", ")+") ", " "+after, kinds)
+	return newShape("INSERT INTO "+table+" ("+strings.Join(names, ", ")+") ", " "+after, kinds, fixed...)
 }
 
 // with makes the shape of a statement that reads its rows from a table
@@ -46,14 +55,15 @@ func with(cols, statement string) *shape {
 	return newShape("WITH a ("+strings.Join(names, ", ")+") AS (", ") "+statement, kinds)
 }
 
-func newShape(before, after string, kinds []string) *shape {
+func newShape(before, after string, kinds []string, fixed ...string) *shape {
 	arrays := make([]string, len(kinds))
 	for i, k := range kinds {
 		arrays[i] = "$" + strconv.Itoa(i+1) + "::" + arrayTypes[kind(k[0])] + "[]"
 	}
+	literals := strings.Join(append([]string{""}, fixed...), ", ")
 	return &shape{
-		before: before, after: after, kinds: strings.Join(kinds, ""),
-		arrays: before + "SELECT * FROM unnest(" + strings.Join(arrays, ", ") + ")" + after,
+		before: before, after: after, kinds: strings.Join(kinds, ""), literals: literals,
+		arrays: before + "SELECT a.*" + literals + " FROM unnest(" + strings.Join(arrays, ", ") + ") AS a" + after,
 	}
 }
 
@@ -183,7 +193,7 @@ func (r *rows) flush() (affected int64, err error) {
 		for i := range vals {
 			vals[i].Ordinal = i + 1
 		}
-		n, err := r.s.execBatch(r.shape, size, vals)
+		n, err := r.s.execRaw(batchKey{shape: r.shape, size: size}, func() string { return r.shape.values(size) }, vals)
 		affected += n
 		if err != nil {
 			return affected, err
@@ -193,20 +203,32 @@ func (r *rows) flush() (affected int64, err error) {
 	return affected, nil
 }
 
-// batchKey names a prepared batch statement of a session.
+// batchKey names a prepared statement of a session: of a shape and size, or of
+// a fixed text for single rows.
 type batchKey struct {
 	shape *shape
 	size  int
+	text  string
 }
 
-// execBatch runs a SQLite statement of size rows, past database/sql, which
-// would look at every value again.
-func (s *session) execBatch(sh *shape, size int, vals []driver.NamedValue) (n int64, err error) {
-	key := batchKey{sh, size}
+// execRow runs a SQLite statement with anonymous parameters for one row, past
+// database/sql: three times as fast as through it, and where each row has to
+// be looked up by its key faster than a statement over many.
+func (s *session) execRow(text string, vals ...driver.Value) (int64, error) {
+	s.row = s.row[:0]
+	for i, v := range vals {
+		s.row = append(s.row, driver.NamedValue{Ordinal: i + 1, Value: v})
+	}
+	return s.execRaw(batchKey{text: text}, func() string { return text }, s.row)
+}
+
+// execRaw runs a prepared SQLite statement past database/sql, which would look
+// at every value again.
+func (s *session) execRaw(key batchKey, text func() string, vals []driver.NamedValue) (n int64, err error) {
 	err = s.conn.Raw(func(c any) error {
 		st := s.raw[key]
 		if st == nil {
-			if st, err = c.(driver.ConnPrepareContext).PrepareContext(s.ctx, sh.values(size)); err != nil {
+			if st, err = c.(driver.ConnPrepareContext).PrepareContext(s.ctx, text()); err != nil {
 				return err
 			}
 			s.raw[key] = st
@@ -224,7 +246,7 @@ func (s *session) execBatch(sh *shape, size int, vals []driver.NamedValue) (n in
 // values is the statement's text with size rows of anonymous parameters, which
 // SQLite parses in linear time, unlike numbered ones.
 func (sh *shape) values(size int) string {
-	row := "(" + strings.Repeat("?,", len(sh.kinds)-1) + "?)"
+	row := "(" + strings.Repeat("?,", len(sh.kinds)-1) + "?" + sh.literals + ")"
 	// Without OR ROLLBACK SQLite copies every page aside before it changes it,
 	// to undo a statement alone; here a failed statement undoes all.
 	before := strings.Replace(sh.before, "INSERT INTO", "INSERT OR ROLLBACK INTO", 1)

@@ -41,7 +41,8 @@ func migrate(ctx context.Context, db *sql.DB, dialect goose.Dialect) error {
 }
 
 // translated rewrites the migrations for PostgreSQL. Text sorts and compares
-// by bytes there as it does in SQLite and in Go, whatever the database's locale.
+// by bytes there as it does in SQLite and in Go, whatever the database's
+// locale. Lines that begin with "-- postgres: " are for it alone.
 type translated struct{ fs.FS }
 
 var toPostgres = []struct {
@@ -51,6 +52,7 @@ var toPostgres = []struct {
 	{regexp.MustCompile(`\bTEXT\b`), `TEXT COLLATE "C"`},
 	{regexp.MustCompile(`\bBLOB\b`), `BYTEA`},
 	{regexp.MustCompile(`\) WITHOUT ROWID;`), `);`},
+	{regexp.MustCompile(`(?m)^-- postgres: `), ``}, // statements for it alone
 }
 
 // Open opens a file for reading, translated.

@@ -60,16 +60,17 @@ func planJob(p *planning) *job {
 }
 
 var (
-	planDone = with("tenant:t event_id:t run:n cursor:t",
-		`DELETE FROM plans WHERE (tenant, event_id, run, cursor) IN (SELECT tenant, event_id, run, cursor FROM a)`)
-	planMoved = with("tenant:t event_id:t run:n from_cursor:t to_cursor:t",
+	planDone = with("tenant:t event_id:t run:n cursor:t", // PostgreSQL only
+		`DELETE FROM plans USING a
+		WHERE plans.tenant = a.tenant AND plans.event_id = a.event_id AND plans.run = a.run AND plans.cursor = a.cursor`)
+	planMoved = with("tenant:t event_id:t run:n from_cursor:t to_cursor:t", // PostgreSQL only
 		`UPDATE plans SET cursor = a.to_cursor FROM a
 		WHERE plans.tenant = a.tenant AND plans.event_id = a.event_id AND plans.run = a.run AND plans.cursor = a.from_cursor`)
 	insertMatches  = insert("plan_matches", "tenant:t event_id:t run:n matches:t", "ON CONFLICT DO NOTHING")
 	insertDelivery = insert("deliveries", `tenant:t id:t event_id:t run:n subscription:t channel:t principal:t address:t destination:t
-		shard:n state:n due:n attempts:n bundle:t priority:n locale:t template:t because:t ended:t`, "ON CONFLICT DO NOTHING")
+		shard:n state:n due:n attempts:n bundle:t priority:n locale:t template:t because:t ended=''`, "ON CONFLICT DO NOTHING")
 	insertInbox = insert("inbox", `tenant:t id:t event_id:t principal:t subscription:t locale:t template:t because:t
-		read_at:n archived_at:n snoozed_until:n`, "ON CONFLICT DO NOTHING")
+		read_at=0 archived_at=0 snoozed_until=0`, "ON CONFLICT DO NOTHING")
 	insertSuppression = insert("suppressions", "tenant:t event_id:t run:n principal:t address:t channel:t because:t", "ON CONFLICT DO NOTHING")
 )
 
@@ -109,24 +110,12 @@ func checkPage(p *belfry.PlanPage) error {
 	return nil
 }
 
-// moveCursors does the compare-and-set of every page. All at once first; when
-// a cursor was not where its page begins, or an event has several pages here,
-// page by page.
+// moveCursors does the compare-and-set of every page: page by page on SQLite;
+// on PostgreSQL all at once first, and page by page when a cursor was not where
+// its page begins or an event has several pages here.
 func (s *session) moveCursors(jobs []*job) error {
-	if s.careful {
-		return eachPage(jobs, func(p *belfry.PlanPage) error {
-			var n int64
-			var err error
-			if p.Last {
-				n, err = s.exec("DELETE FROM plans WHERE tenant = $1 AND event_id = $2 AND run = $3 AND cursor = $4", p.Tenant, p.EventID, p.Run, p.From)
-			} else {
-				n, err = s.exec("UPDATE plans SET cursor = $5 WHERE tenant = $1 AND event_id = $2 AND run = $3 AND cursor = $4", p.Tenant, p.EventID, p.Run, p.From, p.To)
-			}
-			if err == nil && n == 0 {
-				return ErrCursorMoved
-			}
-			return err
-		})
+	if s.careful || !s.db.pg {
+		return eachPage(jobs, s.moveCursor)
 	}
 	done, moved := s.rows(planDone), s.rows(planMoved)
 	seen := map[planKey]bool{}
@@ -157,6 +146,27 @@ func (s *session) moveCursors(jobs []*job) error {
 		}
 	}
 	return nil
+}
+
+// moveCursor does the compare-and-set of one page.
+func (s *session) moveCursor(p *belfry.PlanPage) error {
+	var n int64
+	var err error
+	run := int64(p.Run)
+	switch {
+	case s.db.pg && p.Last:
+		n, err = s.exec("DELETE FROM plans WHERE tenant = $1 AND event_id = $2 AND run = $3 AND cursor = $4", p.Tenant, p.EventID, run, p.From)
+	case s.db.pg:
+		n, err = s.exec("UPDATE plans SET cursor = $5 WHERE tenant = $1 AND event_id = $2 AND run = $3 AND cursor = $4", p.Tenant, p.EventID, run, p.From, p.To)
+	case p.Last:
+		n, err = s.execRow("DELETE FROM plans WHERE tenant = ? AND event_id = ? AND run = ? AND cursor = ?", p.Tenant, p.EventID, run, p.From)
+	default:
+		n, err = s.execRow("UPDATE plans SET cursor = ? WHERE tenant = ? AND event_id = ? AND run = ? AND cursor = ?", p.To, p.Tenant, p.EventID, run, p.From)
+	}
+	if err == nil && n == 0 {
+		return ErrCursorMoved
+	}
+	return err
 }
 
 // eachPage calls f for the pages that are still in the running. ErrCursorMoved
@@ -196,7 +206,7 @@ func (s *session) insertPages(jobs []*job) error {
 				if p.Run > 0 {
 					id = belfry.DeliveryID(p.EventID, 0, belfry.ChannelInbox, d.Principal)
 				}
-				inbox.text(p.Tenant).text(id).text(p.EventID).text(d.Principal).text(d.Subscription).text(d.Locale).text(d.Template).text(because).num(0).num(0).num(0)
+				inbox.text(p.Tenant).text(id).text(p.EventID).text(d.Principal).text(d.Subscription).text(d.Locale).text(d.Template).text(because)
 				continue
 			}
 			if d.State.Open() {
@@ -204,7 +214,7 @@ func (s *session) insertPages(jobs []*job) error {
 			}
 			deliveries.text(p.Tenant).text(d.ID).text(p.EventID).num(run).text(d.Subscription).text(d.Channel).text(d.Principal).text(d.Address).
 				text(d.Destination).num(int64(d.Shard)).num(int64(d.State)).num(micros(d.Due)).num(int64(d.Attempts)).text(d.Bundle).
-				num(int64(d.Priority)).text(d.Locale).text(d.Template).text(because).text("")
+				num(int64(d.Priority)).text(d.Locale).text(d.Template).text(because)
 		}
 		for i := range p.Suppressions {
 			u := &p.Suppressions[i]

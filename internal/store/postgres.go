@@ -20,6 +20,16 @@ const oldestPostgres = 130000
 // ("belfry" in ASCII).
 const lockKey = 0x62656c667279
 
+// sessionSettings are made on every connection. A server that is set to
+// acknowledge before it has written would lose what we acknowledge. And each of
+// our statements finds its rows by key: a plan made while a table was small,
+// which reads all of it, would be kept while the table grows, until the server
+// gathers statistics. (Forbidden plans have costs that invite compilation.)
+const sessionSettings = `SELECT set_config('synchronous_commit', CASE current_setting('synchronous_commit') WHEN 'off' THEN 'on'
+		ELSE current_setting('synchronous_commit') END, false),
+	set_config('enable_seqscan', 'off', false), set_config('enable_hashjoin', 'off', false), set_config('enable_mergejoin', 'off', false),
+	set_config('jit', 'off', false)`
+
 func (db *DB) openPostgres(ctx context.Context, url string) error {
 	db.pg = true
 	config, err := pgx.ParseConfig(url)
@@ -33,14 +43,12 @@ func (db *DB) openPostgres(ctx context.Context, url string) error {
 		config.RuntimeParams["application_name"] = "belfry"
 	}
 	db.path = config.Database
-	// A server that is set to acknowledge before it has written would lose
-	// what we acknowledge.
-	durable := stdlib.OptionAfterConnect(func(ctx context.Context, c *pgx.Conn) error {
-		_, err := c.Exec(ctx, "SELECT set_config('synchronous_commit', 'on', false) WHERE current_setting('synchronous_commit') = 'off'")
+	prepare := stdlib.OptionAfterConnect(func(ctx context.Context, c *pgx.Conn) error {
+		_, err := c.Exec(ctx, sessionSettings)
 		return err
 	})
-	db.write = sql.OpenDB(stdlib.GetConnector(*config, durable))
-	db.read = sql.OpenDB(stdlib.GetConnector(*config))
+	db.write = sql.OpenDB(stdlib.GetConnector(*config, prepare))
+	db.read = sql.OpenDB(stdlib.GetConnector(*config, prepare))
 	db.read.SetMaxOpenConns(8)
 	db.read.SetMaxIdleConns(4)
 	db.read.SetConnMaxIdleTime(time.Minute)

@@ -36,6 +36,7 @@ type session struct {
 	delta   []countDelta
 	recount bool // delta is not all there is
 	scribe  scribe
+	row     []driver.NamedValue
 	refs    []attemptRef
 	seen    map[string]bool
 }

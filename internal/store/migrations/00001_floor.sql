@@ -1,5 +1,6 @@
 -- The floor of the house. One text for both engines: see migrate.go for the
--- three words that differ on PostgreSQL (TEXT, BLOB, WITHOUT ROWID).
+-- words that differ on PostgreSQL (TEXT, BLOB, WITHOUT ROWID) and for the
+-- lines that are for it alone.
 --
 -- Every key begins with the tenant. Times are microseconds since 1970 (UTC),
 -- 0 = none. Flags are 0 or 1. JSON is kept as text or bytes and never looked
@@ -150,9 +151,9 @@ CREATE TABLE events (
 
 CREATE TABLE dedupe (
     tenant   TEXT NOT NULL,
-    hash     BLOB NOT NULL, -- 16 bytes of sha256(source, 0, id)
+    identity BLOB NOT NULL, -- of source and id: see dedupeKey
     event_id TEXT NOT NULL,
-    PRIMARY KEY (tenant, hash)
+    PRIMARY KEY (tenant, identity)
 ) WITHOUT ROWID;
 
 -- -------------------------------------------------------------- door 2
@@ -166,6 +167,9 @@ CREATE TABLE plans (
     cursor   TEXT   NOT NULL,
     PRIMARY KEY (tenant, event_id, run)
 ) WITHOUT ROWID;
+
+-- Rows come and go by the thousand a second: sweep often.
+-- postgres: ALTER TABLE plans SET (autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 20000, autovacuum_vacuum_cost_delay = 0);
 
 CREATE TABLE plan_matches (
     tenant   TEXT   NOT NULL,
@@ -200,6 +204,8 @@ CREATE TABLE deliveries (
 CREATE INDEX deliveries_due ON deliveries (tenant, due, id) WHERE state < 3;
 CREATE INDEX deliveries_due_for ON deliveries (tenant, destination, due, id) WHERE state < 3;
 CREATE INDEX deliveries_by_person ON deliveries (tenant, principal, id) WHERE principal <> '';
+
+-- postgres: ALTER TABLE deliveries SET (autovacuum_vacuum_scale_factor = 0.05, autovacuum_vacuum_cost_delay = 0);
 
 CREATE TABLE suppressions (
     tenant    TEXT   NOT NULL,
