@@ -97,11 +97,14 @@ func (m *Manager) PutEventType(ctx context.Context, by By, t belfry.EventType, m
 		f.locale(p, locale)
 		f.line(p, title, maxName)
 	}
-	if len(t.ObjectTypes) > maxTypes || len(t.SeeRoles) > maxTypes || len(t.Details) > maxTypes {
-		f.add("", "has more than %d object types, roles or details", maxTypes)
+	if len(t.ObjectTypes) > maxTypes || len(t.SeeRoles) > maxTypes || len(t.Details) > maxTypes || len(t.Content) > maxTypes {
+		f.add("", "has more than %d object types, roles or fields", maxTypes)
 	} else {
 		for i, d := range t.Details {
 			f.key("/details/"+strconv.Itoa(i), d, 200)
+		}
+		for i, c := range t.Content {
+			f.key("/content/"+strconv.Itoa(i), c, 200)
 		}
 		for i, o := range t.ObjectTypes {
 			f.key("/object_types/"+strconv.Itoa(i), o, 100)

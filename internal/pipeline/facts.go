@@ -59,7 +59,7 @@ func (f *Facts) Item(ctx context.Context, tenant string, acc *belfry.Accepted, s
 	if err != nil {
 		return item, err
 	}
-	item.TypeTitle, item.Details = typ.Title, typ.Details
+	item.TypeTitle, item.Details, item.Content = typ.Title, typ.Details, typ.Content
 	if t, ok := typ.Titles[item.Locale]; ok {
 		item.TypeTitle = t
 	}

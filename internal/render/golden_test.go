@@ -25,6 +25,7 @@ type given struct {
 	ActorName     string
 	About         []string
 	Details       []string
+	Content       []string
 	TypeTitle     string
 	Subscription  *belfry.Subscription
 	Because       []belfry.Reason
@@ -69,7 +70,7 @@ func TestGolden(t *testing.T) {
 				t.Fatal(err)
 			}
 			item := render.Item{
-				Event: &in.Event, EventID: "evt_1", Object: in.Object, Path: in.Path, ActorName: in.ActorName, About: in.About, Details: in.Details,
+				Event: &in.Event, EventID: "evt_1", Object: in.Object, Path: in.Path, ActorName: in.ActorName, About: in.About, Details: in.Details, Content: in.Content,
 				TypeTitle: in.TypeTitle, Subscription: in.Subscription, Because: in.Because,
 				RecipientName: in.RecipientName, Locale: in.Locale,
 			}

@@ -21,6 +21,7 @@ type Item struct {
 	TypeTitle     string          // in the recipient's language; empty = made from the type's name
 	Subscription  *belfry.Subscription
 	Because       []belfry.Reason // why the recipient is told; the first is shown
+	Content       []string        // where the words of the thing are: fields of the data, or of record.…; the first that is there counts
 	RecipientName string
 	Locale        string         // BCP 47; empty = en
 	Zone          *time.Location // of the times shown; nil = UTC

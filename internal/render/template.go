@@ -42,6 +42,10 @@ const (
 > {{event.comment}}
 
 {{/event.comment}}
+{{#content}}
+> {{content}}
+
+{{/content}}
 {{#details}}
 - {{label}}: {{value}}
 {{/details}}

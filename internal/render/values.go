@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"regexp"
 	"slices"
 	"strings"
 	"time"
@@ -38,7 +39,7 @@ func fields(names string, more map[string]*node) *node {
 }
 
 // Values of a template, as docs/templates.md lists them.
-var vocabulary = fields("about link path time", map[string]*node{
+var vocabulary = fields("about content link path time", map[string]*node{
 	"event": fields("id source type time subject object actor destination transition comment",
 		map[string]*node{"data": dynamic, "record": dynamic, "variables": dynamic, "related": dynamic}),
 	"record":       dynamic,
@@ -191,6 +192,7 @@ func (it *Item) values() object {
 		"path":      it.breadcrumb(),
 		"time":      it.time(),
 		"about":     it.about(),
+		"content":   it.content(data, record),
 		"details":   it.details(data),
 	}
 	if s := it.Subscription; s != nil {
@@ -232,12 +234,7 @@ func (it *Item) details(data any) list {
 	}
 	if it.Details != nil {
 		for _, path := range it.Details {
-			value, name := data, ""
-			for part := range strings.SplitSeq(path, ".") {
-				fields, _ := value.(object)
-				value, name = fields[part], part
-			}
-			add(name, value)
+			add(path[strings.LastIndexByte(path, '.')+1:], at(data, path))
 		}
 		return out
 	}
@@ -252,6 +249,38 @@ func (it *Item) details(data any) list {
 	}
 	return out
 }
+
+// at is the value at a dotted path, nil when there is none.
+func at(value any, path string) any {
+	for part := range strings.SplitSeq(path, ".") {
+		fields, _ := value.(object)
+		value = fields[part]
+	}
+	return value
+}
+
+// content is the words of the thing, as the platform keeps them: what somebody
+// wrote in a post, handed in, announced. HTML becomes plain text.
+func (it *Item) content(data, record any) string {
+	const most, read = 2000, 64 << 10
+	for _, path := range it.Content {
+		from := data
+		if rest, ok := strings.CutPrefix(path, "record."); ok {
+			from, path = record, rest
+		}
+		text, _ := at(from, path).(string)
+		if text = text[:min(len(text), read)]; markup.MatchString(text) {
+			text = toText(policy.Sanitize(text))
+		}
+		if text = strings.TrimSpace(clean(text)); text != "" {
+			return cut(text, most)
+		}
+	}
+	return ""
+}
+
+// markup finds what only HTML has: a < b is none.
+var markup = regexp.MustCompile(`</?[a-zA-Z][^<>]*>|&[a-zA-Z]+;|&#[0-9]+;`)
 
 // simple is a value as a detail's text; empty for what is none.
 func simple(value any) string {

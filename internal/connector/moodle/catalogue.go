@@ -81,13 +81,16 @@ const anyRole = "*"
 // of what Moodle's classes keep in other, what people understand.
 var details = []string{"other.name", "other.shortname", "other.enrol", "other.username", "other.itemname"}
 
+// content is where Moodle keeps the words of a post or a submission.
+var content = []string{"other.content", "record.message"}
+
 // eventType makes the catalogue entry of a class. modules are the names of the
 // site's activity modules.
 func (c class) eventType(modules []string) belfry.EventType {
 	component, name, _ := strings.Cut(c.typ, ".")
 	t := belfry.EventType{
 		Name: c.typ, Title: c.title, Category: categoryOf(component), Deprecated: c.deprecated,
-		Record: name != "message_sent" && name != "message_viewed", Details: details,
+		Record: name != "message_sent" && name != "message_viewed", Details: details, Content: content,
 	}
 	module, isModule := strings.CutPrefix(component, "mod_")
 	for _, level := range c.levels {
