@@ -12,6 +12,9 @@ import (
 	"io"
 	"os"
 	"os/signal"
+	"runtime/debug"
+	"slices"
+	"strings"
 	"syscall"
 
 	"github.com/alecthomas/kong"
@@ -81,6 +84,7 @@ func run(args []string, w world) int {
 		_, _ = fmt.Fprintf(w.err, "belfry: %v\nbelfry --help lists commands and flags.\n", err)
 		return exitUsage
 	}
+	quietCollector(w.environ)
 	ctx, stop := interruptible(w.err)
 	defer stop()
 	parsed.BindTo(ctx, (*context.Context)(nil))
@@ -97,6 +101,15 @@ func run(args []string, w world) int {
 	}
 	_, _ = fmt.Fprintf(w.err, "belfry: %v\n", err)
 	return exitFailed
+}
+
+// quietCollector halves the collector's work for the price of memory that is
+// small beside what the operating system keeps anyway, unless GOGC says
+// otherwise.
+func quietCollector(environ []string) {
+	if !slices.ContainsFunc(environ, func(e string) bool { return strings.HasPrefix(e, "GOGC=") }) {
+		debug.SetGCPercent(200)
+	}
 }
 
 // errSilent fails a command that has said why already.

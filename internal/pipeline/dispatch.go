@@ -481,12 +481,38 @@ func (d *Dispatcher) start(l *lane, n int) {
 // ready destinations, until none is ready.
 func (d *Dispatcher) runner(l *lane) {
 	defer d.runners.Done()
+	var limit timeLimit
+	defer limit.end()
 	for {
 		ds, it, ok := d.next(l)
 		if !ok {
 			return
 		}
-		d.send(ds, it)
+		d.send(limit.of(d.sendCtx, d.o.Now()), ds, it)
+	}
+}
+
+// timeLimit is a context for one send after the other: to make one for each
+// would cost as much as planning does. Each send has sendTimeout at least and
+// twice of it at most.
+type timeLimit struct {
+	ctx    context.Context
+	cancel context.CancelFunc
+	made   time.Time
+}
+
+func (t *timeLimit) of(parent context.Context, now time.Time) context.Context {
+	if t.ctx == nil || now.Sub(t.made) > sendTimeout {
+		t.end()
+		t.made = now
+		t.ctx, t.cancel = context.WithTimeout(parent, 2*sendTimeout)
+	}
+	return t.ctx
+}
+
+func (t *timeLimit) end() {
+	if t.cancel != nil {
+		t.cancel()
 	}
 }
 

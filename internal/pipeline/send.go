@@ -11,8 +11,9 @@ import (
 	"github.com/belfryhq/belfry/internal/belfry"
 )
 
-// sendTimeout bounds a whole send, whatever its channel's own time-outs are.
-const sendTimeout = 2 * time.Minute
+// sendTimeout is the least time a send has, whatever its channel's own
+// time-outs are; they are shorter.
+const sendTimeout = 90 * time.Second
 
 // record is an attempt on its way to door 3 with what is to be done after.
 type record struct {
@@ -22,9 +23,9 @@ type record struct {
 }
 
 // send carries out one delivery and passes what became of it to the recorder.
-func (d *Dispatcher) send(ds *dest, it item) {
+func (d *Dispatcher) send(ctx context.Context, ds *dest, it item) {
 	start := d.o.Now()
-	composed, out, ok := d.try(ds, &it)
+	composed, out, ok := d.try(ctx, ds, &it)
 	if !ok { // stays as it is: a paused endpoint, or a database that is away
 		d.mu.Lock()
 		ds.running--
@@ -60,15 +61,13 @@ func (d *Dispatcher) send(ds *dest, it item) {
 }
 
 // try composes and sends; ok is false when the delivery is to stay untouched.
-func (d *Dispatcher) try(ds *dest, it *item) (c Composed, out belfry.Outcome, ok bool) {
+func (d *Dispatcher) try(ctx context.Context, ds *dest, it *item) (c Composed, out belfry.Outcome, ok bool) {
 	defer func() {
 		if r := recover(); r != nil {
 			d.o.Log.Error("panic while sending", "delivery", it.d.ID, "channel", it.d.Channel, "panic", r, "stack", string(debug.Stack()))
 			out, ok = belfry.Outcome{Kind: belfry.OutcomeRetry, Detail: fmt.Sprintf("internal fault: %v", r)}, true
 		}
 	}()
-	ctx, cancel := context.WithTimeout(d.sendCtx, sendTimeout)
-	defer cancel()
 	c, err := d.o.Composer.Compose(ctx, &it.d, it.p)
 	if err != nil {
 		if belfry.KindOf(err) == belfry.Unavailable || d.sendCtx.Err() != nil {
