@@ -5,6 +5,7 @@ import (
 	"database/sql"
 	"os"
 	"sync"
+	"time"
 )
 
 // TenantStats are a tenant's figures for operation and back-pressure.
@@ -23,8 +24,8 @@ type Stats struct {
 }
 
 // counts follows the numbers of pending plans and open deliveries, so that
-// asking for them costs no scan. After a commit whose outcome is unknown they
-// are counted again when next asked for.
+// asking for them costs no scan. They are counted when the store is opened;
+// after a commit whose outcome is unknown again, when next asked for.
 type counts struct {
 	mu    sync.Mutex
 	known bool
@@ -74,8 +75,7 @@ func (c *counts) forget() {
 	c.epoch++
 }
 
-// Stats gives the store's figures. It counts rows only on the first call and
-// after a failed commit; else it reads a few numbers.
+// Stats gives the store's figures: it reads a few numbers.
 func (db *DB) Stats(ctx context.Context) (Stats, error) {
 	out := Stats{Tenants: map[string]TenantStats{}, Commits: db.commits.Load(), Jobs: db.jobs.Load()}
 	err := db.query(ctx, func(rows *sql.Rows) error {
@@ -138,12 +138,26 @@ func (db *DB) countAll(ctx context.Context) (map[string]count, error) {
 		}
 		known := c.known
 		c.mu.Unlock()
-		// Under steady load no count is ever exact: then an estimate serves,
-		// and the next call tries again.
+		// Under steady load no count is ever exact: then it may stay off by
+		// what was committed while it ran.
 		if !known && tries == 2 {
-			return all, nil
+			c.mu.Lock()
+			c.known, c.all = true, all
+			c.mu.Unlock()
 		}
 	}
+}
+
+// firstCount counts before the writers start, when nothing changes. A backlog
+// too large to be counted at once is left for when somebody asks.
+func (db *DB) firstCount(ctx context.Context) error {
+	short, cancel := context.WithTimeout(ctx, 500*time.Millisecond)
+	defer cancel()
+	_, err := db.countAll(short)
+	if short.Err() != nil {
+		return ctx.Err()
+	}
+	return err
 }
 
 // size is the database's size on disk.

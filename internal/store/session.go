@@ -121,16 +121,6 @@ func queryIn[T any](s *session, scan func(*sql.Rows) error, text string, ids []T
 	return in(s.db.pg, text, ids, args, func(text string, args []any) error { return s.query(scan, text, args...) })
 }
 
-// execIn is session.exec with IN_LIST as in queryIn.
-func execIn[T any](s *session, text string, ids []T, args ...any) (n int64, err error) {
-	err = in(s.db.pg, text, ids, args, func(text string, args []any) error {
-		m, err := s.exec(text, args...)
-		n += m
-		return err
-	})
-	return n, err
-}
-
 func (s *session) stmt(text string) (*sql.Stmt, error) {
 	if st := s.stmts[text]; st != nil {
 		return st, nil

@@ -75,6 +75,9 @@ func Open(ctx context.Context, o Options) (*DB, error) {
 	if err == nil {
 		err = db.resumeIDs(ctx)
 	}
+	if err == nil {
+		err = db.firstCount(ctx)
+	}
 	if err != nil {
 		return nil, errors.Join(err, db.release())
 	}
