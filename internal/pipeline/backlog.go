@@ -156,8 +156,14 @@ func (d *Dispatcher) refillOne(ctx context.Context, b *backlog, ds *dest, now ti
 	}
 	after := ds.mark
 	// While the mark is lifted, newly refused rows set it anew at their own key.
-	ds.marked = false
+	ds.marked, ds.refilling = false, true
 	d.mu.Unlock()
+	defer func() {
+		d.mu.Lock()
+		defer d.mu.Unlock()
+		ds.refilling = false
+		d.tidy(ds)
+	}()
 
 	restore := func(key belfry.DueKey) {
 		d.mu.Lock()
@@ -188,7 +194,9 @@ func (d *Dispatcher) refillOne(ctx context.Context, b *backlog, ds *dest, now ti
 		case parked:
 			return nil // offer set the mark at this row
 		case tooMuch:
+			// Its queue may be empty, so nothing of its own would ask again.
 			ds.park(keyBefore(&rows[i]))
+			b.refill[ds] = struct{}{}
 			b.waiting = true
 			return nil
 		}
@@ -198,7 +206,6 @@ func (d *Dispatcher) refillOne(ctx context.Context, b *backlog, ds *dest, now ti
 		ds.park(belfry.DueKey{Due: last.Due, ID: last.ID})
 		d.ready(ds)
 	}
-	d.tidy(ds)
 	return nil
 }
 

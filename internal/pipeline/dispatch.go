@@ -136,9 +136,11 @@ type dest struct {
 	health  health
 	limiter *rate.Limiter
 	paused  bool
-	marked  bool          // rows after mark are on disk only
-	mark    belfry.DueKey // exclusive
-	timer   *time.Timer
+	marked  bool // rows after mark are on disk only
+	// refilling: rows after the former mark are being read, and are nowhere else.
+	refilling bool
+	mark      belfry.DueKey // exclusive
+	timer     *time.Timer
 }
 
 // lane is the concurrency of one channel of one tenant: its runners take turns
@@ -572,7 +574,7 @@ func (d *Dispatcher) forget(ds *dest) {
 
 // tidy drops the state of a destination that has nothing to say. d.mu is held.
 func (d *Dispatcher) tidy(ds *dest) {
-	if len(ds.queue) == 0 && ds.running == 0 && !ds.marked && !ds.paused && !ds.inReady && ds.timer == nil &&
+	if len(ds.queue) == 0 && ds.running == 0 && !ds.marked && !ds.refilling && !ds.paused && !ds.inReady && ds.timer == nil &&
 		ds.health.failures == 0 && ds.health.limit <= 2*firstConcurrency && ds.limiter == nil {
 		delete(d.dests, ds.key)
 	}
