@@ -41,7 +41,7 @@ func (db *DB) PendingPlans(ctx context.Context, tenant, after string, limit int)
 			return err
 		}
 		p.Accepted.At = fromMicros(at)
-		p.Accepted.Event = new(belfry.Event)
+		p.Accepted.Event, p.Accepted.Body = new(belfry.Event), body
 		if err := json.Unmarshal(body, p.Accepted.Event); err != nil {
 			return belfry.Errorf(belfry.Internal, "event %s cannot be read back: %w", p.Accepted.EventID, err)
 		}
@@ -141,7 +141,7 @@ func scanEvent(rows *sql.Rows, tenant string) (*belfry.Accepted, error) {
 	if err := rows.Scan(&a.EventID, &at, &a.AsOf, &body); err != nil {
 		return nil, err
 	}
-	a.At = fromMicros(at)
+	a.At, a.Body = fromMicros(at), body
 	if err := json.Unmarshal(body, a.Event); err != nil {
 		return nil, belfry.Errorf(belfry.Internal, "event %s cannot be read back: %w", a.EventID, err)
 	}
