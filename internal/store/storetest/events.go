@@ -40,7 +40,7 @@ func testEvents(t *testing.T, place func(testing.TB) string) {
 	if len(events) != 2 {
 		t.Fatalf("%d events read, want 2", len(events))
 	}
-	same(t, "the stored event", events[rs[0].EventID], &belfry.Accepted{Tenant: tenant, EventID: rs[0].EventID, At: rs[0].At, AsOf: rs[0].AsOf, Event: event("1").Event})
+	same(t, "the stored event", events[rs[0].EventID], &belfry.Accepted{Tenant: tenant, EventID: rs[0].EventID, At: rs[0].At, AsOf: rs[0].AsOf, Event: event("1").Event, Body: event("1").Body})
 
 	pending := must[[]store.PendingPlan](t)(db.PendingPlans(ctx, tenant, "", 100))
 	var ids []string
