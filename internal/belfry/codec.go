@@ -37,6 +37,12 @@ func DecodeEndpoint(d Document) (Endpoint, error) {
 	return e, nil
 }
 
+// EndpointSecretContext is the associated data under which an endpoint's
+// secrets are sealed, so that one cannot be moved to another endpoint.
+func EndpointSecretContext(tenant, id string) []byte {
+	return []byte("endpoint\x00" + tenant + "\x00" + id)
+}
+
 // NormaliseEmail is the form in which e-mail addresses are compared, looked up
 // and told apart: no space around, all lower case. Local parts may differ by
 // case in theory; no mailbox in use does, and two mails to one person would be

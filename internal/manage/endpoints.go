@@ -18,10 +18,6 @@ const Overlap = 24 * time.Hour
 // maxSecrets bounds how many secrets sign at once.
 const maxSecrets = 5
 
-// secretContext is what an endpoint's secrets are sealed with; the pipeline
-// opens them with the same.
-func secretContext(tenant, id string) []byte { return []byte("endpoint\x00" + tenant + "\x00" + id) }
-
 // Endpoint is one webhook target.
 func (m *Manager) Endpoint(ctx context.Context, tenant, id string) (belfry.Endpoint, error) {
 	doc, ok, err := m.store.Document(ctx, tenant, belfry.KindEndpoint, id)
@@ -73,7 +69,7 @@ func (m *Manager) CreateEndpoint(ctx context.Context, by By, e belfry.Endpoint) 
 	e.ID = belfry.NewID(belfry.EndpointPrefix, now)
 	e.State, e.Because, e.Created, e.Version = belfry.EndpointActive, "", now, 0
 	key, shown := secret.MakeWebhookSecret()
-	e.Secrets = []belfry.EndpointSecret{{Sealed: m.box.Seal(key, secretContext(by.Tenant, e.ID))}}
+	e.Secrets = []belfry.EndpointSecret{{Sealed: m.box.Seal(key, belfry.EndpointSecretContext(by.Tenant, e.ID))}}
 	stored, err = m.saveEndpoint(ctx, by, "endpoint.create", e, 0)
 	if err != nil {
 		return stored, "", err
@@ -157,7 +153,7 @@ func (m *Manager) RotateSecret(ctx context.Context, by By, id string) (stored be
 	stored, err = m.editEndpoint(ctx, by, "endpoint.rotate_secret", id, nil, func(e *belfry.Endpoint) error {
 		now := m.now()
 		end := now.Add(Overlap)
-		secrets := []belfry.EndpointSecret{{Sealed: m.box.Seal(key, secretContext(by.Tenant, id))}}
+		secrets := []belfry.EndpointSecret{{Sealed: m.box.Seal(key, belfry.EndpointSecretContext(by.Tenant, id))}}
 		for _, s := range e.Secrets {
 			if s.Until == nil || s.Until.After(end) {
 				s.Until = &end

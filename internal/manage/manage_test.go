@@ -18,7 +18,6 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/belfryhq/belfry/internal/belfry"
-	"github.com/belfryhq/belfry/internal/pipeline"
 	"github.com/belfryhq/belfry/internal/secret"
 	"github.com/belfryhq/belfry/internal/store"
 )
@@ -28,6 +27,23 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 type channelNames []string
 
 func (c channelNames) Known(_, name string) bool { return slices.Contains(c, name) }
+
+func (c channelNames) Builtin() map[string]string {
+	kinds := map[string]string{}
+	for _, name := range c {
+		kinds[name] = name
+	}
+	return kinds
+}
+
+// listed are channels with whose they are.
+func listed(channels []ConfiguredView) []string {
+	list := make([]string, len(channels))
+	for i, c := range channels {
+		list[i] = c.Name + map[bool]string{true: " builtin", false: " own"}[c.Builtin]
+	}
+	return list
+}
 
 // mailKinds knows one kind with one secret.
 type mailKinds struct{}
@@ -554,12 +570,9 @@ func TestEndpointSecrets(t *testing.T) {
 	if len(key) < 24 || e.Format != "standard" || e.State != belfry.EndpointActive {
 		t.Errorf("%d bytes, %+v", len(key), e)
 	}
-	if !bytes.Equal(secretContext("t", "e"), pipeline.EndpointSecretContext("t", "e")) {
-		t.Error("the pipeline would not open what is sealed here")
-	}
 	opens := func(s belfry.EndpointSecret, want []byte) {
 		t.Helper()
-		clear, err := h.box.Open(s.Sealed, secretContext(by.Tenant, e.ID))
+		clear, err := h.box.Open(s.Sealed, belfry.EndpointSecretContext(by.Tenant, e.ID))
 		h.ok(err)
 		if !bytes.Equal(clear, want) {
 			t.Error("another secret was sealed than shown")
@@ -700,8 +713,13 @@ func TestChannelsAndSources(t *testing.T) {
 	h.refused(err, belfry.Invalid, "/settings/url: required")
 	channels, err := h.Channels(h.ctx(), by.Tenant)
 	h.ok(err)
-	if len(channels) != 1 {
-		t.Errorf("%+v", channels)
+	if d := cmp.Diff([]string{"email own", "inbox builtin", "webhook builtin"}, listed(channels)); d != "" {
+		t.Error(d)
+	}
+	always, version, err := h.Channel(h.ctx(), by.Tenant, "inbox")
+	h.ok(err)
+	if !always.Builtin || version != 0 {
+		t.Errorf("%+v, version %d", always, version)
 	}
 	h.ok(h.DeleteChannel(h.ctx(), by, "email", nil))
 

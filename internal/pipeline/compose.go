@@ -122,7 +122,7 @@ func (m *Messages) partsOf(tenant string, e *belfry.Endpoint) (*endpointParts, e
 	}
 	parts := &endpointParts{}
 	for _, s := range e.Secrets {
-		clear, err := m.secrets.Open(s.Sealed, EndpointSecretContext(tenant, e.ID))
+		clear, err := m.secrets.Open(s.Sealed, belfry.EndpointSecretContext(tenant, e.ID))
 		if err != nil {
 			return nil, belfry.Errorf(belfry.Internal, "the secret of endpoint %s cannot be opened: is the key it was sealed with still in secret_key? %w", e.ID, err)
 		}
@@ -147,12 +147,6 @@ func (p *endpointParts) valid(now time.Time) [][]byte {
 		}
 	}
 	return keys
-}
-
-// EndpointSecretContext is the associated data under which an endpoint's
-// secrets are sealed, so that one cannot be moved to another endpoint.
-func EndpointSecretContext(tenant, id string) []byte {
-	return []byte("endpoint\x00" + tenant + "\x00" + id)
 }
 
 func (m *Messages) person(ctx context.Context, d *belfry.Delivery, p *Payload, sub *belfry.Subscription) (Composed, error) {
