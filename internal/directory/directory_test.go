@@ -400,7 +400,7 @@ func TestAtFollowsTheLog(t *testing.T) {
 	if got := must(at(t, d, v).Persons([]string{"u0"}))(t)["u0"]; got.User.Name != "109" {
 		t.Error(got.User.Name)
 	}
-	v = apply(t, db, name(7))
+	apply(t, db, name(7))
 	if err := d.Refresh(context.Background(), school); err != nil {
 		t.Fatal(err)
 	}
