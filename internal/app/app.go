@@ -130,7 +130,7 @@ func (a *App) wire(ctx context.Context, cfg *config.Config, box *secret.Box, o O
 	if a.channels, err = newChannels(cfg.Channels, deps, box, a.db, a.log); err != nil {
 		return err
 	}
-	a.publisher = &publisher{DB: a.db, dir: dir, subs: subs, channels: a.channels, templates: templates}
+	a.publisher = &publisher{DB: a.db, dir: dir, subs: subs, channels: a.channels, templates: templates, doubts: newDoubts()}
 	a.auth = auth.New(auth.Options{Store: a.publisher, Bootstrap: string(cfg.BootstrapKey), Now: now})
 	a.publisher.auth = a.auth
 	links := &links{base: a.url, box: box, now: now}
@@ -260,6 +260,7 @@ func (a *App) Run(ctx context.Context) error {
 	stopDispatch := stage(a.dispatcher.Run)
 	stopPlan := stage(a.planner.Run)
 	stopCount := stage(a.count)
+	stopResolve := stage(func(ctx context.Context) error { return a.publisher.resolve(ctx, a.log) })
 	stopSources := stage(func(ctx context.Context) error { return a.sources.Run(ctx, tenants) })
 	stopServe := stage(func(context.Context) error {
 		if err := a.server.Serve(a.listener); !errors.Is(err, http.ErrServerClosed) {
@@ -284,6 +285,7 @@ func (a *App) Run(ctx context.Context) error {
 	}
 	stopServe()
 	stopSources()
+	stopResolve()
 	stopCount()
 	stopPlan()
 	stopDispatch()

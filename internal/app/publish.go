@@ -34,6 +34,7 @@ type publisher struct {
 	templates  *templates
 	dispatcher *pipeline.Dispatcher
 	planner    ingest.Planner
+	doubts     *doubts
 
 	mu    sync.Mutex
 	locks map[string]*sync.Mutex
@@ -53,19 +54,25 @@ func (p *publisher) lock(tenant string) *sync.Mutex {
 	return l
 }
 
-// Apply applies an edit and publishes it.
+// Apply applies an edit and publishes it. Once it is made, it is put in force
+// even if nobody waits for the answer any more.
 func (p *publisher) Apply(ctx context.Context, ch belfry.Changes) (int64, error) {
 	l := p.lock(ch.Tenant)
 	l.Lock()
 	version, err := p.DB.Apply(ctx, ch)
-	if err == nil {
+	made := err == nil
+	ctx = context.WithoutCancel(ctx)
+	if made {
 		err = p.inForce(ctx, version, &ch)
 	}
 	l.Unlock()
-	if err != nil {
-		return version, err
+	if err == nil {
+		err = p.after(ctx, &ch)
 	}
-	return version, p.after(ctx, &ch)
+	if err != nil && (made || belfry.KindOf(err) == belfry.Unavailable) {
+		p.doubts.add(&ch)
+	}
+	return version, err
 }
 
 // source applies a batch of a source, publishes it and hands its events over.
@@ -139,7 +146,13 @@ func (p *publisher) inForce(ctx context.Context, version int64, ch *belfry.Chang
 	if err := p.subs.Publish(ctx, ch.Tenant, ch.Subscriptions); err != nil {
 		return err
 	}
-	for _, d := range p.touched(ch) {
+	p.forget(ch)
+	return nil
+}
+
+// forget drops what is remembered of the documents an edit touches.
+func (p *publisher) forget(ch *belfry.Changes) {
+	for _, d := range touched(ch) {
 		switch d.Kind {
 		case belfry.KindKey, belfry.KindTenant:
 			p.auth.Forget(d.Kind, d.ID)
@@ -147,12 +160,11 @@ func (p *publisher) inForce(ctx context.Context, version int64, ch *belfry.Chang
 			p.templates.forget(ch.Tenant, d.ID)
 		}
 	}
-	return nil
 }
 
 // after follows an edit where that takes longer: senders and sources.
 func (p *publisher) after(ctx context.Context, ch *belfry.Changes) error {
-	touched := p.touched(ch)
+	touched := touched(ch)
 	has := func(kind string) bool {
 		return slices.ContainsFunc(touched, func(d belfry.DocumentKey) bool { return d.Kind == kind })
 	}
@@ -174,7 +186,8 @@ func (p *publisher) after(ctx context.Context, ch *belfry.Changes) error {
 	return nil
 }
 
-func (p *publisher) touched(ch *belfry.Changes) []belfry.DocumentKey {
+// touched are the documents an edit puts or drops.
+func touched(ch *belfry.Changes) []belfry.DocumentKey {
 	keys := slices.Clone(ch.DropDocuments)
 	for _, d := range ch.Documents {
 		keys = append(keys, belfry.DocumentKey{Kind: d.Kind, ID: d.ID})

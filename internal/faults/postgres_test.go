@@ -4,6 +4,7 @@ package faults_test
 
 import (
 	"database/sql"
+	"encoding/json"
 	"fmt"
 	"io"
 	"net"
@@ -260,4 +261,98 @@ func (w *wire) drop() {
 	for c := range w.conns {
 		_ = c.Close()
 	}
+}
+
+// An edit whose commit is in doubt is answered 503. If it was made after all,
+// it is in force without anybody's doing: what the API shows is what happens.
+// feature: NEW-10
+func TestEditsInDoubtTakeEffect(t *testing.T) {
+	target, err := url.Parse(testdb.Postgres(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	w := newWire(t, target.Host)
+	target.Host = w.Addr().String()
+	p := newHome(t, onPostgres(target.String())...).start()
+	r := newReceiver(t, "receiver", prompt)
+	var ep struct{ ID string }
+	p.call("POST", "/v1/endpoints", map[string]any{"url": r.URL}, &ep)
+
+	// Subscriptions are made, and every second one paused.
+	type subscription struct {
+		ID    string
+		Types []string
+		State string
+	}
+	stop := make(chan struct{})
+	var editing sync.WaitGroup
+	made, doubts := 0, 0
+	editing.Go(func() {
+		for i := 0; ; i++ {
+			select {
+			case <-stop:
+				return
+			default:
+			}
+			body := fmt.Sprintf(`{"types":["t.n%d"],"notify":[{"endpoint":%q}]}`, i, ep.ID)
+			a, err := do(client, "POST", p.url+"/v1/subscriptions", "application/json", strings.NewReader(body))
+			if err == nil && a.status == 201 && i%2 == 0 {
+				var sub subscription
+				if err = json.Unmarshal(a.body, &sub); err == nil {
+					a, err = do(client, "POST", p.url+"/v1/subscriptions/"+sub.ID+"/pause", "", nil)
+				}
+			}
+			switch {
+			case err != nil:
+				t.Error(err)
+				return
+			case a.status < 300:
+				made++
+			case a.status == 503:
+				a.problem(t)
+				doubts++
+			default:
+				t.Errorf("%d %s", a.status, a.body)
+			}
+		}
+	})
+	for range 12 {
+		<-time.After(120 * time.Millisecond)
+		w.cut()
+	}
+	close(stop)
+	editing.Wait()
+	await(t, patience, "ready", func() (bool, string) {
+		a, err := do(client, "GET", p.url+"/readyz", "", nil)
+		return err == nil && a.status == 200, fmt.Sprint(a, err)
+	})
+	shown := list[subscription](p, "/v1/subscriptions")
+	active := map[string]bool{}
+	var events []map[string]string
+	for _, s := range shown {
+		active[s.Types[0]] = s.State == "active"
+		events = append(events, map[string]string{"id": s.Types[0], "source": "/x", "type": s.Types[0]})
+	}
+	await(t, patience, "in force", func() (bool, string) {
+		p.call("POST", "/v1/events", events, nil)
+		p.idle()
+		got, wrong := r.received(), ""
+		for typ, is := range active {
+			if (got[typ] > 0) != is {
+				wrong += fmt.Sprintf("%s active %v, told %d; ", typ, is, got[typ])
+			}
+		}
+		for i := range events { // asked again, they are other events
+			events[i]["source"] += "x"
+		}
+		r.forget()
+		return wrong == "", wrong
+	})
+	t.Logf("%d edits made, %d answered 503, %d subscriptions", made, doubts, len(shown))
+}
+
+func (r *receiver) forget() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	clear(r.hits)
 }

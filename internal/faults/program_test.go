@@ -367,8 +367,9 @@ func await(t *testing.T, within time.Duration, what string, done func() (ok bool
 // idle waits until nothing is left to plan or to send.
 func (p *process) idle() {
 	p.t.Helper()
-	p.t.Cleanup(func() {
-		if !p.t.Failed() {
+	reached := false
+	defer func() {
+		if reached {
 			return
 		}
 		for _, state := range []string{"scheduled", "retrying"} {
@@ -376,10 +377,11 @@ func (p *process) idle() {
 				p.t.Logf("%s: %s", state, a.body)
 			}
 		}
-	})
+	}()
 	await(p.t, patience, "idle", func() (bool, string) {
 		p.alive()
 		plans, sends, held := p.gauge("belfry_events_pending"), p.gauge("belfry_deliveries_open"), p.gauge("belfry_deliveries_in_memory")
 		return plans == 0 && sends == 0, fmt.Sprintf("%v plans and %v deliveries are open, %v of them in memory", plans, sends, held)
 	})
+	reached = true
 }

@@ -92,6 +92,14 @@ func (s *Subscriptions) Publish(ctx context.Context, tenant string, changed []be
 	return nil
 }
 
+// Forget makes a tenant's subscriptions be read anew when next asked for: edits
+// were made that were not published here.
+func (s *Subscriptions) Forget(tenant string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.tenants.Delete(tenant)
+}
+
 // load files a page of the table at once.
 func (t *tenantSubscriptions) load(log faultLog, subs []belfry.Subscription) {
 	active := make([]*belfry.Subscription, 0, len(subs))
