@@ -87,8 +87,12 @@ func server(ts *testscript.TestScript, neg bool, args []string) {
 		ts.Fatalf("a server that must fail is run with exec")
 	}
 	p := &process{cmd: belfry(ts, append([]string{"serve", "--listen", "127.0.0.1:0"}, args...)...), done: make(chan error, 1)}
-	var out strings.Builder
-	p.cmd.Stdout = &out
+	// A file, not a pipe: what was printed before the server listens is in it
+	// when it listens.
+	out, err := os.CreateTemp("", "belfry-out-")
+	ts.Check(err)
+	defer func() { _ = out.Close(); _ = os.Remove(out.Name()) }()
+	p.cmd.Stdout = out
 	logs, err := p.cmd.StderrPipe()
 	ts.Check(err)
 	ts.Check(p.cmd.Start())
@@ -120,7 +124,9 @@ func server(ts *testscript.TestScript, neg bool, args []string) {
 	case <-time.After(20 * time.Second):
 		ts.Fatalf("the server does not listen\n%s", p.log())
 	}
-	if m := keyOf.FindStringSubmatch(out.String()); m != nil {
+	printed, err := os.ReadFile(out.Name())
+	ts.Check(err)
+	if m := keyOf.FindStringSubmatch(string(printed)); m != nil {
 		ts.Setenv("BELFRY_KEY", m[1])
 	}
 }
