@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"time"
 
+	"github.com/belfryhq/belfry/internal/app"
 	"github.com/belfryhq/belfry/internal/cli"
 	"github.com/belfryhq/belfry/internal/config"
 	"github.com/belfryhq/belfry/internal/store"
@@ -22,7 +23,7 @@ func (d *doctorCmd) Run(ctx context.Context, w world) error {
 	if err != nil {
 		return err
 	}
-	findings := cli.Doctor(ctx, cli.Patient{Config: cfg, Now: time.Now, Open: func(ctx context.Context) error { return open(ctx, &cfg) }})
+	findings := cli.Doctor(ctx, cli.Patient{Config: cfg, Now: time.Now, Channels: app.CheckChannels(&cfg), Open: func(ctx context.Context) error { return open(ctx, &cfg) }})
 	sound, err := cli.Diagnosis(d.out(w), &cfg, findings)
 	if err == nil && !sound {
 		err = errSilent

@@ -17,6 +17,8 @@ import (
 	"github.com/belfryhq/belfry/internal/channel/email"
 	"github.com/belfryhq/belfry/internal/channel/inbox"
 	"github.com/belfryhq/belfry/internal/channel/webhook"
+	"github.com/belfryhq/belfry/internal/config"
+	"github.com/belfryhq/belfry/internal/outbound"
 	"github.com/belfryhq/belfry/internal/pipeline"
 	"github.com/belfryhq/belfry/internal/route"
 )
@@ -110,6 +112,19 @@ func newChannels(configured map[string]map[string]string, deps channel.Deps, sec
 	none := map[string]*tenantChannels{}
 	c.tenants.Store(&none)
 	return c, nil
+}
+
+// CheckChannels says what is wrong with the channels of a configuration: what
+// New would say of them, without a database and without connecting anywhere.
+func CheckChannels(cfg *config.Config) error {
+	guard := outbound.New(outbound.Options{})
+	deps := channel.Deps{HTTP: guard.Client(), Dialer: guard.Dialer(), Log: slog.New(slog.DiscardHandler), Now: now}
+	c, err := newChannels(cfg.Channels, deps, nil, nil, deps.Log) // only load, which is not called, reads tenants' own
+	if err != nil {
+		return err
+	}
+	c.Close()
+	return nil
 }
 
 func (c *channels) open(name, kind string, values map[string]string, deps channel.Deps) (opened, error) {
@@ -228,6 +243,15 @@ func (c *channels) Routes(tenant string) ([]route.ChannelInfo, []string) {
 func (c *channels) Known(tenant, name string) bool {
 	_, ok := c.of(tenant).byName[name]
 	return ok
+}
+
+// Builtin are the channels every tenant has, kinds by name.
+func (c *channels) Builtin() map[string]string {
+	kinds := make(map[string]string, len(c.common))
+	for _, o := range c.common {
+		kinds[o.name] = o.kind.Name
+	}
+	return kinds
 }
 
 // Close closes every sender.

@@ -127,6 +127,12 @@ func TestDoctor(t *testing.T) {
 	if got["secret key"] != OK || got["database"] != OK || got["clock"] != OK || got["mail"] != Fault {
 		t.Error(got)
 	}
+	p.Channels = errors.New("channels.email: /settings/from: is required: From")
+	b.Reset()
+	if sound, err = Diagnosis(Out{Writer: &b}, &p.Config, Doctor(context.Background(), p)); err != nil || sound || !strings.Contains(b.String(), "FAULT    channels: channels.email: /settings/from: is required") {
+		t.Error(sound, err, b.String())
+	}
+	p.Channels = nil
 	p.Config.DataDir = filepath.Join(dir, "nothing")
 	p.Config.Channels, p.Config.PublicURL = nil, ""
 	got = states(Doctor(context.Background(), p))

@@ -34,6 +34,9 @@ type Patient struct {
 	// Open opens the database and closes it again; its error says what to do.
 	Open func(ctx context.Context) error
 	Now  func() time.Time
+	// Channels says what keeps the configured channels from being opened, as
+	// the server's start would; nil = nothing.
+	Channels error
 }
 
 // Doctor examines a configuration and what it names: folder, key, database,
@@ -47,6 +50,7 @@ func Doctor(ctx context.Context, p Patient) []Finding {
 	d.database(ctx, serving)
 	d.address(serving)
 	d.clock()
+	d.channels()
 	d.relay(ctx)
 	return d.findings
 }
@@ -188,6 +192,14 @@ func (d *examination) clock() {
 		return
 	}
 	d.say("clock", OK, "%s", d.Now().UTC().Format(time.RFC3339))
+}
+
+// channels says what would stop the server at its start; well-formed ones
+// need no line of their own.
+func (d *examination) channels() {
+	if d.Channels != nil {
+		d.say("channels", Fault, "%v: correct it, the server does not start with it", d.Channels)
+	}
 }
 
 // relay sees whether the mail relay takes connections; a test mail is sent by

@@ -23,7 +23,7 @@ type Config struct {
 
 	OutboundAllow []string `koanf:"outbound_allow" form:"list of CIDRs" help:"Private networks that webhooks and providers may reach all the same, like 10.1.0.0/16. Everything private is refused otherwise."`
 
-	Channels map[string]map[string]string `koanf:"channels" form:"channels.name.setting" help:"Channels of every tenant, like channels.email.url (smtp://user:password@host:port or smtps://…) and channels.email.from; what each kind knows is in docs/channels.md."`
+	Channels map[string]map[string]string `koanf:"channels" form:"channels.name.setting" help:"Channels of every tenant, like channels.email.url (smtp://user:password@host:port or smtps://…) and channels.email.from; what each kind knows is in GET /v1/channels of a running server."`
 
 	Ingest Ingest `koanf:"ingest"`
 	Log    Log    `koanf:"log"`

@@ -7,6 +7,7 @@ import (
 	"maps"
 	"slices"
 	"strconv"
+	"strings"
 
 	"github.com/belfryhq/belfry/internal/belfry"
 	"github.com/belfryhq/belfry/internal/render"
@@ -237,13 +238,29 @@ func (m *Manager) ChannelKinds() []Kind { return m.channelKinds.Kinds() }
 // SourceKinds describes the kinds of sources.
 func (m *Manager) SourceKinds() []Kind { return m.sourceKinds.Kinds() }
 
-// Channels lists the channels this tenant set up itself.
+// Channels lists, by name, the channels this tenant set up itself and those
+// every tenant has, except where its own have the same name. The settings of
+// the latter are the operator's and not shown.
 func (m *Manager) Channels(ctx context.Context, tenant string) ([]ConfiguredView, error) {
 	docs, err := m.store.Documents(ctx, tenant, belfry.KindChannel, "", 1000)
 	if err != nil {
 		return nil, err
 	}
-	return views(docs, false)
+	list, err := views(docs, false)
+	if err != nil {
+		return nil, err
+	}
+	for name, kind := range m.channels.Builtin() {
+		if !slices.ContainsFunc(list, func(v ConfiguredView) bool { return v.Name == name }) {
+			list = append(list, builtin(name, kind))
+		}
+	}
+	slices.SortFunc(list, func(a, b ConfiguredView) int { return strings.Compare(a.Name, b.Name) })
+	return list, nil
+}
+
+func builtin(name, kind string) ConfiguredView {
+	return ConfiguredView{Name: name, Kind: kind, Settings: map[string]string{}, Builtin: true}
 }
 
 func views(docs []belfry.Document, withID bool) ([]ConfiguredView, error) {
@@ -262,10 +279,13 @@ func views(docs []belfry.Document, withID bool) ([]ConfiguredView, error) {
 	return out, nil
 }
 
-// Channel is one channel this tenant set up.
+// Channel is one of them; the version of one that is not the tenant's own is 0.
 func (m *Manager) Channel(ctx context.Context, tenant, name string) (ConfiguredView, int64, error) {
 	var c belfry.Configured
 	version, err := m.readDocument(ctx, tenant, belfry.KindChannel, name, "channel", &c)
+	if kind, ok := m.channels.Builtin()[name]; ok && belfry.KindOf(err) == belfry.NotFound {
+		return builtin(name, kind), 0, nil
+	}
 	return view(c, ""), version, err
 }
 

@@ -71,6 +71,10 @@ type Box interface {
 // Channels knows the names of the channels that are set up.
 type Channels interface {
 	Known(tenant, name string) bool
+	// Builtin are the channels that every tenant has without setting them up,
+	// kinds by name: those that are always there and those of the server's
+	// configuration.
+	Builtin() map[string]string
 }
 
 // Kinds describes kinds of channels or of sources and checks settings.

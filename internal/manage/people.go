@@ -2,6 +2,7 @@ package manage
 
 import (
 	"context"
+	"net/url"
 	"slices"
 	"strconv"
 	"strings"
@@ -310,7 +311,7 @@ func (m *Manager) checkChannels(f *faults, tenant, pointer string, list []string
 		case name == belfry.ChannelWebhook:
 			f.add(pointer+"/"+strconv.Itoa(i), "webhooks go to endpoints, not to people: name one as {\"endpoint\":\"ep_…\"}")
 		case !m.channels.Known(tenant, name):
-			f.add(pointer+"/"+strconv.Itoa(i), "no channel %q is set up", name)
+			f.add(pointer+"/"+strconv.Itoa(i), "no channel %q is set up: GET /v1/channels lists those that are, PUT /v1/channels/%s sets it up for this tenant, the server's configuration for all", name, url.PathEscape(name))
 		case slices.Contains(list[:i], name):
 			f.add(pointer+"/"+strconv.Itoa(i), "comes twice")
 		}

@@ -212,7 +212,8 @@ type TestSend struct {
 
 func (s *Server) channelRoutes() {
 	const base, item = "/v1/channels", "/v1/channels/{id}"
-	route(s, spec{id: "listChannels", method: http.MethodGet, path: base, tag: "Channels", may: auth.Read, summary: "List channels, and the kinds there are with their settings"},
+	route(s, spec{id: "listChannels", method: http.MethodGet, path: base, tag: "Channels", may: auth.Read, summary: "List channels, and the kinds there are with their settings",
+		detail: "Those marked builtin every tenant has; they come with the server or from its configuration."},
 		func(ctx context.Context, c *call, _ *struct{}) (*reply[ConfiguredList], error) {
 			cs, err := s.Manage.Channels(ctx, c.tenant())
 			if cs == nil {

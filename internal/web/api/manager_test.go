@@ -23,6 +23,8 @@ type channels struct{}
 
 func (channels) Known(_, name string) bool { return name == "inbox" || name == "email" }
 
+func (channels) Builtin() map[string]string { return map[string]string{"inbox": "inbox"} }
+
 // kinds is one kind with a setting that is required and one that is secret.
 type kinds []string
 
