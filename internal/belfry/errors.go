@@ -24,6 +24,7 @@ const (
 	Forbidden                // 403
 	Overloaded               // 429, with a time to wait
 	Unavailable              // the database or a part is away: 503
+	MediaType                // of a form that is not read here: 415
 )
 
 // Error is an error with a kind, words for people, and the places it speaks of.

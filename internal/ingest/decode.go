@@ -27,7 +27,8 @@ const (
 // with nothing filled in: id, source and time may be missing. Data, Record and
 // Variables alias body.
 //
-// The error is a *belfry.Error: Malformed when the text is no JSON or a
+// The error is a *belfry.Error: MediaType when the Content-Type is no form of
+// events, Malformed when the text is no JSON or a
 // CloudEvent lacks an attribute it must have, TooLarge when an event is,
 // Invalid otherwise, with a pointer for each fault, which in an array begins
 // with the item's index.
@@ -225,7 +226,7 @@ func formOf(h http.Header) (Form, error) {
 	if contentType != "" && contentType != "application/json" { // the common case needs no parser
 		var err error
 		if media, params, err = mime.ParseMediaType(contentType); err != nil {
-			return "", belfry.Errorf(belfry.Malformed, "Content-Type %q cannot be read: %s", clip(contentType), formsText)
+			return "", belfry.Errorf(belfry.MediaType, "Content-Type %q cannot be read: %s", clip(contentType), formsText)
 		}
 	}
 	var form Form
@@ -235,16 +236,16 @@ func formOf(h http.Header) (Form, error) {
 	case media == "application/cloudevents-batch+json":
 		form = Batch
 	case strings.HasPrefix(media, "application/cloudevents"):
-		return "", belfry.Errorf(belfry.Malformed, "Content-Type %s is a format of CloudEvents this server does not read: %s", clip(media), formsText)
+		return "", belfry.Errorf(belfry.MediaType, "Content-Type %s is a format of CloudEvents this server does not read: %s", clip(media), formsText)
 	case h["Ce-Specversion"] != nil:
 		return Binary, nil
 	case media == "application/json", media == "":
 		form = Own
 	default:
-		return "", belfry.Errorf(belfry.Malformed, "Content-Type %s is not one of events: %s", clip(media), formsText)
+		return "", belfry.Errorf(belfry.MediaType, "Content-Type %s is not one of events: %s", clip(media), formsText)
 	}
 	if c := params["charset"]; c != "" && !strings.EqualFold(c, "utf-8") {
-		return "", belfry.Errorf(belfry.Malformed, "charset %s: send UTF-8", clip(c))
+		return "", belfry.Errorf(belfry.MediaType, "charset %s: send UTF-8", clip(c))
 	}
 	return form, nil
 }

@@ -245,7 +245,7 @@ func TestFaults(t *testing.T) {
 	wantFault(t, "batch", headers("Content-Type", "application/cloudevents-batch+json"), `[{"specversion":"1.0","id":"1","source":"/s","type":"t"},{"specversion":"1.0","id":"1","source":"/s"}]`, belfry.Malformed, "/1/type")
 	wantFault(t, "array extension", structured(), `{"specversion":"1.0","id":"1","source":"/s","type":"t","ext":[1]}`, belfry.Invalid, "/ext")
 	for _, contentType := range []string{"text/plain", "application/x-www-form-urlencoded", "application/cloudevents+avro", "application/json; charset=latin1", "a b c;"} {
-		wantFault(t, contentType, headers("Content-Type", contentType), ownEvent, belfry.Malformed, "-")
+		wantFault(t, contentType, headers("Content-Type", contentType), ownEvent, belfry.MediaType, "-")
 	}
 	wantFault(t, "deep", own(), `{"type":"t","data":`+strings.Repeat("[", 200)+strings.Repeat("]", 200)+`}`, belfry.Invalid, "-")
 	wantFault(t, "large", own(), `{"type":"t","data":"`+strings.Repeat("x", 256<<10)+`"}`, belfry.TooLarge, "")

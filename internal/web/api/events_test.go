@@ -125,7 +125,7 @@ func TestBadEvents(t *testing.T) {
 		{"bad time", `{"type":"a.b","time":"yesterday"}`, nil, 422, "/time"},
 		{"NUL in a key", `{"type":"a.b","object":"a\u0000b"}`, nil, 422, "/object"},
 		{"CloudEvent without id", `{"specversion":"1.0","source":"/s","type":"a.b"}`, []string{"Content-Type", "application/cloudevents+json"}, 400, "/id"},
-		{"other content type", `type=a.b`, []string{"Content-Type", "application/x-www-form-urlencoded"}, 400, ""},
+		{"other content type", `type=a.b`, []string{"Content-Type", "application/x-www-form-urlencoded"}, 415, ""},
 		{"an event of 300 KiB", `{"type":"a.b","data":"` + strings.Repeat("x", 300<<10) + `"}`, nil, 413, ""},
 		{"10 MB in one event", `{"type":"a.b","data":"` + ten + `"}`, nil, 413, ""},
 		{"17 MiB", strings.Repeat(" ", 17<<20), nil, 413, ""},

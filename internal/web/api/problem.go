@@ -67,6 +67,7 @@ var statusOfKind = map[belfry.Kind]int{
 	belfry.Forbidden:    http.StatusForbidden,
 	belfry.Overloaded:   http.StatusTooManyRequests,
 	belfry.Unavailable:  http.StatusServiceUnavailable,
+	belfry.MediaType:    http.StatusUnsupportedMediaType,
 }
 
 // newProblem makes the problem of a status.
