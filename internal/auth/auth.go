@@ -6,6 +6,7 @@ import (
 	"crypto/subtle"
 	"encoding/json"
 	"net/netip"
+	"net/url"
 	"slices"
 	"strings"
 	"sync"
@@ -201,7 +202,7 @@ func (a *Authenticator) known(ctx context.Context, tenant string) error {
 		return err
 	}
 	if !found {
-		return belfry.Errorf(belfry.NotFound, "there is no tenant %q: create it with POST /v1/tenants, or correct Belfry-Tenant", tenant)
+		return belfry.Errorf(belfry.NotFound, "there is no tenant %q: create it with PUT /v1/tenants/%s, or correct Belfry-Tenant", tenant, url.PathEscape(tenant))
 	}
 	a.tenants.Add(tenant, a.now().Add(ProvenFor))
 	return nil

@@ -164,6 +164,9 @@ func TestAuthenticateRefuses(t *testing.T) {
 
 func TestRootNamesTenants(t *testing.T) {
 	a, d, _ := setUp(t)
+	if _, err := a.Authenticate(t.Context(), "Bearer root-key-of-the-configuration", "new school", home); err == nil || !strings.Contains(err.Error(), "PUT /v1/tenants/new%20school") {
+		t.Errorf("%v: the call that makes it is not named", err)
+	}
 	who, err := a.Authenticate(t.Context(), "Bearer root-key-of-the-configuration", "", home)
 	if err != nil || !who.Root || who.Tenant != belfry.DefaultTenant || !who.May(auth.Admin) {
 		t.Fatalf("%+v, %v", who, err)
