@@ -50,9 +50,9 @@ func logger(c *config.Config, to io.Writer) *slog.Logger {
 
 // remote are the flags of commands that work on a running server.
 type remote struct {
-	Server string `short:"s" env:"BELFRY_SERVER" default:"http://127.0.0.1:8420" placeholder:"URL" help:"Address of the server (${default}); BELFRY_SERVER."`
-	Key    string `env:"BELFRY_KEY" placeholder:"KEY" help:"Key to use; BELFRY_KEY."`
-	Tenant string `env:"BELFRY_TENANT" placeholder:"NAME" help:"Tenant to work on, for root keys; BELFRY_TENANT."`
+	Server string `short:"s" env:"BELFRY_SERVER" default:"http://127.0.0.1:8420" placeholder:"URL" help:"Address of the server (${default})."`
+	Key    string `env:"BELFRY_KEY" placeholder:"KEY" help:"Key to use."`
+	Tenant string `env:"BELFRY_TENANT" placeholder:"NAME" help:"Tenant to work on, for root keys."`
 	form
 }
 

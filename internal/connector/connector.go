@@ -88,7 +88,7 @@ type Status struct {
 type Deps struct {
 	Name string // the source's name in its tenant, e.g. "school"
 	Kind string // the kind's name, e.g. "moodle"
-	Log  *slog.Logger
+	Log  *slog.Logger // its lines name tenant and source already
 	Now  func() time.Time
 }
 

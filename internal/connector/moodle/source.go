@@ -87,7 +87,7 @@ func (s *source) Run(ctx context.Context, sink connector.Sink) error {
 		}
 		wait = min(max(2*wait, s.conf.poll, 250*time.Millisecond), time.Minute)
 		s.report(sink, connector.StateFailing, 0, err)
-		s.deps.Log.Warn("moodle source failed; trying again", "source", s.deps.Name, "in", wait, "error", said(err))
+		s.deps.Log.Warn("moodle source failed; trying again", "in", wait, "error", said(err))
 		// Sources of one platform must not come back in step.
 		if !pause(ctx, wait*3/4+rand.N(wait/2)) {
 			return nil

@@ -116,13 +116,13 @@ func (s *source) sift(rows []*logRow, p *position, now time.Time) (page []entry,
 		e := entry{row: r, typ: typeName(r.EventName)}
 		if e.typ == "" {
 			unreadable++
-			s.deps.Log.Warn("a row of the Moodle log has no event name", "source", s.deps.Name, "id", r.ID)
+			s.deps.Log.Warn("a row of the Moodle log has no event name", "id", r.ID)
 			continue
 		}
 		other, err := decodeOther(r.Other.String)
 		if err != nil {
 			unreadable++
-			s.deps.Log.Warn("the column other of a row of the Moodle log cannot be read; the event goes without it", "source", s.deps.Name, "id", r.ID, "error", err)
+			s.deps.Log.Warn("the column other of a row of the Moodle log cannot be read; the event goes without it", "id", r.ID, "error", err)
 			other = json.RawMessage("null")
 		}
 		e.other, e.fields = other, fieldsOf(other)
