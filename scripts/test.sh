@@ -9,7 +9,7 @@ trap 'rm -f "$log"' EXIT
 
 # Two packages at a time: more only makes the real servers of the tests fight
 # for the disk on small machines.
-CGO_ENABLED=1 go test -race -p "${BELFRY_TEST_PARALLEL:-2}" -timeout 12m "$@" 2>&1 | tee "$log" | grep -v '\[no test files\]'
+CGO_ENABLED=1 go test -race -p "${BELFRY_TEST_PARALLEL:-2}" -timeout 12m "$@" 2>&1 | tee "$log" | grep --line-buffered -v '\[no test files\]'
 code=${PIPESTATUS[0]}
 
 ok=$(grep -c '^ok  ' "$log")
