@@ -2,6 +2,7 @@ package pipeline
 
 import (
 	"context"
+	"math/rand/v2"
 	"slices"
 	"sync"
 	"testing"
@@ -65,6 +66,7 @@ func TestLostAnswersStrandNothing(t *testing.T) {
 	h := newHouse(t, db.DB, func(p *PlannerOptions, d *DispatcherOptions) {
 		p.Store, d.Store = db, db
 		p.Poll, d.Poll = 10*time.Millisecond, 10*time.Millisecond
+		d.Jitter = rand.Float64
 	})
 	h.endpoints(3, "course.*")
 	h.apply(belfry.Changes{Documents: []belfry.Document{h.endpoint("ep_001", belfry.EndpointActive, slices.Repeat([]string{"20ms"}, 10))}})
@@ -131,4 +133,15 @@ func TestReadsPassNothingOver(t *testing.T) {
 	h.drained()
 	stop()
 	sending.Wait()
+}
+
+// Times in memory are those that are stored, to the microsecond: a row must
+// not sort before the key it is looked for by.
+func TestDueTimesAreAsStored(t *testing.T) {
+	for _, jitter := range []float64{0, 0.123456789, 0.999999999} {
+		a := settle(&belfry.Delivery{}, belfry.Outcome{Kind: belfry.OutcomeRetry}, clock(), 1234567, []time.Duration{300 * time.Millisecond}, jitter)
+		if !a.Due.Equal(a.Due.Truncate(time.Microsecond)) {
+			t.Errorf("jitter %v: due at %v", jitter, a.Due)
+		}
+	}
 }

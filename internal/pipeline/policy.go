@@ -35,7 +35,9 @@ func settle(d *belfry.Delivery, out belfry.Outcome, at time.Time, took time.Dura
 		}
 		wait := time.Duration(float64(waits[d.Attempts]) * (0.9 + 0.2*jitter))
 		a.State = belfry.Retrying
-		a.Due = at.Add(took).Add(max(wait, out.After))
+		// As it will be stored, so that what is in memory and what is read of
+		// it have one order.
+		a.Due = at.Add(took).Add(max(wait, out.After)).Truncate(time.Microsecond)
 	default:
 		a.State = belfry.Failed
 	}
