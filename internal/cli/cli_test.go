@@ -54,12 +54,15 @@ func TestAnswerInWords(t *testing.T) {
 		People: []belfry.AnswerPerson{
 			{Principal: "user/1", Outcome: belfry.Told, Because: belfry.ViewReasons([]belfry.Reason{{Code: belfry.NamedRole, Role: "teacher", Object: "course/41"}})},
 			{Principal: "user/8", Outcome: belfry.NotTold, Because: belfry.ViewReasons([]belfry.Reason{{Code: belfry.IsActor}})},
-			{Endpoint: "ep_1", Outcome: belfry.Told}, {Address: "x@example.org", Channel: "email", Outcome: belfry.NotTold},
+			{Endpoint: "ep_1", Outcome: belfry.Told, Deliveries: []string{"dlv_1", "dlv_2", "dlv_inbox"}}, {Address: "x@example.org", Channel: "email", Outcome: belfry.NotTold},
 		},
 		Planned: true,
 	}
 	var b strings.Builder
-	if err := writeAnswer(Out{Writer: &b}, &a); err != nil {
+	if err := writeAnswer(Out{Writer: &b}, &a, map[string]send{
+		"dlv_1": {ID: "dlv_1", Channel: "webhook", State: "retrying", Tries: 2, Due: time.Unix(0, 0)},
+		"dlv_2": {ID: "dlv_2", Channel: "email", State: "delivered", Tries: 1},
+	}); err != nil {
 		t.Fatal(err)
 	}
 	want := `evt_1  core.course_updated at course/41 by user/8
@@ -72,10 +75,23 @@ people
   told      user/1: holds a role the subscription names, role teacher, at course/41
   not told  user/8: did it themselves, and the subscription leaves out the actor
   told      endpoint ep_1: 
+            webhook retrying, try 2, again 1970-01-01 00:00:00Z: GET /v1/deliveries/dlv_1
+            email delivered: GET /v1/deliveries/dlv_2
   not told  <x@example.org> on email: 
 `
 	if b.String() != want {
 		t.Errorf("got\n%s\nwant\n%s", b.String(), want)
+	}
+}
+
+func TestOnlyOnePerson(t *testing.T) {
+	people := []belfry.AnswerPerson{{Principal: "user/1", Outcome: belfry.Told}, {Endpoint: "ep_1", Outcome: belfry.Told}}
+	if got := only(people, "ep_1"); len(got) != 1 || got[0].Endpoint != "ep_1" {
+		t.Errorf("%+v", got)
+	}
+	got := only(people, "user/2")
+	if len(got) != 1 || got[0].Principal != "user/2" || got[0].Outcome != belfry.NotTold || got[0].Because[0].Code != belfry.NobodyNamed {
+		t.Errorf("%+v", got)
 	}
 }
 

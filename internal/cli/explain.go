@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"net/url"
 	"strings"
+	"time"
 
 	"github.com/belfryhq/belfry/internal/belfry"
 	"github.com/belfryhq/belfry/internal/client"
@@ -54,13 +55,62 @@ func Explain(ctx context.Context, c *client.Client, out Out, q Question) error {
 	if q.EventID == "" && q.Principal != "" {
 		whole.People = only(whole.People, q.Principal)
 	}
+	var sends map[string]send
+	if q.EventID != "" && !out.JSON {
+		var err error
+		if sends, err = sendsOf(ctx, c, q.EventID); err != nil {
+			return err
+		}
+	}
 	if out.JSON {
 		if len(pages) == 1 && q.Principal == "" {
 			return out.Value(pages[0])
 		}
 		return out.Value(whole)
 	}
-	return writeAnswer(out, &whole)
+	return writeAnswer(out, &whole, sends)
+}
+
+// send is what Explain says of a delivery.
+type send struct {
+	ID      string    `json:"id"`
+	Channel string    `json:"channel"`
+	State   string    `json:"state"`
+	Due     time.Time `json:"due"`
+	Tries   int       `json:"tries"`
+}
+
+// sendsOf are the deliveries of an event by id, without inbox entries, which
+// arrive by being planned. Nobody who asks whether people were told may read
+// told of a mail that no relay took.
+func sendsOf(ctx context.Context, c *client.Client, event string) (map[string]send, error) {
+	sends := map[string]send{}
+	for after := ""; ; {
+		var page struct {
+			Items []send `json:"items"`
+			Next  string `json:"next"`
+		}
+		if err := c.Call(ctx, http.MethodGet, "/v1/deliveries"+query{"event": event, "after": after, "limit": "1000"}.String(), nil, &page); err != nil {
+			return nil, err
+		}
+		for _, s := range page.Items {
+			sends[s.ID] = s
+		}
+		if after = page.Next; after == "" {
+			return sends, nil
+		}
+	}
+}
+
+func (s send) String() string {
+	words := fmt.Sprintf("%s %s", clean(s.Channel), clean(s.State))
+	if s.Tries > 1 || s.Tries == 1 && s.State != belfry.Delivered.String() {
+		words += fmt.Sprintf(", try %d", s.Tries)
+	}
+	if s.State == belfry.Retrying.String() {
+		words += ", again " + stamp(s.Due)
+	}
+	return words + ": GET /v1/deliveries/" + clean(s.ID)
 }
 
 func only(people []belfry.AnswerPerson, principal string) []belfry.AnswerPerson {
@@ -70,10 +120,14 @@ func only(people []belfry.AnswerPerson, principal string) []belfry.AnswerPerson 
 			list = append(list, p)
 		}
 	}
+	if len(list) == 0 {
+		list = append(list, belfry.AnswerPerson{Principal: principal, Outcome: belfry.NotTold,
+			Because: belfry.ViewReasons([]belfry.Reason{{Code: belfry.NobodyNamed}}), Deliveries: []string{}})
+	}
 	return list
 }
 
-func writeAnswer(out Out, a *belfry.Answer) error {
+func writeAnswer(out Out, a *belfry.Answer, sends map[string]send) error {
 	var b strings.Builder
 	fmt.Fprintf(&b, "%s  %s\n", a.Event.EventID, subject(&a.Event.Event))
 	switch {
@@ -121,6 +175,11 @@ func writeAnswer(out Out, a *belfry.Answer) error {
 			on = " on " + clean(p.Channel)
 		}
 		fmt.Fprintf(&b, "  %s  %s%s: %s\n", mark, who, on, reasons(p.Because))
+		for _, id := range p.Deliveries {
+			if s, ok := sends[id]; ok {
+				fmt.Fprintf(&b, "            %s\n", s)
+			}
+		}
 	}
 	_, err := out.Write([]byte(b.String()))
 	return err

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 	"time"
 
@@ -47,7 +48,7 @@ func reasons(list []belfry.ReasonView) string {
 	for _, r := range list {
 		parts = append(parts, clean(r.Text))
 	}
-	return strings.Join(parts, "; ")
+	return strings.Join(slices.Compact(parts), "; ") // two subscriptions may name somebody in the same words
 }
 
 // subject is an event in a few words.
