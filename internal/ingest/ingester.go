@@ -8,6 +8,7 @@ import (
 	"encoding/json"
 	"errors"
 	"net/http"
+	"net/url"
 	"slices"
 	"time"
 
@@ -233,7 +234,7 @@ func (g *Ingester) drafts(ctx context.Context, o Origin, p *parsed, scanned bool
 // fill sets what an event may leave out and hides what it asks to hide.
 func (g *Ingester) fill(e *belfry.Event, o *Origin, index int, now time.Time) {
 	if e.Source == "" {
-		e.Source = "/" + o.Key
+		e.Source = (&url.URL{Path: "/" + o.Key}).EscapedPath() // a source is a URI reference; names have spaces
 	}
 	if e.ID == "" {
 		if o.IdempotencyKey != "" {

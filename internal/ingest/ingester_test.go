@@ -365,3 +365,17 @@ func BenchmarkReceive100(b *testing.B) {
 	}
 	b.ReportMetric(float64(b.N)*100/b.Elapsed().Seconds(), "events/s")
 }
+
+// The source of an event that names none is a URI reference whatever the key
+// is called, for CloudEvents and their readers insist on it.
+func TestSourceOfAKeyWithSpaces(t *testing.T) {
+	for key, want := range map[string]string{"moodle-plugin": "/moodle-plugin", "first key": "/first%20key", "school/plugin": "/school/plugin"} {
+		d := &door{}
+		o := moodle
+		o.Key = key
+		receive(t, newIngester(t, d), o, own(), `{"type":"a.b"}`)
+		if got := d.drafts[0].Event.Source; got != want {
+			t.Errorf("%s: %s, want %s", key, got, want)
+		}
+	}
+}
