@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"os"
 
 	"github.com/belfryhq/belfry/internal/app"
 	"github.com/belfryhq/belfry/internal/cli"
@@ -35,7 +36,7 @@ func (s *serveCmd) Run(ctx context.Context, w world) error {
 			return err
 		}
 		if key != "" {
-			_, _ = fmt.Fprintf(w.out, "This server had no key yet. This one may do everything; it is shown only now:\n\n    %s\n\nTry it in another window:\n\n    export BELFRY_KEY=%s BELFRY_SERVER=%s\n    belfry publish --type hello.world && belfry tail\n\n", key, key, a.URL())
+			_, _ = fmt.Fprintf(w.out, "This server had no key yet. This one may do everything; it is shown only now:\n\n    %s\n\nTry it in another window:\n\n    export BELFRY_KEY=%s BELFRY_SERVER=%s\n    %[4]s publish --type hello.world && %[4]s tail\n\n", key, key, a.URL(), os.Args[0])
 		}
 	}
 	return a.Run(ctx)

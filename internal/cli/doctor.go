@@ -198,7 +198,7 @@ func (d *examination) clock() {
 // need no line of their own.
 func (d *examination) channels() {
 	if d.Channels != nil {
-		d.say("channels", Fault, "%v: correct it, the server does not start with it", d.Channels)
+		d.say("channels", Fault, "%v; the server does not start until this is corrected", d.Channels)
 	}
 }
 
