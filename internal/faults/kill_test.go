@@ -10,8 +10,6 @@ import (
 	"testing"
 	"time"
 
-	_ "modernc.org/sqlite" // to look at the file
-
 	"github.com/belfryhq/belfry/internal/testdb"
 )
 

@@ -68,13 +68,15 @@ func TestPostgresGoesAway(t *testing.T) {
 // middle of commits whose fate is then unknown.
 // feature: NEW-10, NEW-12
 func TestPostgresConnectionsBreak(t *testing.T) {
-	target, err := url.Parse(testdb.Postgres(t))
+	direct := testdb.Postgres(t)
+	target, err := url.Parse(direct)
 	if err != nil {
 		t.Fatal(err)
 	}
 	w := newWire(t, target.Host)
 	target.Host = w.Addr().String()
 	h := newHome(t, onPostgres(target.String())...)
+	h.dsn = direct
 	p := h.start()
 	a := furnish(t, p)
 	l := newLoad(t, p)
@@ -267,13 +269,16 @@ func (w *wire) drop() {
 // it is in force without anybody's doing: what the API shows is what happens.
 // feature: NEW-10
 func TestEditsInDoubtTakeEffect(t *testing.T) {
-	target, err := url.Parse(testdb.Postgres(t))
+	direct := testdb.Postgres(t)
+	target, err := url.Parse(direct)
 	if err != nil {
 		t.Fatal(err)
 	}
 	w := newWire(t, target.Host)
 	target.Host = w.Addr().String()
-	p := newHome(t, onPostgres(target.String())...).start()
+	h := newHome(t, onPostgres(target.String())...)
+	h.dsn = direct
+	p := h.start()
 	r := newReceiver(t, "receiver", prompt)
 	var ep struct{ ID string }
 	p.call("POST", "/v1/endpoints", map[string]any{"url": r.URL}, &ep)

@@ -11,8 +11,6 @@ import (
 	"syscall"
 	"testing"
 
-	_ "github.com/jackc/pgx/v5/stdlib" // to look at the database
-
 	"github.com/belfryhq/belfry/internal/testdb"
 )
 
