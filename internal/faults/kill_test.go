@@ -104,21 +104,20 @@ func killRounds(t *testing.T, h *home, rounds int) {
 	}
 }
 
-// excuse finds the kill that a repeat is for: the last one before the second
-// arrival, if the first was in flight then; -1 when there is none.
+// excuse finds the kill that a repeat is for: the one nearest to the first
+// arrival, if that was in flight then and the second came after; -1 when there
+// is none.
 func excuse(deaths []death, again repeat) int {
-	for i := len(deaths) - 1; i >= 0; i-- {
-		d := deaths[i]
-		if again.second.at.Before(d.sent) {
-			continue
-		}
+	best, nearest := -1, unrecorded
+	for i, d := range deaths {
 		// What a process sent just before its end may be read from the socket a
-		// little after it, and answered to nobody.
-		if again.first.at.Before(d.dead.Add(unrecorded)) && d.sent.Sub(again.first.answered) <= unrecorded {
-			return i
+		// little after it, and answered to nobody: then age is negative.
+		age := d.sent.Sub(again.first.answered)
+		if !again.second.at.Before(d.sent) && age.Abs() <= nearest {
+			best, nearest = i, age.Abs()
 		}
 	}
-	return -1
+	return best
 }
 
 // A first start that is killed while it makes the database leaves nothing that
