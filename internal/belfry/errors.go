@@ -57,7 +57,7 @@ func Faults(fields []Field) error {
 	}
 	msgs := make([]string, 0, len(fields))
 	for _, f := range fields {
-		msgs = append(msgs, f.Pointer+": "+f.Message)
+		msgs = append(msgs, strings.TrimPrefix(f.Pointer+": "+f.Message, ": ")) // no pointer: of the whole document
 	}
 	return &Error{Kind: Invalid, Msg: strings.Join(msgs, "; "), Fields: fields}
 }

@@ -148,7 +148,7 @@ func (p *parsed) binary(h http.Header, body []byte) error {
 	d.required(e, version)
 	d.foreign(e, body, "/data")
 	if size > p.lim.EventBytes {
-		d.fail(belfry.TooLarge, "", "is "+strconv.Itoa(size)+" bytes, an event may have "+strconv.Itoa(p.lim.EventBytes)+": keep large content where it is and send its address")
+		d.fail(belfry.TooLarge, "", "the event is "+strconv.Itoa(size)+" bytes, and one may have "+strconv.Itoa(p.lim.EventBytes)+": keep large content where it is and send its address")
 	}
 	if len(d.fields) > 0 {
 		p.fail(0, d.kind, d.fields)

@@ -197,7 +197,7 @@ func (p *parsed) item(d *decoder, i int) error {
 		return err
 	}
 	if size := d.at - start; size > p.lim.EventBytes {
-		d.fail(belfry.TooLarge, "", "is "+strconv.Itoa(size)+" bytes, an event may have "+strconv.Itoa(p.lim.EventBytes)+": keep large content where it is and send its address")
+		d.fail(belfry.TooLarge, "", "the event is "+strconv.Itoa(size)+" bytes, and one may have "+strconv.Itoa(p.lim.EventBytes)+": keep large content where it is and send its address")
 	}
 	if len(d.fields) > 0 {
 		p.fail(i, d.kind, d.fields)
