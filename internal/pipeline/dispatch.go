@@ -4,6 +4,7 @@ import (
 	"context"
 	"log/slog"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/time/rate"
@@ -135,6 +136,7 @@ type dest struct {
 	inReady bool
 	health  health
 	limiter *rate.Limiter
+	limited atomic.Bool // limiter is set; spares a look under the lock
 	paused  bool
 	marked  bool // rows after mark are on disk only
 	// refilling: rows after the former mark are being read, and are nowhere else.

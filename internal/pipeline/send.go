@@ -85,7 +85,9 @@ func (d *Dispatcher) try(ctx context.Context, ds *dest, it *item) (c Composed, o
 	if c.Drop != nil {
 		return c, out, true
 	}
-	d.grant(ds, c.Rate)
+	if c.Rate > 0 || ds.limited.Load() {
+		d.grant(ds, c.Rate)
+	}
 	ch, found := d.o.Channels.Channel(it.d.Tenant, it.d.Channel)
 	if !found {
 		return c, belfry.Outcome{Kind: belfry.OutcomeRetry, Detail: "channel " + it.d.Channel + " is not set up"}, true
@@ -107,6 +109,7 @@ func (d *Dispatcher) pause(ds *dest, wait time.Duration) {
 
 // grant keeps a destination's limiter in step with the rate it grants.
 func (d *Dispatcher) grant(ds *dest, perSecond float64) {
+	ds.limited.Store(perSecond > 0)
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	switch {
