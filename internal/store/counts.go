@@ -31,6 +31,22 @@ type counts struct {
 	known bool
 	epoch int // of forgets, to tell a count begun before one
 	all   map[string]count
+	// A commit whose outcome is unknown may still be finishing in the database
+	// when it is counted again. Until doubt, counts are not kept for long.
+	doubt   time.Time
+	counted time.Time // when all was counted
+}
+
+// How long the outcome of a commit is in doubt, and how long a count taken
+// meanwhile is kept.
+const (
+	countsDoubt = time.Minute
+	countsKept  = 5 * time.Second
+)
+
+// standing reports whether the counts can be used at a time. c.mu is held.
+func (c *counts) standing(now time.Time) bool {
+	return c.known && (!c.counted.Before(c.doubt) || now.Sub(c.counted) < countsKept)
 }
 
 type count struct{ plans, open int64 }
@@ -68,10 +84,11 @@ func (c *counts) add(delta []countDelta) {
 	}
 }
 
-func (c *counts) forget() {
+func (c *counts) forget(now time.Time) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.known = false
+	c.doubt = now.Add(countsDoubt)
 	c.epoch++
 }
 
@@ -107,7 +124,7 @@ func (db *DB) countAll(ctx context.Context) (map[string]count, error) {
 	c := &db.counts
 	for tries := 0; ; tries++ {
 		c.mu.Lock()
-		if c.known {
+		if c.standing(db.now()) {
 			out := make(map[string]count, len(c.all))
 			for k, v := range c.all {
 				out[k] = v
@@ -134,7 +151,7 @@ func (db *DB) countAll(ctx context.Context) (map[string]count, error) {
 		}
 		c.mu.Lock()
 		if c.epoch == epoch {
-			c.known, c.all = true, all
+			c.known, c.all, c.counted = true, all, db.now()
 		}
 		known := c.known
 		c.mu.Unlock()
@@ -142,7 +159,7 @@ func (db *DB) countAll(ctx context.Context) (map[string]count, error) {
 		// what was committed while it ran.
 		if !known && tries == 2 {
 			c.mu.Lock()
-			c.known, c.all = true, all
+			c.known, c.all, c.counted = true, all, db.now()
 			c.mu.Unlock()
 		}
 	}

@@ -281,7 +281,7 @@ func (w *writer) transaction(batch []*job, careful bool) (err error) {
 		return err
 	}
 	if err := s.commit(); err != nil {
-		w.db.counts.forget() // whether it was committed is not known
+		w.db.counts.forget(w.db.now()) // whether it was committed is not known
 		return err
 	}
 	w.db.commits.Add(1)

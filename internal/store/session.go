@@ -208,7 +208,7 @@ func (s *session) committed() {
 	}
 	s.db.counts.add(s.delta)
 	if s.recount {
-		s.db.counts.forget()
+		s.db.counts.forget(s.db.now())
 	}
 	s.forget()
 }
