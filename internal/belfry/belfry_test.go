@@ -52,6 +52,18 @@ func TestDeliveryIDIsComputed(t *testing.T) {
 	})
 }
 
+func TestDeliveriesSortAsTheirEventsDo(t *testing.T) {
+	at := time.UnixMilli(1_795_000_000_000)
+	last := ""
+	for n := range uint16(200) {
+		id := DeliveryID(EventID(at, n, 7), 0, "inbox", "user/1")
+		if id <= last {
+			t.Fatalf("the delivery of event %d sorts before the one of the event before", n)
+		}
+		last = id
+	}
+}
+
 func TestIDTimeRefusesWhatIsNoID(t *testing.T) {
 	for _, s := range []string{"", "evt_", "evt", "evt_short", "evt_" + string(bytes.Repeat([]byte("u"), 26)), "_" + string(bytes.Repeat([]byte("!"), 26))} {
 		if _, err := IDTime(s); err == nil {

@@ -12,7 +12,7 @@ import (
 )
 
 // Ids are a prefix and 26 characters: 48 bits of time in milliseconds and 80
-// other bits, in a base32 alphabet that sorts as the bits do. So ids of one
+// other bits (of events and deliveries, the first 16 count within it), in a base32 alphabet that sorts as the bits do. So ids of one
 // kind sort by time and a range of ids is a range of time.
 var idEncoding = base32.NewEncoding("0123456789abcdefghjkmnpqrstvwxyz").WithPadding(base32.NoPadding)
 
@@ -53,12 +53,15 @@ func EventID(at time.Time, n uint16, salt uint64) string {
 }
 
 // DeliveryID computes the id of the delivery of an event's run to an address
-// on a channel. It begins with the event's accept time and never changes, so a
+// on a channel. It begins as the event's id does, with the time and the order
+// of acceptance, so deliveries sort as their events do; it never changes, so a
 // plan that is made again makes the same deliveries.
 func DeliveryID(eventID string, run int, channel, address string) string {
 	var b [16]byte
-	if at, err := IDTime(eventID); err == nil {
-		putTime(&b, at)
+	if _, enc, ok := strings.Cut(eventID, "_"); ok && len(enc) == 26 {
+		if _, err := idEncoding.Decode(b[:], []byte(enc)); err != nil {
+			b = [16]byte{}
+		}
 	}
 	var key [512]byte
 	k := append(key[:0], eventID...)
@@ -66,7 +69,7 @@ func DeliveryID(eventID string, run int, channel, address string) string {
 	k = append(append(k, channel...), 0)
 	k = append(k, address...)
 	sum := sha256.Sum256(k)
-	copy(b[6:], sum[:10])
+	copy(b[8:], sum[:8])
 	return encodeID(DeliveryPrefix, &b)
 }
 
