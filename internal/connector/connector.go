@@ -86,8 +86,8 @@ type Status struct {
 
 // Deps is what every source gets from the house.
 type Deps struct {
-	Name string // the source's name in its tenant, e.g. "school"
-	Kind string // the kind's name, e.g. "moodle"
+	Name string       // the source's name in its tenant, e.g. "school"
+	Kind string       // the kind's name, e.g. "moodle"
 	Log  *slog.Logger // its lines name tenant and source already
 	Now  func() time.Time
 }
