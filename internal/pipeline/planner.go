@@ -354,16 +354,40 @@ type planned struct {
 	places  []bool
 }
 
+// planRows is how many deliveries and suppressions one door-2 call carries, a
+// page more or less: it bounds what planning holds in memory.
+const planRows = 2048
+
 // plan makes and commits the next page of each job, and returns the jobs that
-// have more pages. It repeats until the store answers: an accepted event is
-// never given up because the database is away.
-func (p *Planner) plan(ctx context.Context, jobs []job) []job {
-	ps := make([]planned, 0, len(jobs))
-	for _, j := range jobs {
-		page, ok := p.pageOf(ctx, &j)
+// have more pages; nil when ctx ended.
+func (p *Planner) plan(ctx context.Context, jobs []job) (unfinished []job) {
+	for len(jobs) > 0 {
+		n, more, ok := p.planSome(ctx, jobs)
 		if !ok {
 			return nil
 		}
+		unfinished = append(unfinished, more...)
+		jobs = jobs[n:]
+	}
+	return unfinished
+}
+
+// planSome plans the first n of the jobs, as many as one call carries. It
+// repeats until the store answers: an accepted event is never given up because
+// the database is away.
+func (p *Planner) planSome(ctx context.Context, jobs []job) (n int, unfinished []job, ok bool) {
+	ps := make([]planned, 0, len(jobs))
+	rows := 0
+	for _, j := range jobs {
+		if rows >= planRows {
+			break
+		}
+		page, ok := p.pageOf(ctx, &j)
+		if !ok {
+			p.forgo(ps)
+			return 0, nil, false
+		}
+		rows += len(page.Deliveries) + len(page.Suppressions)
 		pl := planned{job: j, page: page, payload: NewPayload(j.acc)}
 		pl.places = p.o.Dispatcher.Reserve(page.Deliveries, pl.payload)
 		if j.cursor != "" {
@@ -376,9 +400,8 @@ func (p *Planner) plan(ctx context.Context, jobs []job) []job {
 	}
 	errs := p.commit(ctx, ps)
 	if errs == nil {
-		return nil
+		return 0, nil, false
 	}
-	var unfinished []job
 	for i := range ps {
 		pl := &ps[i]
 		if errs[i] != nil {
@@ -397,7 +420,14 @@ func (p *Planner) plan(ctx context.Context, jobs []job) []job {
 		pl.job.cursor = pl.page.To
 		unfinished = append(unfinished, pl.job)
 	}
-	return unfinished
+	return len(ps), unfinished, true
+}
+
+// forgo gives back the places of pages that will not be committed.
+func (p *Planner) forgo(ps []planned) {
+	for i := range ps {
+		p.o.Dispatcher.Forgo(ps[i].page.Deliveries, ps[i].payload, ps[i].places)
+	}
 }
 
 // moved gives up a page because the cursor was not where it begins: somebody
@@ -433,9 +463,7 @@ func (p *Planner) commit(ctx context.Context, ps []planned) []error {
 		}
 		p.o.Log.Error("committing plans", "pages", len(pages), "error", err)
 		if !sleep(ctx, wait) {
-			for i := range ps {
-				p.o.Dispatcher.Forgo(ps[i].page.Deliveries, ps[i].payload, ps[i].places)
-			}
+			p.forgo(ps)
 			return nil
 		}
 		wait = min(2*wait, 5*time.Second)
