@@ -196,14 +196,13 @@ func (k *sink) Hand(ctx context.Context, b connector.Batch) error {
 	ch.Tenant = k.key.tenant
 	var drafts []belfry.Draft
 	if len(b.Events) > 0 {
-		ds, places, faults, err := k.s.ingest.Prepare(ctx, ingest.Origin{Tenant: k.key.tenant, Key: k.origin, Partial: true}, b.Events)
+		ds, _, faults, err := k.s.ingest.Prepare(ctx, ingest.Origin{Tenant: k.key.tenant, Key: k.origin, Partial: true}, b.Events)
 		if err != nil {
 			return err
 		}
 		for i, f := range faults {
 			k.log.Warn("event cannot be admitted and is left out", "event", b.Events[i].ID, "type", b.Events[i].Type, "error", f)
 		}
-		_ = places
 		drafts = ds
 	}
 	return k.s.publish.source(ctx, k.key, k.origin, ch, drafts, b.Cursor)

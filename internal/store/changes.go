@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"maps"
 	"slices"
-	"strings"
 
 	"github.com/belfryhq/belfry/internal/belfry"
 )
@@ -410,10 +409,6 @@ func (e *edit) clash(text string, ids []string, by string) error {
 	return err
 }
 
-// NormalEmail is an e-mail address as it is compared: without outer spaces, in
-// lower case.
-func NormalEmail(address string) string { return strings.ToLower(strings.TrimSpace(address)) }
-
 // kindEmail is the kind of contact a User's Email becomes.
 const kindEmail = "email"
 
@@ -466,7 +461,7 @@ func putContact(list, before []belfry.Contact, c belfry.Contact) []belfry.Contac
 	return append(list, c)
 }
 
-func sameAddress(a, b string) bool { return NormalEmail(a) == NormalEmail(b) }
+func sameAddress(a, b string) bool { return belfry.NormaliseEmail(a) == belfry.NormaliseEmail(b) }
 
 // emailsOf are the normalised addresses by which a living user is recognised.
 func emailsOf(u *belfry.User) []string {
@@ -476,7 +471,7 @@ func emailsOf(u *belfry.User) []string {
 	var out []string
 	for _, c := range u.Contacts {
 		if c.Kind == kindEmail && c.Address != "" {
-			out = append(out, NormalEmail(c.Address))
+			out = append(out, belfry.NormaliseEmail(c.Address))
 		}
 	}
 	slices.Sort(out)
