@@ -5,12 +5,10 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net/http"
 	"os"
 	"runtime"
 	"runtime/pprof"
 	"strconv"
-	"strings"
 	"time"
 
 	"github.com/belfryhq/belfry/internal/config"
@@ -33,7 +31,10 @@ type Options struct {
 	Start      Start     // a server in this process
 	Program    []string  // command line of a server in a process of its own, configured by its environment
 	Progress   io.Writer // a line for each stage
+	Terminal   bool      // Progress is one: lines may be written over
 	CPUProfile string    // file; empty = none
+	Only       []string  // names of scenarios; empty = those of every run of this size
+	Plots      string    // folder for plots; empty = none
 }
 
 // Size is how long and how much is measured.
@@ -68,15 +69,20 @@ func Quick() Size {
 // run is a run in progress.
 type run struct {
 	Options
-	places *places
-	key    string
-	report Report
+	places   *places
+	key      string
+	report   Report
+	progress progress
+	plots    []plot
 }
 
 // Run measures. Every error ends it: figures of a run that lost something are
 // worth nothing.
 func Run(ctx context.Context, o Options) (_ *Report, err error) {
-	r := &run{Options: o, key: "bench-0123456789abcdef0123456789"}
+	if err = o.Check(); err != nil {
+		return nil, err
+	}
+	r := &run{Options: o, key: "bench-0123456789abcdef0123456789", progress: progress{w: o.Progress, terminal: o.Terminal}}
 	r.report = Report{Database: "sqlite", MatchNS: map[string]float64{}, notes: notes{quick: o.Size.Quick, endpoints: o.Size.Endpoints, backlog: o.Size.Backlog, people: o.Size.People}}
 	if o.Database != "" {
 		r.report.Database = "postgres"
@@ -85,28 +91,37 @@ func Run(ctx context.Context, o Options) (_ *Report, err error) {
 		return nil, err
 	}
 	defer r.places.remove()
+	ceiling := o.wants("ceiling", "fanout", "single")
 	for _, stage := range []struct {
-		name string
-		do   func(context.Context) error
+		name   string
+		wanted bool
+		do     func(context.Context) error
 	}{
-		{"matching", r.match},
-		{"disk", r.fsync},
-		{"ceiling", r.ceiling},
-		{"throughput and latency", r.throughput},
-		{"ceiling again", r.ceiling},
-		{"start and idle memory", r.starts},
-		{"backlog of " + thousands(o.Size.Backlog) + " deliveries", r.backlog},
+		{"matching", o.wants("match"), r.match},
+		{"disk", o.wants("disk"), r.fsync},
+		{"ceiling", ceiling, r.ceiling},
+		{"throughput and latency", o.wants("fanout", "single", "latency", "ingest", "inbox"), r.throughput},
+		{"ceiling again", ceiling, r.ceiling},
+		{"start and idle memory", o.wants("start", "backlog"), r.starts},
+		{"backlog of " + thousands(o.Size.Backlog) + " deliveries", o.wants("backlog"), r.backlog},
 	} {
-		_, _ = fmt.Fprintf(o.Progress, "measuring %s ...", stage.name)
-		start := time.Now()
+		if !stage.wanted {
+			continue
+		}
+		r.progress.begin(stage.name)
 		err := stage.do(ctx)
-		_, _ = fmt.Fprintf(o.Progress, " %.1f s\n", time.Since(start).Seconds())
+		r.progress.end()
 		if err != nil {
 			return nil, fmt.Errorf("measuring %s: %w", stage.name, err)
 		}
 	}
-	r.report.FanoutRatio = rounded(r.report.Fanout / r.report.CeilingPosts)
-	r.report.SingleRatio = rounded(r.report.Single / r.report.CeilingPosts)
+	if r.report.CeilingPosts > 0 {
+		r.report.FanoutRatio = rounded(r.report.Fanout / r.report.CeilingPosts)
+		r.report.SingleRatio = rounded(r.report.Single / r.report.CeilingPosts)
+	}
+	if err = save(o.Plots, r.plots); err != nil {
+		return nil, fmt.Errorf("writing the plots: %w", err)
+	}
 	return &r.report, nil
 }
 
@@ -147,6 +162,12 @@ func (r *run) ceiling(ctx context.Context) error {
 }
 
 func (r *run) throughput(ctx context.Context) error {
+	return r.serving(ctx, func(ctx context.Context, rig *rig) error { return r.load(ctx, rig) })
+}
+
+// serving gives measure a server in this process, with a place and a sink of
+// its own, and stops it afterwards.
+func (r *run) serving(ctx context.Context, measure func(context.Context, *rig) error) error {
 	s, err := startSink()
 	if err != nil {
 		return err
@@ -156,6 +177,7 @@ func (r *run) throughput(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	defer r.places.empty(pl)
 	server, err := r.Start(ctx, pl.config(r.key))
 	if err != nil {
 		return err
@@ -170,13 +192,16 @@ func (r *run) throughput(ctx context.Context) error {
 		return err
 	}
 	defer rig.close()
+	measuring, give := context.WithCancel(ctx)
+	defer give()
 	measured := make(chan error, 1)
-	go func() { measured <- r.load(ctx, rig) }()
+	go func() { measured <- measure(measuring, rig) }()
 	select {
 	case err = <-measured:
 		return err
 	case err = <-ended:
 		ended <- err
+		give()
 		return fmt.Errorf("the server stopped: %w", errors.Join(err, <-measured))
 	}
 }
@@ -196,25 +221,40 @@ func (r *run) load(ctx context.Context, rig *rig) error {
 		}
 		defer pprof.StopCPUProfile()
 	}
-	var err error
-	if r.report.Fanout, err = r.rounds(ctx, "fan-out", func() (tally, error) { return rig.fanout(ctx, r.Size.Window, r.Size.Outstanding/16) }); err != nil {
-		return err
+	if r.wants("fanout") {
+		var err error
+		if r.report.Fanout, err = r.rounds(ctx, "fan-out", func() (tally, error) { return rig.fanout(ctx, r.Size.Window, r.Size.Outstanding/16) }); err != nil {
+			return err
+		}
 	}
-	if r.report.Single, err = r.rounds(ctx, "single", func() (tally, error) { return rig.single(ctx, r.Size.Window, r.Size.Outstanding) }); err != nil {
-		return err
+	if r.wants("single") {
+		var err error
+		if r.report.Single, err = r.rounds(ctx, "single", func() (tally, error) { return rig.single(ctx, r.Size.Window, r.Size.Outstanding) }); err != nil {
+			return err
+		}
 	}
-	latencies, err := rig.latency(ctx, 100, r.Size.Latency)
-	if err != nil {
-		return fmt.Errorf("latency: %w", err)
+	if r.wants("latency") {
+		r.progress.step("latency")
+		latencies, err := rig.latency(ctx, 100, r.Size.Latency)
+		if err != nil {
+			return fmt.Errorf("latency: %w", err)
+		}
+		l := latencyOf(latencies)
+		r.report.Latency = &l
 	}
-	r.report.Latency = Latency{P50: milliseconds(percentile(latencies, 50)), P99: milliseconds(percentile(latencies, 99)), Max: milliseconds(percentile(latencies, 100))}
-	if err = r.ingest(ctx, rig); err != nil {
-		return fmt.Errorf("ingest: %w", err)
+	if r.wants("ingest") {
+		if err := r.ingest(ctx, rig); err != nil {
+			return fmt.Errorf("ingest: %w", err)
+		}
 	}
-	if r.report.InboxRows, err = rig.inbox(ctx, r.Size.People, r.Size.InboxEvents); err != nil {
-		return fmt.Errorf("inbox: %w", err)
+	if r.wants("inbox") {
+		r.progress.step("inbox")
+		rows, err := rig.inbox(ctx, r.Size.People, r.Size.InboxEvents)
+		if err != nil {
+			return fmt.Errorf("inbox: %w", err)
+		}
+		r.report.InboxRows = rounded(rows)
 	}
-	r.report.InboxRows = rounded(r.report.InboxRows)
 	return nil
 }
 
@@ -222,12 +262,12 @@ func (r *run) load(ctx context.Context, rig *rig) error {
 func (r *run) rounds(ctx context.Context, what string, measure func() (tally, error)) (float64, error) {
 	var rates []float64
 	for i := range r.Size.Rounds + 1 {
+		r.progress.step("%s, round %d of %d", what, i, r.Size.Rounds)
 		t, err := measure()
 		if err != nil {
 			return 0, fmt.Errorf("%s: %w", what, err)
 		}
-		r.report.notes.repeated += t.repeated
-		r.report.notes.checked += t.checked
+		r.count(t)
 		if i > 0 {
 			rates = append(rates, t.rate)
 		}
@@ -235,12 +275,19 @@ func (r *run) rounds(ctx context.Context, what string, measure func() (tally, er
 	return rounded(median(rates)), ctx.Err()
 }
 
+// count adds what was seen of repeats and signatures.
+func (r *run) count(t tally) {
+	r.report.notes.repeated += t.repeated
+	r.report.notes.checked += t.checked
+}
+
 func (r *run) ingest(ctx context.Context, rig *rig) error {
+	r.progress.step("ingest")
 	before, err := databaseSize(ctx, rig)
 	if err != nil {
 		return err
 	}
-	accepted, events, planned, err := rig.ingest(ctx, r.Size.Window, 100)
+	accepted, events, err := rig.ingest(ctx, r.Size.Window, 100)
 	if err != nil {
 		return err
 	}
@@ -249,29 +296,24 @@ func (r *run) ingest(ctx context.Context, rig *rig) error {
 		return err
 	}
 	r.report.IngestBatch = rounded(accepted)
-	r.report.notes.planned = planned
 	r.report.DiskPerMillion = int64(rounded(float64(after-before) / float64(events) * 1e6))
+	var rates []float64
+	for i := range r.Size.Rounds {
+		r.progress.step("ingest and planning, round %d of %d", i+1, r.Size.Rounds)
+		rate, err := rig.ingestPlanned(ctx, r.Size.Window, 100)
+		if err != nil {
+			return err
+		}
+		rates = append(rates, rate)
+	}
+	r.report.IngestPlanned = rounded(median(rates))
 	return nil
 }
 
 // databaseSize is the server's own figure of it, the same on every database.
 func databaseSize(ctx context.Context, rig *rig) (int64, error) {
-	resp, err := rig.api.Send(ctx, http.MethodGet, "/metrics", "", nil)
-	if err != nil {
-		return 0, err
-	}
-	defer func() { _ = resp.Body.Close() }()
-	text, err := io.ReadAll(resp.Body)
-	if err != nil {
-		return 0, err
-	}
-	for line := range strings.Lines(string(text)) {
-		if value, ok := strings.CutPrefix(line, "belfry_database_bytes "); ok {
-			v, err := strconv.ParseFloat(strings.TrimSpace(value), 64)
-			return int64(v), err
-		}
-	}
-	return 0, errors.New("/metrics has no belfry_database_bytes")
+	v, err := figure(ctx, rig.api, "belfry_database_bytes")
+	return int64(v), err
 }
 
 // starts measures how long a process takes to be ready, and what it holds when

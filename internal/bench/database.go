@@ -10,6 +10,8 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"slices"
+	"strings"
 	"time"
 
 	_ "github.com/jackc/pgx/v5/stdlib" // to make and drop databases of its own on the server it was given
@@ -71,6 +73,28 @@ func (p *places) execute(ctx context.Context, statement string) error {
 	defer func() { _ = db.Close() }()
 	_, err = db.ExecContext(ctx, statement)
 	return err
+}
+
+// empty removes what is at a place nobody works in any more: the next one may
+// need the room.
+func (p *places) empty(pl place) {
+	_ = os.RemoveAll(pl.dir)
+	if i := slices.IndexFunc(p.made, func(name string) bool { return strings.HasSuffix(pl.path(), "/"+name) }); i >= 0 {
+		ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
+		defer cancel()
+		if p.execute(ctx, "DROP DATABASE IF EXISTS "+p.made[i]+" WITH (FORCE)") == nil {
+			p.made = slices.Delete(p.made, i, i+1)
+		}
+	}
+}
+
+// path is that of the place's URL.
+func (pl *place) path() string {
+	u, err := url.Parse(pl.url)
+	if err != nil {
+		return ""
+	}
+	return u.Path
 }
 
 func (p *places) remove() {

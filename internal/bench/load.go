@@ -56,9 +56,13 @@ func appendEvents(b []byte, typ string, seq int64, n int) []byte {
 	return append(b, ']')
 }
 
-// rig is a server under test with its sink and its generator.
+// rig is a server under test, or several of one database, with sink and
+// generator.
 type rig struct {
-	api  *client.Client
+	api   *client.Client   // the first of them
+	nodes []*client.Client // all of them: load takes turns over them
+	turn  atomic.Uint64
+
 	load *http.Client
 	sink *sink
 	seq  atomic.Int64 // next free sequence number
@@ -67,12 +71,22 @@ type rig struct {
 	endpoints []string
 }
 
-func newRig(url, key string, s *sink) (*rig, error) {
-	api, err := client.New(url, key, "")
-	if err != nil {
-		return nil, err
+func newRig(url, key string, s *sink, others ...string) (*rig, error) {
+	r := &rig{load: loadClient(), sink: s}
+	for _, u := range append([]string{url}, others...) {
+		api, err := client.New(u, key, "")
+		if err != nil {
+			return nil, err
+		}
+		r.nodes = append(r.nodes, api)
 	}
-	return &rig{api: api, load: loadClient(), sink: s}, nil
+	r.api = r.nodes[0]
+	return r, nil
+}
+
+// next is the server whose turn it is.
+func (r *rig) next() *client.Client {
+	return r.nodes[r.turn.Add(1)%uint64(len(r.nodes))]
 }
 
 func (r *rig) close() { r.load.CloseIdleConnections() }
@@ -80,7 +94,8 @@ func (r *rig) close() { r.load.CloseIdleConnections() }
 // publish posts events; when the server asks to wait, it waits.
 func (r *rig) publish(ctx context.Context, body []byte, out *bytes.Buffer) error {
 	for {
-		err := post(ctx, r.load, r.api.Server+"/v1/events", r.api.Key, body, http.StatusAccepted, out)
+		node := r.next()
+		err := post(ctx, r.load, node.Server+"/v1/events", node.Key, body, http.StatusAccepted, out)
 		var a *answered
 		if !errors.As(err, &a) || a.status != http.StatusTooManyRequests {
 			return err
@@ -295,11 +310,13 @@ type ids struct {
 	IDs []string `json:"ids"`
 }
 
+// posters is how many connections post batches at once.
+const posters = 8
+
 // ingest posts batches of events that nobody subscribed to from a few
-// connections and gives events accepted a second, how many were accepted, and
-// events planned a second until the last was planned.
-func (r *rig) ingest(ctx context.Context, window time.Duration, batch int) (accepted float64, events int64, planned float64, err error) {
-	const posters = 8
+// connections and gives events accepted a second and how many were accepted.
+// It ends when all are planned.
+func (r *rig) ingest(ctx context.Context, window time.Duration, batch int) (accepted float64, events int64, err error) {
 	running, stop := context.WithCancel(ctx)
 	defer stop()
 	body := appendEvents(nil, "bench.ingest", 0, batch)
@@ -307,7 +324,6 @@ func (r *rig) ingest(ctx context.Context, window time.Duration, batch int) (acce
 	failed := make(chan error, posters)
 	last := make([]bytes.Buffer, posters)
 	var group sync.WaitGroup
-	start := time.Now()
 	for i := range posters {
 		group.Go(func() {
 			for running.Err() == nil {
@@ -324,14 +340,14 @@ func (r *rig) ingest(ctx context.Context, window time.Duration, batch int) (acce
 	stop()
 	group.Wait()
 	if err != nil {
-		return 0, 0, 0, err
+		return 0, 0, err
 	}
 	for i := range last {
 		if err = r.planned(ctx, last[i].Bytes()); err != nil {
-			return 0, 0, 0, err
+			return 0, 0, err
 		}
 	}
-	return accepted, total.Load(), rate(total.Load(), time.Since(start)), nil
+	return accepted, total.Load(), nil
 }
 
 // planned waits until every event of an answer to POST /v1/events is planned.

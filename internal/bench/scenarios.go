@@ -1,0 +1,62 @@
+package bench
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+)
+
+// Scenario is something that can be measured by itself.
+type Scenario struct {
+	Name  string
+	About string
+}
+
+// scenarios in the order in which they are measured.
+var scenarios = []Scenario{
+	{"match", "one event through the index of many subscriptions"},
+	{"disk", "one fsync"},
+	{"ceiling", "POSTs over loopback with net/http alone"},
+	{"fanout", "events to 100 endpoints each"},
+	{"single", "one event, one webhook"},
+	{"latency", "from the request to the webhook, at a low rate"},
+	{"ingest", "batches of events nobody subscribed to, accepted and planned"},
+	{"inbox", "inbox rows of events to a group of 1,000 people"},
+	{"start", "start to ready, memory when idle"},
+	{"backlog", "memory with many deliveries due"},
+}
+
+// Scenarios are all there are, in their order.
+func Scenarios() []Scenario { return slices.Clone(scenarios) }
+
+// Check says what is wrong with what a run was asked for.
+func (o *Options) Check() error {
+	for _, name := range o.Only {
+		if !slices.ContainsFunc(scenarios, func(s Scenario) bool { return s.Name == name }) {
+			names := make([]string, 0, len(scenarios))
+			for _, s := range scenarios {
+				names = append(names, s.Name)
+			}
+			return fmt.Errorf("there is no scenario %q; there are %s", name, strings.Join(names, ", "))
+		}
+	}
+	return nil
+}
+
+// wants reports whether a run measures one of the scenarios.
+func (o *Options) wants(names ...string) bool {
+	for _, s := range scenarios {
+		if !slices.Contains(names, s.Name) {
+			continue
+		}
+		switch {
+		case len(o.Only) > 0:
+			if slices.Contains(o.Only, s.Name) {
+				return true
+			}
+		default:
+			return true
+		}
+	}
+	return false
+}
