@@ -134,18 +134,19 @@ func (a *App) wire(ctx context.Context, cfg *config.Config, box *secret.Box, o O
 	a.auth = auth.New(auth.Options{Store: a.publisher, Bootstrap: string(cfg.BootstrapKey), Now: now})
 	a.publisher.auth = a.auth
 	links := &links{base: a.url, box: box, now: now}
-	stages := &pipeline.Stages{Directory: dir, Subscriptions: subs, Channels: a.channels}
+	stages := &pipeline.Stages{Directory: dir, Subscriptions: subs, Channels: a.channels, In: pipeline.Alone{}}
 
 	messages := pipeline.NewMessages(facts, subs, templates, links, box, now)
 	a.dispatcher = pipeline.NewDispatcher(pipeline.DispatcherOptions{
 		Store: a.db, Channels: a.channels,
 		Composer:  messages,
 		Aftermath: &aftermath{app: a, dir: dir},
-		Counters:  a.counters, Log: a.log, Now: now, Jitter: rand.Float64,
+		Shards:    pipeline.Alone{}, Peers: pipeline.Alone{},
+		Counters: a.counters, Log: a.log, Now: now, Jitter: rand.Float64,
 		Window: cfg.Limits.Window, Grace: cfg.Limits.Drain,
 	})
 	a.planner = pipeline.NewPlanner(pipeline.PlannerOptions{
-		Store: a.db, Stages: stages, Dispatcher: a.dispatcher, Watch: watch, Counters: a.counters, Log: a.log, Now: now,
+		Store: a.db, Stages: stages, Dispatcher: a.dispatcher, Watch: watch, Shards: pipeline.Alone{}, Peers: pipeline.Alone{}, Counters: a.counters, Log: a.log, Now: now,
 	})
 	a.backlog = &backlog{Planner: a.planner}
 	a.publisher.dispatcher, a.publisher.planner = a.dispatcher, a.backlog

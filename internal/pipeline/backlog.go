@@ -96,12 +96,31 @@ func (d *Dispatcher) survey(ctx context.Context) {
 	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
+	back := d.back()
 	for _, t := range tenants {
 		b := d.backlogOf(t)
+		if !back.IsZero() {
+			b.rewind(belfry.DueKey{Due: back})
+		}
 		if !b.waiting {
 			b.dirty = true
 		}
 	}
+}
+
+// back is from what due time on a survey looks again: others may have put
+// deliveries behind the cursor, and what they told of it may be lost. d.mu is
+// held.
+func (d *Dispatcher) back() time.Time {
+	if !d.o.Shards.Shared() {
+		return time.Time{}
+	}
+	now := d.o.Now()
+	if now.Sub(d.lookedLong) < longLook {
+		return now.Add(-lately)
+	}
+	d.lookedLong = now
+	return now.Add(-atLongest)
 }
 
 func (d *Dispatcher) all() []*backlog {
@@ -230,7 +249,7 @@ func (d *Dispatcher) scan(ctx context.Context, b *backlog, now time.Time) error 
 			break
 		}
 	}
-	due, ok, err := d.o.Store.NextDue(ctx, b.tenant, now)
+	due, ok, err := d.o.Store.NextDue(ctx, b.tenant, now, d.o.Shards.Mine(belfry.LeaseDelivery))
 	if err != nil {
 		return err
 	}
@@ -250,7 +269,7 @@ func (d *Dispatcher) scanPage(ctx context.Context, b *backlog, after belfry.DueK
 	d.mu.Lock()
 	b.asked = nil
 	d.mu.Unlock()
-	rows, err := d.o.Store.DueDeliveries(ctx, b.tenant, after, now, page)
+	rows, err := d.o.Store.DueDeliveries(ctx, b.tenant, after, now, page, d.o.Shards.Mine(belfry.LeaseDelivery))
 	if err != nil {
 		return 0, err
 	}
@@ -268,6 +287,11 @@ func (d *Dispatcher) scanPage(ctx context.Context, b *backlog, after belfry.DueK
 			break
 		}
 		key = belfry.DueKey{Due: rows[i].Due, ID: rows[i].ID}
+	}
+	// A page that is not full ends where the time of its reading is; the rows of
+	// others before that need no second look.
+	if n >= 0 && n < page && d.o.Shards.Mine(belfry.LeaseDelivery) != nil {
+		key = belfry.DueKey{Due: now}
 	}
 	// What was asked for while the page was read may have been committed after
 	// it and lie within it: then the cursor stays before that.

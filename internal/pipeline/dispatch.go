@@ -3,6 +3,7 @@ package pipeline
 import (
 	"context"
 	"log/slog"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -16,9 +17,9 @@ import (
 // DeliveryStore is what the Dispatcher needs of the store.
 type DeliveryStore interface {
 	Tenants(ctx context.Context) ([]string, error)
-	DueDeliveries(ctx context.Context, tenant string, after belfry.DueKey, until time.Time, limit int) ([]belfry.Delivery, error)
+	DueDeliveries(ctx context.Context, tenant string, after belfry.DueKey, until time.Time, limit int, shards []int) ([]belfry.Delivery, error)
 	DueFor(ctx context.Context, tenant, destination string, after belfry.DueKey, until time.Time, limit int) ([]belfry.Delivery, error)
-	NextDue(ctx context.Context, tenant string, after time.Time) (time.Time, bool, error)
+	NextDue(ctx context.Context, tenant string, after time.Time, shards []int) (time.Time, bool, error)
 	Events(ctx context.Context, tenant string, ids []string) (map[string]*belfry.Accepted, error)
 	RecordAttempts(ctx context.Context, as []belfry.Attempt) ([]bool, error)
 }
@@ -64,6 +65,8 @@ type DispatcherOptions struct {
 	Channels  Channels
 	Composer  Composer
 	Aftermath Aftermath
+	Shards    Shards
+	Peers     Peers
 	Counters  *Counters
 	Log       *slog.Logger
 	Now       func() time.Time
@@ -97,9 +100,12 @@ const (
 type Dispatcher struct {
 	o DispatcherOptions
 
-	mu    sync.Mutex
-	dests map[destKey]*dest
-	held  map[string]struct{} // ids of deliveries in memory, or reserved for them
+	mu         sync.Mutex
+	dests      map[destKey]*dest
+	held       map[string]uint8   // shards of the deliveries in memory, or reserved for them, by id
+	heldBy     [belfry.Shards]int // how many of each shard
+	emptied    chan struct{}      // closed and made anew when a shard has none in memory any more
+	lookedLong time.Time          // when a survey last looked for what may have taken longest
 	// released are ids that left memory while the backlog is being read: what
 	// is read of them may be older than what became of them.
 	released map[string]struct{}
@@ -130,6 +136,7 @@ type item struct {
 // dest is what is queued, limited and broken as one.
 type dest struct {
 	key     destKey
+	shard   int
 	lane    *lane
 	queue   []item
 	running int
@@ -183,7 +190,8 @@ func NewDispatcher(o DispatcherOptions) *Dispatcher {
 	return &Dispatcher{
 		o:        o,
 		dests:    map[destKey]*dest{},
-		held:     map[string]struct{}{},
+		held:     map[string]uint8{},
+		emptied:  make(chan struct{}),
 		released: map[string]struct{}{},
 		lanes:    map[laneKey]*lane{},
 		backlogs: map[string]*backlog{},
@@ -245,14 +253,13 @@ func (d *Dispatcher) Reserve(ds []belfry.Delivery, p *Payload) []bool {
 	now := d.o.Now()
 	size := p.size()
 	for i := range ds {
-		if ds[i].Channel == belfry.ChannelInbox || ds[i].State != belfry.Scheduled || ds[i].Due.After(now) {
+		if ds[i].Channel == belfry.ChannelInbox || ds[i].State != belfry.Scheduled || ds[i].Due.After(now) || !d.mine(&ds[i]) {
 			continue
 		}
 		if _, ok := d.held[ds[i].ID]; ok || !d.fits(size) {
 			continue
 		}
-		d.held[ds[i].ID] = struct{}{}
-		d.bytes += size
+		d.hold(&ds[i], size)
 		places[i] = true
 	}
 	return places
@@ -270,6 +277,11 @@ func (d *Dispatcher) Handover(ds []belfry.Delivery, p *Payload, places []bool) {
 		}
 		b := d.backlogOf(ds[i].Tenant)
 		switch {
+		case !d.mine(&ds[i]):
+			if places[i] {
+				d.release(ds[i].ID, size)
+			}
+			d.o.Peers.Tell(belfry.Wake{Tenant: ds[i].Tenant, Due: ds[i].Due})
 		case places[i]:
 			d.put(item{d: ds[i], p: p, size: size})
 		case ds[i].Due.After(d.o.Now()):
@@ -312,6 +324,76 @@ func (d *Dispatcher) Requeue(tenant, destination string) {
 	d.poke()
 }
 
+// Wake makes the Dispatcher look for what is due from a time on: another
+// process planned it.
+func (d *Dispatcher) Wake(tenant string, due time.Time) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	b := d.backlogOf(tenant)
+	if due.After(d.o.Now()) {
+		b.expect(due)
+	} else {
+		b.rewind(belfry.DueKey{Due: due})
+	}
+	d.poke()
+}
+
+// Gained makes the Dispatcher look for the deliveries of shards it has now.
+func (d *Dispatcher) Gained([]int) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	for _, b := range d.backlogs {
+		b.rewind(belfry.DueKey{})
+	}
+	d.poke()
+}
+
+// Leave lets go of the deliveries of shards that Shards says are not this
+// process's any more, and waits until what became of those being sent is
+// recorded. It answers with the shards of which nothing is in memory; when ctx
+// ends some may be missing.
+func (d *Dispatcher) Leave(ctx context.Context, shards []int) []int {
+	leaving := map[int]bool{}
+	for _, s := range shards {
+		leaving[s] = true
+	}
+	d.mu.Lock()
+	for _, ds := range d.dests {
+		if leaving[ds.shard] {
+			d.forget(ds)
+			ds.marked = false // whoever has the shard reads all of it
+			d.tidy(ds)
+		}
+	}
+	d.mu.Unlock()
+	for {
+		d.mu.Lock()
+		left := slices.DeleteFunc(slices.Clone(shards), func(s int) bool { return d.heldBy[s] > 0 })
+		emptied := d.emptied
+		d.mu.Unlock()
+		if len(left) == len(shards) {
+			return left
+		}
+		select {
+		case <-ctx.Done():
+			return left
+		case <-emptied:
+		}
+	}
+}
+
+// mine reports whether a delivery is for this process. d.mu is held.
+func (d *Dispatcher) mine(dv *belfry.Delivery) bool {
+	return d.o.Shards.Has(belfry.LeaseDelivery, dv.Shard)
+}
+
+// hold takes a place in memory. d.mu is held.
+func (d *Dispatcher) hold(dv *belfry.Delivery, size int) {
+	d.held[dv.ID] = uint8(dv.Shard)
+	d.heldBy[dv.Shard]++
+	d.bytes += size
+}
+
 type offered int8
 
 const (
@@ -333,6 +415,9 @@ func (d *Dispatcher) offer(dv belfry.Delivery, p *Payload) offered {
 	if _, ok := d.released[dv.ID]; ok {
 		return taken // was settled while this row was being read: the row is old news
 	}
+	if !d.mine(&dv) {
+		return taken // by whoever has its shard now
+	}
 	ds := d.dests[destKey{dv.Tenant, dv.Destination}]
 	if ds != nil && !d.accepts(ds) {
 		ds.park(keyBefore(&dv))
@@ -345,8 +430,7 @@ func (d *Dispatcher) offer(dv belfry.Delivery, p *Payload) offered {
 	if !d.fits(size) {
 		return tooMuch
 	}
-	d.held[dv.ID] = struct{}{}
-	d.bytes += size
+	d.hold(&dv, size)
 	d.put(item{d: dv, p: p, size: size})
 	return taken
 }
@@ -362,7 +446,7 @@ func (d *Dispatcher) put(it item) {
 	key := destKey{it.d.Tenant, it.d.Destination}
 	ds := d.dests[key]
 	if ds == nil {
-		ds = &dest{key: key, lane: d.laneOf(it.d.Tenant, it.d.Channel), health: newHealth()}
+		ds = &dest{key: key, shard: it.d.Shard, lane: d.laneOf(it.d.Tenant, it.d.Channel), health: newHealth()}
 		d.dests[key] = ds
 	}
 	if !d.accepts(ds) {
@@ -548,7 +632,12 @@ func (d *Dispatcher) next(l *lane) (*dest, item, bool) {
 
 // release takes a delivery out of memory. d.mu is held.
 func (d *Dispatcher) release(id string, size int) {
+	shard := d.held[id]
 	delete(d.held, id)
+	if d.heldBy[shard]--; d.heldBy[shard] == 0 && d.o.Shards.Shared() { // somebody may wait in Leave
+		close(d.emptied)
+		d.emptied = make(chan struct{})
+	}
 	d.bytes -= size
 	if d.reading {
 		d.released[id] = struct{}{}

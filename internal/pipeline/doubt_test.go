@@ -50,8 +50,8 @@ func (d *doubtful) RecordAttempts(ctx context.Context, as []belfry.Attempt) ([]b
 	return d.DB.RecordAttempts(ctx, as)
 }
 
-func (d *doubtful) DueDeliveries(ctx context.Context, tenant string, after belfry.DueKey, until time.Time, limit int) ([]belfry.Delivery, error) {
-	rows, err := d.DB.DueDeliveries(ctx, tenant, after, until, limit)
+func (d *doubtful) DueDeliveries(ctx context.Context, tenant string, after belfry.DueKey, until time.Time, limit int, shards []int) ([]belfry.Delivery, error) {
+	rows, err := d.DB.DueDeliveries(ctx, tenant, after, until, limit, shards)
 	if d.read != nil {
 		d.read()
 	}
@@ -102,7 +102,7 @@ func TestReadsPassNothingOver(t *testing.T) {
 	ctx := context.Background()
 	// plan commits an event's page as the Planner does, due at a given time.
 	plan := func(due time.Time) (ds []belfry.Delivery, p *Payload) {
-		pending, err := h.db.PendingPlans(ctx, belfry.DefaultTenant, "", 10)
+		pending, err := h.db.PendingPlans(ctx, belfry.DefaultTenant, "", 10, nil)
 		if err != nil || len(pending) != 1 {
 			t.Errorf("%d pending, %v", len(pending), err)
 			return nil, nil

@@ -158,10 +158,10 @@ func newHouse(t testing.TB, db *store.DB, tune func(*PlannerOptions, *Dispatcher
 	do := DispatcherOptions{
 		Store: db, Channels: oneChannel{h.r}, Composer: NewMessages(facts, h.subs, builtin{}, noLinks{}, box, clock),
 		Aftermath: &h.gone, Counters: counters, Log: log, Now: clock, Jitter: func() float64 { return 0 },
-		Poll: 50 * time.Millisecond,
+		Shards: Alone{}, Peers: Alone{}, Poll: 50 * time.Millisecond,
 	}
-	stages := &Stages{Directory: h.dir, Subscriptions: h.subs, Channels: oneChannel{h.r}}
-	po := PlannerOptions{Store: db, Stages: stages, Watch: h.watch, Counters: counters, Log: log, Now: clock, Poll: 50 * time.Millisecond}
+	stages := &Stages{Directory: h.dir, Subscriptions: h.subs, Channels: oneChannel{h.r}, In: Alone{}}
+	po := PlannerOptions{Store: db, Stages: stages, Watch: h.watch, Shards: Alone{}, Peers: Alone{}, Counters: counters, Log: log, Now: clock, Poll: 50 * time.Millisecond}
 	if tune != nil {
 		tune(&po, &do)
 	}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"runtime/debug"
 	"slices"
 	"sync"
@@ -16,7 +17,7 @@ import (
 // PlanStore is what the Planner needs of the store.
 type PlanStore interface {
 	Tenants(ctx context.Context) ([]string, error)
-	PendingPlans(ctx context.Context, tenant, after string, limit int) ([]belfry.PendingPlan, error)
+	PendingPlans(ctx context.Context, tenant, after string, limit int, shards []int) ([]belfry.PendingPlan, error)
 	CommitPlans(ctx context.Context, pages []belfry.PlanPage) ([]error, error)
 }
 
@@ -26,6 +27,8 @@ type PlannerOptions struct {
 	Stages     *Stages
 	Dispatcher *Dispatcher
 	Watch      *Watch
+	Shards     Shards
+	Peers      Peers
 	Counters   *Counters
 	Log        *slog.Logger
 	Now        func() time.Time
@@ -48,14 +51,24 @@ const (
 // pending plans is the truth). It begins reading; a hand-over that finds no
 // room puts it back to reading; it turns direct when, with hand-overs held
 // off, the table has shown nothing that is not in memory already.
+//
+// Where several processes share the database, each plans the events of the
+// shards it has, whoever accepted them. Then events are not handed over in
+// memory but looked for in the table from the first of them on, so that those
+// of one object are found in their order, also when two processes accepted them.
 type Planner struct {
 	o       PlannerOptions
 	workers []*worker
 	wake    chan struct{}
 
-	mu     sync.Mutex
-	direct bool
-	held   map[planKey]struct{} // events in memory
+	mu      sync.Mutex
+	direct  bool
+	whole   bool              // the table is to be read from at on, direct or not
+	held    map[planKey]int   // shards of the events in memory
+	from    map[string]string // by tenant: there may be events to plan from this id on
+	at      map[string]string // by tenant: while reading, events up to here are in memory
+	rewound int               // how often reading began again
+	dropped chan struct{}     // closed and made anew when an event leaves memory
 }
 
 type planKey struct {
@@ -71,6 +84,9 @@ type job struct {
 }
 
 func (j *job) key() planKey { return planKey{j.acc.EventID, j.run} }
+
+// shard is the plan shard of the event's object.
+func (j *job) shard() int { return belfry.Shard(j.acc.Tenant, j.acc.Event.ObjectOrRoot()) }
 
 // worker owns shards: their events in the order they came.
 type worker struct {
@@ -90,7 +106,7 @@ func NewPlanner(o PlannerOptions) *Planner {
 	if o.Poll == 0 {
 		o.Poll = DefaultPoll
 	}
-	p := &Planner{o: o, wake: make(chan struct{}, 1), held: map[planKey]struct{}{}}
+	p := &Planner{o: o, wake: make(chan struct{}, 1), held: map[planKey]int{}, from: map[string]string{}, at: map[string]string{}, dropped: make(chan struct{})}
 	for range o.Workers {
 		p.workers = append(p.workers, &worker{wake: make(chan struct{}, 1)})
 	}
@@ -102,13 +118,20 @@ func NewPlanner(o PlannerOptions) *Planner {
 func (p *Planner) Handover(accs []belfry.Accepted) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	if p.o.Shards.Shared() {
+		for i := range accs {
+			p.look(accs[i].Tenant, accs[i].EventID)
+			p.o.Peers.Tell(belfry.Wake{Tenant: accs[i].Tenant, Event: accs[i].EventID})
+		}
+		return
+	}
 	if !p.direct {
 		p.poke()
 		return
 	}
 	for i := range accs {
 		if !p.push(job{acc: &accs[i]}) {
-			p.direct = false
+			p.read0()
 			p.poke()
 			return
 		}
@@ -119,24 +142,111 @@ func (p *Planner) Handover(accs []belfry.Accepted) {
 func (p *Planner) Requeue() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.direct = false
+	p.read0()
 	p.poke()
 }
 
-// push queues a job unless it is in memory; false when there is no room.
-// p.mu is held.
+// read0 makes the Planner read the table from its beginning. p.mu is held.
+func (p *Planner) read0() {
+	p.direct = false
+	p.rewind()
+}
+
+// rewind makes a reading of the table begin again. p.mu is held.
+func (p *Planner) rewind() {
+	clear(p.at)
+	p.rewound++
+}
+
+// Wake makes the Planner look for events from an id on: another process
+// accepted them.
+func (p *Planner) Wake(tenant, from string) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.look(tenant, from)
+}
+
+// look is Wake. p.mu is held.
+func (p *Planner) look(tenant, from string) {
+	if from == "" {
+		p.rewind()
+		p.whole = true
+	} else if at, ok := p.from[tenant]; !ok || from < at {
+		p.from[tenant] = from
+	}
+	p.poke()
+}
+
+// Gained makes the Planner look for the events of shards it has now.
+func (p *Planner) Gained([]int) { p.Requeue() }
+
+// Leave lets go of the events of shards that Shards says are not this process's
+// any more, and waits for those that are being planned. It answers with the
+// shards of which nothing is in memory; when ctx ends some may be missing.
+func (p *Planner) Leave(ctx context.Context, shards []int) []int {
+	leaving := map[int]bool{}
+	for _, s := range shards {
+		leaving[s] = true
+	}
+	for _, w := range p.workers {
+		p.drain(w, leaving)
+	}
+	for {
+		p.mu.Lock()
+		busy := map[int]bool{}
+		for _, s := range p.held {
+			busy[s] = true
+		}
+		dropped := p.dropped
+		p.mu.Unlock()
+		left := slices.DeleteFunc(slices.Clone(shards), func(s int) bool { return busy[s] })
+		if len(left) == len(shards) {
+			return left
+		}
+		select {
+		case <-ctx.Done():
+			return left
+		case <-dropped:
+		}
+	}
+}
+
+// drain takes the queued events of the shards out of memory, and wakes the
+// worker, which may have a long plan of one of them at hand.
+func (p *Planner) drain(w *worker, leaving map[int]bool) {
+	var out []job
+	w.mu.Lock()
+	w.queue = slices.DeleteFunc(w.queue, func(j job) bool {
+		if leaving[j.shard()] {
+			out = append(out, j)
+			return true
+		}
+		return false
+	})
+	select {
+	case w.wake <- struct{}{}:
+	default:
+	}
+	w.mu.Unlock()
+	for i := range out {
+		p.drop(&out[i])
+	}
+}
+
+// push queues a job unless it is in memory or not for this process; false when
+// there is no room. p.mu is held.
 func (p *Planner) push(j job) bool {
-	if _, ok := p.held[j.key()]; ok {
+	if _, ok := p.held[j.key()]; ok || !p.o.Shards.Has(belfry.LeasePlan, j.shard()) {
 		return true
 	}
-	w := p.workers[belfry.Shard(j.acc.Tenant, j.acc.Event.ObjectOrRoot())%len(p.workers)]
+	w := p.workers[j.shard()%len(p.workers)]
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if len(w.queue) >= p.o.Queue {
 		return false
 	}
 	w.queue = append(w.queue, j)
-	p.held[j.key()] = struct{}{}
+	p.held[j.key()] = j.shard()
 	select {
 	case w.wake <- struct{}{}:
 	default:
@@ -162,46 +272,96 @@ func (p *Planner) Run(ctx context.Context) error {
 	return nil
 }
 
-// read brings pending events from the table into memory whenever the Planner
-// is not direct.
+// read brings pending events from the table into memory: all of them while the
+// Planner is not direct and now and then as the safety net, else what others
+// told of.
 func (p *Planner) read(ctx context.Context) {
-	poll := time.NewTimer(0)
-	defer poll.Stop()
+	survey := time.NewTicker(p.o.Poll)
+	defer survey.Stop()
+	again := time.NewTimer(0)
+	defer again.Stop()
 	for {
-		survey := false
 		select {
 		case <-ctx.Done():
 			return
 		case <-p.wake:
-		case <-poll.C:
-			survey = true
+		case <-again.C:
+		case <-survey.C:
+			p.survey()
 		}
-		wait := p.o.Poll
-		if p.isDirect() && !survey {
-			continue
-		}
-		done, err := p.readAll(ctx)
+		done, err := p.readSome(ctx)
 		switch {
 		case err != nil:
 			if ctx.Err() == nil {
 				p.o.Log.Error("reading unplanned events", "error", err)
 			}
-			wait = min(wait, time.Second)
+			again.Reset(min(p.o.Poll, time.Second))
 		case !done:
-			wait = 5 * time.Millisecond // the queues are full: let them drain
+			again.Reset(5 * time.Millisecond) // the queues are full: let them drain
 		}
-		poll.Reset(wait)
 	}
 }
 
-func (p *Planner) isDirect() bool {
+// survey is the safety net: the table is read from its beginning, where events
+// are in the order they were accepted; what is in memory is passed over.
+func (p *Planner) survey() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	return p.direct
+	p.whole = true
+	p.rewind()
+}
+
+// readSome reads what there is to read; false when a queue is full.
+func (p *Planner) readSome(ctx context.Context) (done bool, err error) {
+	p.mu.Lock()
+	whole := p.whole || !p.direct
+	p.mu.Unlock()
+	if whole {
+		return p.readAll(ctx)
+	}
+	return p.readNew(ctx)
 }
 
 // planPage is how many pending events one read takes.
 const planPage = 512
+
+// readNew pushes the events that others told of; false when a queue is full.
+func (p *Planner) readNew(ctx context.Context) (done bool, err error) {
+	p.mu.Lock()
+	from := p.from
+	p.from = map[string]string{}
+	p.mu.Unlock()
+	for tenant, id := range from {
+		last := map[string]string{tenant: before(id)}
+		if done, err = p.readTenant(ctx, tenant, last); err != nil || !done {
+			p.mu.Lock()
+			p.read0()
+			p.mu.Unlock()
+			return done, err
+		}
+	}
+	return true, nil
+}
+
+// before is a text that sorts before an id, and after those before it.
+func before(id string) string { return id[:len(id)-1] }
+
+// readTenant pushes a tenant's pending events after last until there are no
+// more or a queue is full (false), and moves last on.
+func (p *Planner) readTenant(ctx context.Context, tenant string, last map[string]string) (done bool, err error) {
+	for {
+		rows, err := p.o.Store.PendingPlans(ctx, tenant, last[tenant], planPage, p.o.Shards.Mine(belfry.LeasePlan))
+		if err != nil {
+			return false, err
+		}
+		if !p.pushAll(tenant, rows, last) {
+			return false, nil
+		}
+		if len(rows) < planPage {
+			return true, nil
+		}
+	}
+}
 
 // readAll pushes pending events of every tenant until a queue is full (false)
 // or the table holds nothing more; then the Planner is direct.
@@ -210,30 +370,38 @@ func (p *Planner) readAll(ctx context.Context) (done bool, err error) {
 	if err != nil {
 		return false, err
 	}
-	last := make(map[string]string, len(tenants))
+	p.mu.Lock()
+	last, rewound := maps.Clone(p.at), p.rewound
+	for tenant, id := range p.from {
+		if first := before(id); first < last[tenant] {
+			last[tenant] = first
+		}
+	}
+	clear(p.from)
+	p.mu.Unlock()
 	for _, tenant := range tenants {
-		for {
-			rows, err := p.o.Store.PendingPlans(ctx, tenant, last[tenant], planPage)
-			if err != nil {
-				return false, err
+		if done, err = p.readTenant(ctx, tenant, last); err != nil || !done {
+			p.mu.Lock()
+			if p.rewound == rewound {
+				p.at = last
 			}
-			if !p.pushAll(tenant, rows, last) {
-				return false, nil
-			}
-			if len(rows) < planPage {
-				break
-			}
+			p.mu.Unlock()
+			return false, err
 		}
 	}
 	// The last look, with hand-overs held off: whatever was committed and not
 	// handed over before is seen here; whatever comes after is handed over.
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	if p.rewound != rewound {
+		return false, nil
+	}
+	p.whole = false
 	if p.direct {
 		return true, nil
 	}
 	for _, tenant := range tenants {
-		rows, err := p.o.Store.PendingPlans(ctx, tenant, last[tenant], planPage)
+		rows, err := p.o.Store.PendingPlans(ctx, tenant, last[tenant], planPage, p.o.Shards.Mine(belfry.LeasePlan))
 		if err != nil {
 			return false, err
 		}
@@ -247,6 +415,7 @@ func (p *Planner) readAll(ctx context.Context) (done bool, err error) {
 		}
 	}
 	p.direct = true
+	clear(p.at)
 	return true, nil
 }
 
@@ -294,7 +463,21 @@ func (p *Planner) work(ctx context.Context, w *worker) {
 		if ctx.Err() != nil {
 			return
 		}
+		longs = slices.DeleteFunc(longs, func(l *long) bool {
+			if p.o.Shards.Has(belfry.LeasePlan, l.job.shard()) {
+				return false
+			}
+			p.drop(&l.job) // whoever has the shard now goes on at the cursor
+			for i := range l.after {
+				p.drop(&l.after[i])
+			}
+			return true
+		})
 		jobs = slices.DeleteFunc(jobs, func(j job) bool {
+			if !p.o.Shards.Has(belfry.LeasePlan, j.shard()) {
+				p.drop(&j)
+				return true
+			}
 			for _, l := range longs {
 				if l.job.acc.Tenant == j.acc.Tenant && l.job.acc.Event.ObjectOrRoot() == j.acc.Event.ObjectOrRoot() {
 					l.after = append(l.after, j)
@@ -409,7 +592,7 @@ func (p *Planner) planSome(ctx context.Context, jobs []job) (n int, unfinished [
 			continue
 		}
 		p.o.Dispatcher.Handover(pl.page.Deliveries, pl.payload, pl.places)
-		p.o.Watch.notify(pl.page.Tenant, pl.page.Deliveries)
+		p.show(pl)
 		p.o.Counters.Deliveries.Add(int64(len(pl.page.Deliveries)))
 		p.o.Counters.Suppressed.Add(int64(len(pl.page.Suppressions)))
 		if pl.page.Last {
@@ -439,13 +622,27 @@ func (p *Planner) moved(pl *planned, err error) {
 	p.o.Dispatcher.Forgo(pl.page.Deliveries, pl.payload, pl.places)
 	clear(pl.places)
 	p.o.Dispatcher.Handover(pl.page.Deliveries, pl.payload, pl.places)
-	p.o.Watch.notify(pl.page.Tenant, pl.page.Deliveries)
+	p.show(pl)
 	p.drop(&pl.job)
+}
+
+// show wakes whoever looks at the inboxes of a page, here and elsewhere.
+func (p *Planner) show(pl *planned) {
+	p.o.Watch.notify(pl.page.Tenant, pl.page.Deliveries)
+	if p.o.Shards.Shared() {
+		if marks, any := marksOf(pl.page.Tenant, pl.page.Deliveries); any {
+			p.o.Peers.Tell(belfry.Wake{Tenant: pl.page.Tenant, Inboxes: marks})
+		}
+	}
 }
 
 func (p *Planner) drop(j *job) {
 	p.mu.Lock()
 	delete(p.held, j.key())
+	if p.o.Shards.Shared() { // somebody may wait in Leave
+		close(p.dropped)
+		p.dropped = make(chan struct{})
+	}
 	p.mu.Unlock()
 }
 

@@ -68,6 +68,10 @@ func (d *Dispatcher) try(ctx context.Context, ds *dest, it *item) (c Composed, o
 			out, ok = belfry.Outcome{Kind: belfry.OutcomeRetry, Detail: fmt.Sprintf("internal fault: %v", r)}, true
 		}
 	}()
+	if !d.o.Shards.MaySend() {
+		d.pause(ds, time.Second) // another process may take over at any moment
+		return c, out, false
+	}
 	c, err := d.o.Composer.Compose(ctx, &it.d, it.p)
 	if err != nil {
 		if belfry.KindOf(err) == belfry.Unavailable || d.sendCtx.Err() != nil {
@@ -146,25 +150,29 @@ func (d *Dispatcher) record(ctx context.Context) {
 				break gather
 			}
 		}
-		d.commit(ctx, as)
-		d.settled(ctx, rs)
+		applied := d.commit(ctx, as)
+		d.settled(ctx, rs, applied)
 	}
 }
 
 // commit repeats until the store has taken the attempts: what was sent must
 // not be forgotten because the database is away for a while. On stop the grace
-// ends it; then the sends count as in flight and are repeated.
-func (d *Dispatcher) commit(ctx context.Context, as []belfry.Attempt) {
+// ends it; then the sends count as in flight and are repeated. So they are when
+// another process was given what this one had. The answer says what was applied.
+func (d *Dispatcher) commit(ctx context.Context, as []belfry.Attempt) []bool {
 	wait := 50 * time.Millisecond
 	for {
-		_, err := d.o.Store.RecordAttempts(ctx, as)
+		applied, err := d.o.Store.RecordAttempts(ctx, as)
 		if err == nil {
-			return
+			return applied
 		}
 		d.o.Log.Error("recording attempts", "attempts", len(as), "error", err)
+		if belfry.KindOf(err) == belfry.Conflict {
+			return make([]bool, len(as))
+		}
 		select {
 		case <-ctx.Done():
-			return
+			return make([]bool, len(as))
 		case <-time.After(wait):
 			wait = min(2*wait, 5*time.Second)
 		}
@@ -185,14 +193,19 @@ func (d *Dispatcher) again(r *record) {
 	d.poke()
 }
 
-// settled lets go of deliveries whose attempts are durable.
-func (d *Dispatcher) settled(ctx context.Context, rs []record) {
+// settled lets go of deliveries whose attempts are durable. One that was not
+// applied came second: the table says what is to be done now.
+func (d *Dispatcher) settled(ctx context.Context, rs []record, applied []bool) {
 	d.mu.Lock()
 	for i := range rs {
 		r := &rs[i]
 		d.release(r.it.d.ID, r.it.size)
-		if r.attempt.State == belfry.Retrying {
+		switch {
+		case r.attempt.State == belfry.Retrying:
 			d.again(r)
+		case !applied[i] && d.o.Shards.Shared():
+			d.backlogOf(r.it.d.Tenant).rewind(belfry.DueKey{})
+			d.poke()
 		}
 		d.ready(r.ds)
 		d.tidy(r.ds)

@@ -22,6 +22,7 @@ type Stages struct {
 	Directory     *directory.Directory
 	Subscriptions *Subscriptions
 	Channels      ChannelList
+	In            In
 }
 
 // view is what one pass over an event works on.
@@ -61,6 +62,9 @@ func (v *view) facts(e *belfry.Event, now time.Time) (match.Facts, error) {
 // Page makes the page of an event's plan that begins at cursor.
 func (s *Stages) Page(ctx context.Context, acc *belfry.Accepted, run int, cursor string, now time.Time) (belfry.PlanPage, error) {
 	page := belfry.PlanPage{Tenant: acc.Tenant, EventID: acc.EventID, Run: run, From: cursor, To: cursor, Last: true}
+	if err := s.In.Reach(ctx, acc.Tenant, acc.AsOf); err != nil {
+		return page, err
+	}
 	snapshot, err := s.Subscriptions.Snapshot(ctx, acc.Tenant)
 	if err != nil {
 		return page, err

@@ -13,6 +13,42 @@ type Watch struct {
 	subs map[watchKey]map[chan struct{}]struct{}
 }
 
+// WakeMarked wakes the watchers of a tenant's inboxes whose bits are set: other
+// processes put something into some of them.
+func (w *Watch) WakeMarked(tenant string, marks [belfry.WakeInboxes]byte) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for k := range w.subs {
+		if k.tenant != tenant {
+			continue
+		}
+		if i, bit := inboxMark(k.tenant, k.principal); marks[i]&bit != 0 {
+			w.wake(k)
+		}
+	}
+}
+
+// WakeAll wakes every watcher.
+func (w *Watch) WakeAll() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for k := range w.subs {
+		w.wake(k)
+	}
+}
+
+// marksOf are the marks of the inboxes among ds, and whether there are any.
+func marksOf(tenant string, ds []belfry.Delivery) (marks [belfry.WakeInboxes]byte, any bool) {
+	for i := range ds {
+		if ds[i].Channel == belfry.ChannelInbox {
+			n, bit := inboxMark(tenant, ds[i].Principal)
+			marks[n] |= bit
+			any = true
+		}
+	}
+	return marks, any
+}
+
 type watchKey struct{ tenant, principal string }
 
 // NewWatch makes a Watch nobody listens to.

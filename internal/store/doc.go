@@ -18,7 +18,10 @@
 // is belfry.Unavailable, the outcome of the call is unknown, and repeating it
 // is safe; all works again when the database does.
 //
-// It refuses a database another Belfry process works with, a schema newer than
+// On PostgreSQL several processes may work with one database. Then what a node
+// that was declared dead still tries at doors 2 and 3 fails with ErrFenced.
+//
+// It refuses an SQLite database another process works with, a schema newer than
 // the program, and a PostgreSQL too old. It knows nothing of what it stores:
 // whether an edit makes sense is decided in package manage, whom an event
 // concerns in match, resolve and route.

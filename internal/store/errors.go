@@ -41,7 +41,7 @@ const (
 func fault(err error) error {
 	var known *belfry.Error
 	switch {
-	case err == nil, errors.As(err, &known), errors.Is(err, context.Canceled), errors.Is(err, ErrCursorMoved), errors.Is(err, errCareful):
+	case err == nil, errors.As(err, &known), errors.Is(err, context.Canceled), errors.Is(err, ErrCursorMoved), errors.Is(err, errCareful), errors.Is(err, ErrFenced):
 		return err
 	}
 	var lite *sqlite.Error
@@ -67,6 +67,9 @@ func fault(err error) error {
 			return belfry.Errorf(belfry.Unavailable, "PostgreSQL is not available: %s (%w)", pg.Message, err)
 		case "28", "3D": // who we are is not (or no longer) welcome
 			return belfry.Errorf(belfry.Unavailable, "PostgreSQL refuses the connection: %s (%w)", pg.Message, err)
+		}
+		if pg.Code == fencedCode {
+			return ErrFenced
 		}
 		if pg.Code == "25006" {
 			return belfry.Errorf(belfry.Unavailable, "PostgreSQL is read-only here: connect to the primary (%w)", err)

@@ -29,10 +29,13 @@ func (db *DB) Tenants(ctx context.Context) (list []string, err error) {
 
 // PendingPlans lists up to about limit plans that are not complete, of events
 // after the one named, in the order of acceptance. All runs of an event come
-// together.
-func (db *DB) PendingPlans(ctx context.Context, tenant, after string, limit int) (list []PendingPlan, err error) {
-	const text = `SELECT p.event_id, p.run, p.cursor, e.at, e.as_of, e.body FROM plans p JOIN events e ON e.tenant = p.tenant AND e.id = p.event_id
+// together. shards are the plan shards that are meant, nil all of them.
+func (db *DB) PendingPlans(ctx context.Context, tenant, after string, limit int, shards []int) (list []PendingPlan, err error) {
+	text := `SELECT p.event_id, p.run, p.cursor, e.at, e.as_of, e.body FROM plans p JOIN events e ON e.tenant = p.tenant AND e.id = p.event_id
 		WHERE p.tenant = $1 AND `
+	if shards != nil {
+		text += "p.shard IN_LIST AND "
+	}
 	scan := func(rows *sql.Rows) error {
 		p := PendingPlan{Accepted: belfry.Accepted{Tenant: tenant}}
 		var at int64
@@ -49,12 +52,21 @@ func (db *DB) PendingPlans(ctx context.Context, tenant, after string, limit int)
 		return nil
 	}
 	limit = orDefault(limit, 100)
-	if err := db.query(ctx, scan, text+"p.event_id > $2 ORDER BY p.event_id, p.run LIMIT $3", tenant, after, limit); err != nil || len(list) < limit {
+	if err := db.queryShards(ctx, scan, text+"p.event_id > $2 ORDER BY p.event_id, p.run LIMIT $3", shards, tenant, after, limit); err != nil || len(list) < limit {
 		return list, err
 	}
 	end := list[len(list)-1]
-	err = db.query(ctx, scan, text+"p.event_id = $2 AND p.run > $3 ORDER BY p.run", tenant, end.Accepted.EventID, end.Run)
+	err = db.queryShards(ctx, scan, text+"p.event_id = $2 AND p.run > $3 ORDER BY p.run", shards, tenant, end.Accepted.EventID, end.Run)
 	return list, err
+}
+
+// queryShards is query, or with shards queryRead. There are fewer shards than
+// a list of parameters holds.
+func (db *DB) queryShards(ctx context.Context, scan func(*sql.Rows) error, text string, shards []int, args ...any) error {
+	if shards == nil {
+		return db.query(ctx, scan, text, args...)
+	}
+	return queryRead(ctx, db, scan, text, shards, args...)
 }
 
 // DueKey is a place in the order of due deliveries; the zero key is before all.
@@ -80,42 +92,50 @@ func scanDelivery(rows *sql.Rows, tenant string) (d belfry.Delivery, err error) 
 // deliveries reads those of a tenant that meet a condition. index names the one
 // to use on SQLite, which without statistics takes the narrower index for the
 // better one; empty leaves it to the planner.
-func (db *DB) deliveries(ctx context.Context, tenant, index, text string, args ...any) (list []belfry.Delivery, err error) {
+func (db *DB) deliveries(ctx context.Context, tenant, index, text string, shards []int, args ...any) (list []belfry.Delivery, err error) {
 	if index != "" && !db.pg {
 		index = " INDEXED BY " + index
 	} else {
 		index = ""
 	}
-	err = db.query(ctx, func(rows *sql.Rows) error {
+	err = db.queryShards(ctx, func(rows *sql.Rows) error {
 		d, err := scanDelivery(rows, tenant)
 		list = append(list, d)
 		return err
-	}, "SELECT "+deliveryCols+" FROM deliveries"+index+" WHERE tenant = $1 AND "+text, append([]any{tenant}, args...)...)
+	}, "SELECT "+deliveryCols+" FROM deliveries"+index+" WHERE tenant = $1 AND "+text, shards, append([]any{tenant}, args...)...)
 	return list, err
 }
 
 // DueDeliveries lists open deliveries that are due by until, in the order of
-// (due, id), after the key.
-func (db *DB) DueDeliveries(ctx context.Context, tenant string, after DueKey, until time.Time, limit int) ([]belfry.Delivery, error) {
-	return db.deliveries(ctx, tenant, "deliveries_due", "state < 3 AND due <= $2 AND (due, id) > ($3, $4) ORDER BY due, id LIMIT $5",
+// (due, id), after the key. shards are the delivery shards that are meant, nil
+// all of them.
+func (db *DB) DueDeliveries(ctx context.Context, tenant string, after DueKey, until time.Time, limit int, shards []int) ([]belfry.Delivery, error) {
+	return db.deliveries(ctx, tenant, "deliveries_due", andShards(shards)+"state < 3 AND due <= $2 AND (due, id) > ($3, $4) ORDER BY due, id LIMIT $5", shards,
 		until.UnixMicro(), micros(after.Due), after.ID, orDefault(limit, 100))
 }
 
 // DueFor is DueDeliveries for one destination.
 func (db *DB) DueFor(ctx context.Context, tenant, destination string, after DueKey, until time.Time, limit int) ([]belfry.Delivery, error) {
-	return db.deliveries(ctx, tenant, "deliveries_due_for", "destination = $2 AND state < 3 AND due <= $3 AND (due, id) > ($4, $5) ORDER BY due, id LIMIT $6",
+	return db.deliveries(ctx, tenant, "deliveries_due_for", "destination = $2 AND state < 3 AND due <= $3 AND (due, id) > ($4, $5) ORDER BY due, id LIMIT $6", nil,
 		destination, until.UnixMicro(), micros(after.Due), after.ID, orDefault(limit, 100))
 }
 
-// NextDue is when the next open delivery after the time falls due, false when
-// none does.
-func (db *DB) NextDue(ctx context.Context, tenant string, after time.Time) (at time.Time, ok bool, err error) {
-	err = db.query(ctx, func(rows *sql.Rows) error {
+func andShards(shards []int) string {
+	if shards == nil {
+		return ""
+	}
+	return "shard IN_LIST AND "
+}
+
+// NextDue is when the next open delivery of the shards (nil = all) after the
+// time falls due, false when none does.
+func (db *DB) NextDue(ctx context.Context, tenant string, after time.Time, shards []int) (at time.Time, ok bool, err error) {
+	err = db.queryShards(ctx, func(rows *sql.Rows) error {
 		var due int64
 		err := rows.Scan(&due)
 		at, ok = fromMicros(due), true
 		return err
-	}, "SELECT due FROM deliveries WHERE tenant = $1 AND state < 3 AND due > $2 ORDER BY due LIMIT 1", tenant, micros(after))
+	}, "SELECT due FROM deliveries WHERE tenant = $1 AND "+andShards(shards)+"state < 3 AND due > $2 ORDER BY due LIMIT 1", shards, tenant, micros(after))
 	return at, ok, err
 }
 

@@ -3,7 +3,6 @@ package store
 import (
 	"context"
 	"database/sql"
-	"sync"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -16,7 +15,7 @@ import (
 // oldestPostgres is the oldest server version we test for and promise.
 const oldestPostgres = 130000
 
-// lockKey is the advisory lock of the one process that works with a database
+// lockKey is the advisory lock of the process that brings the schema up to date
 // ("belfry" in ASCII).
 const lockKey = 0x62656c667279
 
@@ -24,11 +23,12 @@ const lockKey = 0x62656c667279
 // acknowledge before it has written would lose what we acknowledge. And each of
 // our statements finds its rows by key: a plan made while a table was small,
 // which reads all of it, would be kept while the table grows, until the server
-// gathers statistics. (Forbidden plans have costs that invite compilation.)
+// gathers statistics. (Forbidden plans have costs that invite compilation.) A process
+// that is halted in mid-transaction must not hold its locks against the others.
 const sessionSettings = `SELECT set_config('synchronous_commit', CASE current_setting('synchronous_commit') WHEN 'off' THEN 'on'
 		ELSE current_setting('synchronous_commit') END, false),
 	set_config('enable_seqscan', 'off', false), set_config('enable_hashjoin', 'off', false), set_config('enable_mergejoin', 'off', false),
-	set_config('jit', 'off', false)`
+	set_config('jit', 'off', false), set_config('idle_in_transaction_session_timeout', '15s', false)`
 
 func (db *DB) openPostgres(ctx context.Context, url string) error {
 	db.pg = true
@@ -52,19 +52,32 @@ func (db *DB) openPostgres(ctx context.Context, url string) error {
 	db.read.SetMaxOpenConns(8)
 	db.read.SetMaxIdleConns(4)
 	db.read.SetConnMaxIdleTime(time.Minute)
+	db.tell = sql.OpenDB(stdlib.GetConnector(*config, prepare))
+	db.tell.SetMaxIdleConns(1)
 	if err := checkServer(ctx, db.write); err != nil {
 		return err
 	}
-	lock := &advisoryLock{db: db.write}
-	if err := lock.await(ctx, takeOver); err != nil {
-		return err
-	}
-	db.own = lock
-	if err := migrate(ctx, db.write, goose.DialectPostgres); err != nil {
+	if err := migrateAlone(ctx, db.write); err != nil {
 		return openFault(err, config.Database)
 	}
-	db.background.Go(func() { db.keepLock(lock) })
 	return nil
+}
+
+// migrateAlone brings the schema up to date, one process at a time: others that
+// start meanwhile wait. The lock is a transaction's, so that it goes with it,
+// whatever stands between us and the server.
+func migrateAlone(ctx context.Context, db *sql.DB) error {
+	tx, err := db.BeginTx(ctx, nil)
+	if err != nil {
+		return err
+	}
+	_, err = tx.ExecContext(ctx, "SELECT set_config('idle_in_transaction_session_timeout', '0', true), pg_advisory_xact_lock($1)", int64(lockKey))
+	if err == nil {
+		err = migrate(ctx, db, goose.DialectPostgres)
+	}
+	// It wrote nothing: how it ends is of no consequence.
+	_ = tx.Rollback()
+	return err
 }
 
 // checkServer refuses what would fail later and less clearly.
@@ -90,121 +103,4 @@ func judgeServer(version int, name, encoding string, replica bool) error {
 		return belfry.Errorf(belfry.Invalid, "this PostgreSQL server is a read-only replica: connect to the primary")
 	}
 	return nil
-}
-
-// advisoryLock is a session lock on a connection of its own. It is lost with
-// the connection, so it is looked after.
-type advisoryLock struct {
-	db *sql.DB
-
-	mu   sync.Mutex
-	conn *sql.Conn
-	err  error // why it is not held
-}
-
-// takeOver is how long a starting process waits for the lock of one that was
-// just killed: the server lets go of it when it notices the lost connection.
-const takeOver = 3 * time.Second
-
-// await is take, repeated while another process has the lock.
-func (l *advisoryLock) await(ctx context.Context, patience time.Duration) error {
-	limit := time.NewTimer(patience)
-	defer limit.Stop()
-	again := time.NewTicker(50 * time.Millisecond)
-	defer again.Stop()
-	for {
-		err := l.take(ctx)
-		if belfry.KindOf(err) != belfry.Conflict {
-			return err
-		}
-		select {
-		case <-again.C:
-		case <-limit.C:
-			return err
-		case <-ctx.Done():
-			return ctx.Err()
-		}
-	}
-}
-
-// take connects and takes the lock, or says why it cannot.
-func (l *advisoryLock) take(ctx context.Context) error {
-	conn, err := l.db.Conn(ctx)
-	if err != nil {
-		return belfry.Errorf(belfry.Unavailable, "the database cannot be reached (%w)", err)
-	}
-	var ok bool
-	err = fault(conn.QueryRowContext(ctx, "SELECT pg_try_advisory_lock($1)", int64(lockKey)).Scan(&ok))
-	if err == nil && !ok {
-		err = belfry.Errorf(belfry.Conflict, "another Belfry process works with this database: stop it first, or give this one another database")
-	}
-	if err != nil {
-		drop(conn)
-		return err
-	}
-	l.conn = conn
-	return nil
-}
-
-// check makes sure that the lock is still held, taking it again when the
-// connection was lost.
-func (l *advisoryLock) check(ctx context.Context) error {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if l.conn != nil {
-		if err := l.conn.PingContext(ctx); err == nil {
-			return nil
-		}
-		drop(l.conn)
-		l.conn = nil
-	}
-	l.err = l.take(ctx)
-	if belfry.KindOf(l.err) == belfry.Conflict {
-		// For those at the doors it is a matter of waiting, or of an operator.
-		l.err = belfry.Errorf(belfry.Unavailable, "%w", l.err)
-	}
-	return l.err
-}
-
-// held is cheap while all is well.
-func (l *advisoryLock) held(ctx context.Context) error {
-	l.mu.Lock()
-	ok := l.conn != nil
-	l.mu.Unlock()
-	if ok {
-		return nil
-	}
-	return l.check(ctx)
-}
-
-func (l *advisoryLock) release() error {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if l.conn != nil {
-		ctx, cancel := context.WithTimeout(context.Background(), time.Second)
-		defer cancel()
-		// Best effort: the server lets go of it with the connection, a little later.
-		_, _ = l.conn.ExecContext(ctx, "SELECT pg_advisory_unlock($1)", int64(lockKey))
-		drop(l.conn)
-		l.conn = nil
-	}
-	return nil
-}
-
-// keepLock notices within seconds that the lock's connection is gone.
-func (db *DB) keepLock(l *advisoryLock) {
-	tick := time.NewTicker(2 * time.Second)
-	defer tick.Stop()
-	for {
-		select {
-		case <-db.stop:
-			return
-		case <-tick.C:
-		}
-		ctx, cancel := context.WithTimeout(context.Background(), connectTimeout)
-		if err := l.check(ctx); err != nil {
-			db.log.Warn("store: not the owner of the database", "error", err)
-		}
-		cancel()
-	}
 }

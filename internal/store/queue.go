@@ -56,6 +56,11 @@ type culprit struct {
 	err error
 }
 
+func isCulprit(err error) bool {
+	var c *culprit
+	return errors.As(err, &c)
+}
+
 func (c *culprit) Error() string { return c.err.Error() }
 func (c *culprit) Unwrap() error { return c.err }
 
@@ -66,8 +71,9 @@ var errCareful = errors.New("some rows were not as expected")
 
 // A writer is a goroutine with a connection that serves some doors in turn.
 type writer struct {
-	db    *DB
-	doors []*door
+	db     *DB
+	doors  []*door
+	fenced bool // works only while this node is not declared dead
 
 	mu     sync.Mutex
 	ended  bool
@@ -197,7 +203,7 @@ func (w *writer) serve(batch []*job) {
 			return
 		}
 		err = fault(err)
-		if unavailable(err) {
+		if unavailable(err) || errors.Is(err, ErrFenced) && !isCulprit(err) {
 			for _, j := range batch {
 				j.fail(err)
 			}
@@ -247,7 +253,7 @@ func (w *writer) transaction(batch []*job, careful bool) (err error) {
 		return err
 	}
 	s.careful = careful
-	if err := s.begin(); err != nil {
+	if err := s.begin(w.fence()); err != nil {
 		w.closeSession()
 		return err
 	}
@@ -291,24 +297,25 @@ func (w *writer) transaction(batch []*job, careful bool) (err error) {
 
 // open gives the writer's session, connecting when there is none.
 func (w *writer) open() (*session, error) {
-	ctx, cancel := context.WithTimeout(context.Background(), connectTimeout)
-	defer cancel()
-	if err := w.db.own.held(ctx); err != nil {
-		return nil, err
-	}
 	if w.session != nil {
 		return w.session, nil
 	}
-	// A lost connection may mean that the lock is lost too.
-	if err := w.db.own.check(ctx); err != nil {
-		return nil, err
-	}
+	ctx, cancel := context.WithTimeout(context.Background(), connectTimeout)
+	defer cancel()
 	conn, err := w.db.write.Conn(ctx)
 	if err != nil {
 		return nil, belfry.Errorf(belfry.Unavailable, "the database cannot be reached (%w)", err)
 	}
 	w.session = newSession(w.db, conn)
 	return w.session, nil
+}
+
+// fence is the node whose life the writer's transactions depend on, or empty.
+func (w *writer) fence() string {
+	if !w.fenced {
+		return ""
+	}
+	return w.db.fenceID()
 }
 
 func (w *writer) closeSession() {

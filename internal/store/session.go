@@ -57,10 +57,14 @@ func (s *session) close() {
 	drop(s.conn) // it may be in any state
 }
 
-func (s *session) begin() error {
+// begin begins a transaction, behind the fence of a node unless that is empty.
+func (s *session) begin(fence string) error {
 	begin := "BEGIN IMMEDIATE"
 	if s.db.pg {
 		begin = "BEGIN"
+		if fence != "" {
+			begin = "BEGIN; SELECT belfry_fence('" + strings.ReplaceAll(fence, "'", "''") + "')" // one trip
+		}
 		s.ctx, s.cancel = context.WithTimeout(context.Background(), commitTimeout)
 	}
 	_, err := s.exec(begin)

@@ -59,6 +59,11 @@ func commitSources(s *session, jobs []*job) error {
 
 func (s *session) handover(h *handover) error {
 	clear(h.events.receipts)
+	if node := s.db.fenceID(); node != "" {
+		if _, err := s.exec("SELECT belfry_fence($1)", node); err != nil {
+			return err
+		}
+	}
 	if !empty(h.changes) {
 		if _, err := s.apply(h.changes); err != nil {
 			return err

@@ -38,7 +38,7 @@ func (db *DB) openSQLite(ctx context.Context, path string) error {
 	if err != nil {
 		return err
 	}
-	db.own = lock
+	db.lock = lock
 	// The writer's connection: WAL with a sync at every commit. Only it ever
 	// writes, so busy is met only while another program (a backup) holds a lock.
 	if db.write, err = sql.Open("sqlite", dsn(path, "page_size(4096)", "journal_mode(WAL)", "synchronous(FULL)", "busy_timeout(10000)",
@@ -74,9 +74,7 @@ func openFault(err error, what string) error {
 // fileLock is held as long as the process lives, also when it is killed.
 type fileLock struct{ f *os.File }
 
-func (l *fileLock) held(context.Context) error  { return nil }
-func (l *fileLock) check(context.Context) error { return nil }
-func (l *fileLock) release() error              { return l.f.Close() }
+func (l *fileLock) release() error { return l.f.Close() }
 
 // lockFile takes the lock of a data folder or says who has it. The file stays:
 // removing it would let two processes lock two files of one name.

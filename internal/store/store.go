@@ -33,8 +33,10 @@ type DB struct {
 
 	read  *sql.DB
 	write *sql.DB
-	stmts statements // of read, on SQLite
-	own   owner      // keeps other processes out
+	tell  *sql.DB                // what nodes tell each other, on PostgreSQL
+	stmts statements             // of read, on SQLite
+	lock  *fileLock              // keeps other processes out, on SQLite
+	fence atomic.Pointer[string] // the node that doors 2 and 3 work for, on PostgreSQL
 
 	doors   doors
 	writers []*writer
@@ -47,15 +49,6 @@ type DB struct {
 	stop       chan struct{}
 	closing    sync.Once
 	closed     error
-}
-
-// owner is what tells other processes that a database is taken.
-type owner interface {
-	// held is nil while nobody else may write, as far as is known, else says
-	// why not; check asks the database.
-	held(ctx context.Context) error
-	check(ctx context.Context) error
-	release() error
 }
 
 // Open opens the database, brings its schema up to date and starts the
@@ -106,7 +99,9 @@ func (db *DB) startWriters() {
 	d.attempt = &door{limit: doorLimit, commit: commitAttempts}
 	d.inbox = &door{limit: doorLimit, commit: commitEdits}
 	if db.pg {
-		db.writers = []*writer{db.newWriter(d.edit, d.inbox), db.newWriter(d.source, d.accept), db.newWriter(d.plan), db.newWriter(d.attempt)}
+		plan, attempt := db.newWriter(d.plan), db.newWriter(d.attempt)
+		plan.fenced, attempt.fenced = true, true
+		db.writers = []*writer{db.newWriter(d.edit, d.inbox), db.newWriter(d.source, d.accept), plan, attempt}
 	} else {
 		db.writers = []*writer{db.newWriter(d.edit, d.source, d.accept, d.plan, d.attempt, d.inbox)}
 	}
@@ -174,17 +169,17 @@ func (db *DB) release() error {
 	if db.write != nil {
 		errs = append(errs, db.write.Close())
 	}
-	if db.own != nil {
-		errs = append(errs, db.own.release())
+	if db.tell != nil {
+		errs = append(errs, db.tell.Close())
+	}
+	if db.lock != nil {
+		errs = append(errs, db.lock.release())
 	}
 	return errors.Join(errs...)
 }
 
-// Ping reports whether the database can be read and may be written to.
+// Ping reports whether the database can be read.
 func (db *DB) Ping(ctx context.Context) error {
-	if err := db.own.held(ctx); err != nil {
-		return err
-	}
 	var one int
 	return fault(db.read.QueryRowContext(ctx, "SELECT 1").Scan(&one))
 }

@@ -108,7 +108,7 @@ func testRetries(t *testing.T, place func(testing.TB) string) {
 		if !record(t, db, attempt(id, n, belfry.Retrying, func(a *belfry.Attempt) { a.Due = at(n) }))[0] {
 			t.Fatalf("attempt %d was not applied", n)
 		}
-		due, ok, err := db.NextDue(ctx, tenant, at(0))
+		due, ok, err := db.NextDue(ctx, tenant, at(0), nil)
 		if err != nil || !ok || !due.Equal(at(n)) {
 			t.Fatalf("due %v, %v, %v; want %v", due, ok, err, at(n))
 		}
@@ -117,7 +117,7 @@ func testRetries(t *testing.T, place func(testing.TB) string) {
 		}
 	}
 	record(t, db, attempt(id, 6, belfry.Delivered))
-	if list := must[[]belfry.Delivery](t)(db.DueDeliveries(ctx, tenant, store.DueKey{}, at(100), 10)); len(list) != 0 {
+	if list := must[[]belfry.Delivery](t)(db.DueDeliveries(ctx, tenant, store.DueKey{}, at(100), 10, nil)); len(list) != 0 {
 		t.Errorf("a delivered one is due: %+v", list)
 	}
 	if as := must[[]belfry.Attempt](t)(db.Attempts(ctx, tenant, id)); len(as) != 6 || as[5].N != 6 || as[0].N != 1 {

@@ -42,13 +42,13 @@ func testEvents(t *testing.T, place func(testing.TB) string) {
 	}
 	same(t, "the stored event", events[rs[0].EventID], &belfry.Accepted{Tenant: tenant, EventID: rs[0].EventID, At: rs[0].At, AsOf: rs[0].AsOf, Event: event("1").Event, Body: event("1").Body})
 
-	pending := must[[]store.PendingPlan](t)(db.PendingPlans(ctx, tenant, "", 100))
+	pending := must[[]store.PendingPlan](t)(db.PendingPlans(ctx, tenant, "", 100, nil))
 	var ids []string
 	for _, p := range pending {
 		ids = append(ids, p.Accepted.EventID)
 	}
 	same(t, "pending plans, in order", ids, []string{rs[0].EventID, rs[1].EventID, rs[3].EventID, again[0].EventID, ids[len(ids)-1]})
-	rest := must[[]store.PendingPlan](t)(db.PendingPlans(ctx, tenant, ids[1], 2))
+	rest := must[[]store.PendingPlan](t)(db.PendingPlans(ctx, tenant, ids[1], 2, nil))
 	if len(rest) != 2 || rest[0].Accepted.EventID != ids[2] || rest[1].Accepted.EventID != ids[3] {
 		t.Errorf("pending after the second: %+v", rest)
 	}
@@ -271,7 +271,7 @@ func testTenants(t *testing.T, place func(testing.TB) string) {
 		t.Errorf("the first edit of a tenant has version %d", v)
 	}
 	same(t, "tenants", must[[]string](t)(db.Tenants(ctx)), []string{"b", "c", tenant})
-	if got := must[[]store.PendingPlan](t)(db.PendingPlans(ctx, "b", "", 10)); len(got) != 2 {
+	if got := must[[]store.PendingPlan](t)(db.PendingPlans(ctx, "b", "", 10, nil)); len(got) != 2 {
 		t.Errorf("%d pending plans of b, want 2", len(got))
 	}
 	if got := must[map[string]*belfry.Accepted](t)(db.Events(ctx, "b", []string{ours[0].EventID})); len(got) != 0 {

@@ -61,7 +61,7 @@ func testPlans(t *testing.T, place func(testing.TB) string) {
 	if n := len(must[store.EventTrace](t)(db.Trace(ctx, tenant, one, "", store.TracePage{})).Deliveries); n != 3 {
 		t.Errorf("a repeated page left %d deliveries, want 3", n)
 	}
-	if left := must[[]store.PendingPlan](t)(db.PendingPlans(ctx, tenant, "", 10)); len(left) != 0 {
+	if left := must[[]store.PendingPlan](t)(db.PendingPlans(ctx, tenant, "", 10, nil)); len(left) != 0 {
 		t.Errorf("pending: %+v", left)
 	}
 	stats := must[store.Stats](t)(db.Stats(ctx))
@@ -87,7 +87,7 @@ func testPlanPages(t *testing.T, place func(testing.TB) string) {
 	}
 	cursor := func() string {
 		t.Helper()
-		p := must[[]store.PendingPlan](t)(db.PendingPlans(ctx, tenant, "", 10))
+		p := must[[]store.PendingPlan](t)(db.PendingPlans(ctx, tenant, "", 10, nil))
 		if len(p) != 1 {
 			t.Fatalf("%d pending plans, want 1", len(p))
 		}
@@ -141,7 +141,7 @@ func testInboxOnce(t *testing.T, place func(testing.TB) string) {
 			t.Fatal(err)
 		}
 	}
-	p := must[[]store.PendingPlan](t)(db.PendingPlans(ctx, tenant, "", 10))
+	p := must[[]store.PendingPlan](t)(db.PendingPlans(ctx, tenant, "", 10, nil))
 	if len(p) != 1 || p[0].Run != 1 || p[0].Cursor != "" {
 		t.Fatalf("pending after a replay: %+v", p)
 	}
@@ -165,11 +165,11 @@ func testInboxOnce(t *testing.T, place func(testing.TB) string) {
 			t.Fatal(err)
 		}
 	}
-	p = must[[]store.PendingPlan](t)(db.PendingPlans(ctx, tenant, "", 1))
+	p = must[[]store.PendingPlan](t)(db.PendingPlans(ctx, tenant, "", 1, nil))
 	if len(p) != 3 || p[2].Run != 4 {
 		t.Errorf("pending: %+v, want the three runs of the first event", p)
 	}
-	if p = must[[]store.PendingPlan](t)(db.PendingPlans(ctx, tenant, id, 1)); len(p) != 1 || p[0].Accepted.EventID != other {
+	if p = must[[]store.PendingPlan](t)(db.PendingPlans(ctx, tenant, id, 1, nil)); len(p) != 1 || p[0].Accepted.EventID != other {
 		t.Errorf("pending after it: %+v, want the other event", p)
 	}
 }
@@ -297,12 +297,12 @@ func testDue(t *testing.T, place func(testing.TB) string) {
 	if page.Deliveries[2].ID > page.Deliveries[3].ID {
 		thirds = []string{"3", "2"}
 	}
-	all := must[[]belfry.Delivery](t)(db.DueDeliveries(ctx, tenant, store.DueKey{}, at(5), 10))
+	all := must[[]belfry.Delivery](t)(db.DueDeliveries(ctx, tenant, store.DueKey{}, at(5), 10, nil))
 	same(t, "due by 5", named(all), []string{"1", thirds[0], thirds[1], "0"})
 	same(t, "a due delivery", all[0], page.Deliveries[1])
 	var stepped []string
 	for key := (store.DueKey{}); ; {
-		next := must[[]belfry.Delivery](t)(db.DueDeliveries(ctx, tenant, key, at(5), 1))
+		next := must[[]belfry.Delivery](t)(db.DueDeliveries(ctx, tenant, key, at(5), 1, nil))
 		if len(next) == 0 {
 			break
 		}
@@ -313,12 +313,12 @@ func testDue(t *testing.T, place func(testing.TB) string) {
 	same(t, "due for a", named(must[[]belfry.Delivery](t)(db.DueFor(ctx, tenant, "a", store.DueKey{}, at(5), 10))), []string{"2", "0"})
 	same(t, "due for a, after the first", named(must[[]belfry.Delivery](t)(db.DueFor(ctx, tenant, "a", store.DueKey{Due: at(3), ID: page.Deliveries[2].ID}, at(100), 10))), []string{"0", "5"})
 	for after, want := range map[int]int{0: 1, 1: 3, 5: 9} {
-		got, ok, err := db.NextDue(ctx, tenant, at(after))
+		got, ok, err := db.NextDue(ctx, tenant, at(after), nil)
 		if err != nil || !ok || !got.Equal(at(want)) {
 			t.Errorf("next due after %d: %v, %v, %v; want %v", after, got, ok, err, at(want))
 		}
 	}
-	if _, ok, err := db.NextDue(ctx, tenant, at(9)); err != nil || ok {
+	if _, ok, err := db.NextDue(ctx, tenant, at(9), nil); err != nil || ok {
 		t.Errorf("something is due after the last: %v", err)
 	}
 }
