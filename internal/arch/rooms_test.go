@@ -52,7 +52,7 @@ var rooms = []room{
 	// The stages, in the order of the walk.
 	{path: "internal/expr", may: "belfry", pure: true, modules: map[string]string{"cel.dev/cel-go": "the expression language"}},
 	{path: "internal/match", may: "belfry expr", pure: true},
-	{path: "internal/resolve", may: "belfry", pure: true},
+	{path: "internal/resolve", may: "belfry expr", pure: true},
 	{path: "internal/route", may: "belfry", pure: true},
 	{path: "internal/render", may: "belfry", pure: true, modules: map[string]string{
 		"github.com/cbroglie/mustache":       "what tenants write",

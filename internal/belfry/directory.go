@@ -114,6 +114,16 @@ type HistoryEntry struct {
 	Variables  json.RawMessage `json:"variables,omitempty"`
 }
 
+// StepQuery asks for steps of workflows, the latest first.
+type StepQuery struct {
+	Object   string // the steps of this object
+	Document string // when set, those of every object that is this document instead
+	Event    string // none that came with this event (evt_...) or a later one
+	AsOf     int64  // none that an edit after this version added
+	Before   string // continues where a page ended; empty = from the latest
+	Limit    int
+}
+
 // Preference is what a person wants for (type, object); empty parts mean all.
 type Preference struct {
 	Type      string     `json:"type,omitempty"`   // exact, or a prefix with *

@@ -31,6 +31,8 @@ const (
 	NamedMember   = "named_member"
 	NamedRole     = "named_role"
 	NamedRelated  = "named_related"
+	NamedWorkflow = "named_workflow"
+	NamedComputed = "named_computed"
 	NamedEndpoint = "named_endpoint"
 
 	Blacklisted        = "blacklisted"
@@ -45,6 +47,8 @@ const (
 	GrantBlocked       = "grant_blocked" // an object between does not inherit the role
 	FlagNoRoles        = "flag_no_local"
 	FlagOnlyLocal      = "flag_local_only"
+	RuleFault          = "rule_fault" // a rule could not be worked out for this event: it names nobody
+	RuleCut            = "rule_cut"   // a rule gave more names than are taken
 	MayNotSee          = "may_not_see"
 	ObjectHidden       = "object_hidden"
 	JoinedElsewhere    = "joined_elsewhere"
@@ -112,6 +116,8 @@ var texts = map[string]string{
 	NamedMember:   "joined the subscription",
 	NamedRole:     "holds a role the subscription names",
 	NamedRelated:  "the event is about them",
+	NamedWorkflow: "took part in the workflow",
+	NamedComputed: "named by the subscription's expression",
 	NamedEndpoint: "endpoint named by the subscription",
 
 	Blacklisted:        "on the subscription's list of exclusions",
@@ -126,6 +132,8 @@ var texts = map[string]string{
 	GrantBlocked:       "the role is not inherited here",
 	FlagNoRoles:        "the event asks that role holders are not told",
 	FlagOnlyLocal:      "the event asks that only roles on the object itself count",
+	RuleFault:          "a rule of the subscription could not be worked out for this event",
+	RuleCut:            "a rule of the subscription names more people than are taken",
 	MayNotSee:          "may not see this",
 	ObjectHidden:       "the object is hidden",
 	JoinedElsewhere:    "joined at another place",

@@ -1,6 +1,7 @@
 package belfry
 
 import (
+	"slices"
 	"strings"
 	"time"
 )
@@ -66,6 +67,8 @@ type Notify struct {
 type Rule struct {
 	Explicit *ExplicitRule `json:"explicit,omitempty"`
 	Role     *RoleRule     `json:"role,omitempty"`
+	Workflow *WorkflowRule `json:"workflow,omitempty"`
+	Computed *ComputedRule `json:"computed,omitempty"`
 	Related  *RelatedRule  `json:"related,omitempty"`
 }
 
@@ -76,10 +79,13 @@ type ExplicitRule struct {
 	Emails []string `json:"emails,omitempty"`
 }
 
-// Origins of a role rule: where the grant must be.
+// Origins of a role rule: where the grant must be. The ancestor is the closest
+// strict one of the rule's types; a farther one is never tried.
 const (
-	OriginLocal  = "local"  // on the object itself
-	OriginMerged = "merged" // on it or above, less blocking
+	OriginLocal          = "local"           // on the object itself
+	OriginMerged         = "merged"          // on it or above, less blocking
+	OriginAncestorLocal  = "ancestor_local"  // on the ancestor itself
+	OriginAncestorMerged = "ancestor_merged" // on the ancestor or above, less blocking
 )
 
 // What a role rule starts from.
@@ -91,9 +97,56 @@ const (
 
 // RoleRule names whoever holds one of the roles.
 type RoleRule struct {
-	Roles   []string `json:"roles"`
-	Origins []string `json:"origins,omitempty"` // empty = merged
-	On      string   `json:"on,omitempty"`      // empty = object
+	Roles         []string `json:"roles"`
+	Origins       []string `json:"origins,omitempty"`        // empty = merged
+	AncestorTypes []string `json:"ancestor_types,omitempty"` // object types; of the origins that begin with ancestor_
+	On            string   `json:"on,omitempty"`             // empty = object
+}
+
+// Origins of a workflow rule: whose history is read.
+const (
+	OriginContext   = "context"   // the event's object
+	OriginContainer = "container" // its parent
+	OriginAncestor  = "ancestor"  // the closest strict ancestor of the rule's types
+)
+
+// Which of the matching entries of a history count.
+const (
+	LookupLast = "last" // the single most recent one
+	LookupAll  = "all"
+)
+
+// How far a history reaches.
+const (
+	HistoryLocal  = "local"  // this object
+	HistoryGlobal = "global" // every object that is the same document
+)
+
+// VariableActor is the variable of a step that holds who took it.
+const VariableActor = "actor"
+
+// WorkflowRule names people by what they did, or were made, in a workflow.
+type WorkflowRule struct {
+	Origins       []string `json:"origins,omitempty"`        // empty = context
+	AncestorTypes []string `json:"ancestor_types,omitempty"` // object types; of the origin ancestor
+	Transitions   []string `json:"transitions,omitempty"`    // empty or with * = all; - first = all but the others
+	Lookup        string   `json:"lookup,omitempty"`         // last (default) | all
+	Variables     []string `json:"variables,omitempty"`      // empty = actor; dotted paths into the step's variables
+	History       string   `json:"history,omitempty"`        // local (default) | global
+}
+
+// Takes reports whether the rule asks for steps of a transition.
+func (r *WorkflowRule) Takes(transition string) bool {
+	if len(r.Transitions) > 0 && r.Transitions[0] == "-" {
+		return !slices.Contains(r.Transitions[1:], transition)
+	}
+	return len(r.Transitions) == 0 || slices.Contains(r.Transitions, "*") || slices.Contains(r.Transitions, transition)
+}
+
+// ComputedRule names whom an expression gives: users, groups or addresses.
+type ComputedRule struct {
+	Expression    string   `json:"expression"`               // CEL
+	AncestorTypes []string `json:"ancestor_types,omitempty"` // object types; the closest strict one is the variable ancestor
 }
 
 // RelatedRule names the users the event is about.

@@ -26,6 +26,7 @@ type Store interface {
 	GrantsOn(ctx context.Context, tenant string, objects []string) (map[string][]belfry.Grant, error)
 	Members(ctx context.Context, tenant, subscription, after string, limit int) ([]belfry.Member, error)
 	Document(ctx context.Context, tenant, kind, id string) (belfry.Document, bool, error)
+	Steps(ctx context.Context, tenant string, q belfry.StepQuery) (steps []belfry.HistoryEntry, next string, err error)
 }
 
 // JoinedGroups is a faster way to find the groups among a subscription's
@@ -429,6 +430,12 @@ func (v *View) PersonsByEmail(emails []string) (map[string]string, error) {
 // UserIDs are the ids of active users after after, sorted.
 func (v *View) UserIDs(after string, limit int) ([]string, error) {
 	return v.d.store.UserIDs(v.ctx, v.t.name, after, limit)
+}
+
+// Steps are steps of workflows, the latest first. They are not cached: an event
+// that has one changes its object's history.
+func (v *View) Steps(q belfry.StepQuery) ([]belfry.HistoryEntry, string, error) {
+	return v.d.store.Steps(v.ctx, v.t.name, q)
 }
 
 // memberList is what is cached of a subscription's members.

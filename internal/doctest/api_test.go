@@ -11,7 +11,11 @@ import (
 )
 
 // The examples of docs/api.md, as written, against the real program.
-func TestAPIExamples(t *testing.T) {
+func TestAPIExamples(t *testing.T) { runDocument(t, "../../docs/api.md") }
+
+// runDocument runs a document's examples against a program of their own.
+func runDocument(t *testing.T, file string) {
+	t.Helper()
 	cfg := config.Default()
 	cfg.Listen = "127.0.0.1:0"
 	cfg.DataDir = t.TempDir()
@@ -32,5 +36,5 @@ func TestAPIExamples(t *testing.T) {
 			t.Error(err)
 		}
 	}()
-	doctest.Run(t, "../../docs/api.md", a.URL(), string(cfg.BootstrapKey))
+	doctest.Run(t, file, a.URL(), string(cfg.BootstrapKey))
 }

@@ -68,6 +68,18 @@ type Program struct{ prog cel.Program }
 
 // check parses and type-checks a filter.
 func check(source string) (*cel.Ast, error) {
+	ast, err := compileIn(environment(), source, "the expression is empty", "leave it out to match every event")
+	if err != nil {
+		return nil, err
+	}
+	if t := ast.OutputType(); !t.IsExactType(types.BoolType) && !t.IsExactType(types.DynType) {
+		return nil, invalid(Fault{Line: 1, Column: 1, Message: fmt.Sprintf("the expression is of type %s, a filter must be true or false", t), Hint: "compare it with something, e.g. == 'value'"})
+	}
+	return ast, nil
+}
+
+// compileIn parses and type-checks an expression in an environment.
+func compileIn(env *cel.Env, source, empty, emptyHint string) (*cel.Ast, error) {
 	if len(source) > MaxSource {
 		return nil, invalid(Fault{Message: fmt.Sprintf("the expression has %d bytes, at most %d are allowed", len(source), MaxSource), Hint: "shorten it, or make several subscriptions"})
 	}
@@ -75,9 +87,9 @@ func check(source string) (*cel.Ast, error) {
 		return nil, invalid(Fault{Message: "the expression is not valid UTF-8"})
 	}
 	if strings.TrimSpace(source) == "" {
-		return nil, invalid(Fault{Message: "the expression is empty", Hint: "leave it out to match every event"})
+		return nil, invalid(Fault{Message: empty, Hint: emptyHint})
 	}
-	ast, issues := environment().Compile(source)
+	ast, issues := env.Compile(source)
 	if issues != nil && issues.Err() != nil {
 		faults := make([]Fault, 0, len(issues.Errors()))
 		for _, e := range issues.Errors() {
@@ -91,9 +103,6 @@ func check(source string) (*cel.Ast, error) {
 			}
 		}
 		return nil, invalid(faults...)
-	}
-	if t := ast.OutputType(); !t.IsExactType(types.BoolType) && !t.IsExactType(types.DynType) {
-		return nil, invalid(Fault{Line: 1, Column: 1, Message: fmt.Sprintf("the expression is of type %s, a filter must be true or false", t), Hint: "compare it with something, e.g. == 'value'"})
 	}
 	return ast, nil
 }
@@ -149,6 +158,9 @@ func verdict(out any, err error) Verdict {
 // no sentinel for them; TestMissing holds them to the library.
 var missing = []string{"no such key", "no such attribute", "index out of bounds", "invalid index"}
 
+// tooMuchWork says that the cost limit was reached.
+const tooMuchWork = "the filter needs too much work for this event"
+
 func failure(err error) Verdict {
 	msg := oneLine(err.Error())
 	for _, m := range missing {
@@ -158,7 +170,7 @@ func failure(err error) Verdict {
 	}
 	var cancelled interpreter.EvalCancelledError
 	if errors.As(err, &cancelled) && cancelled.Cause == interpreter.CostLimitExceeded {
-		msg = "the filter needs too much work for this event"
+		msg = tooMuchWork
 	}
 	return Verdict{Code: belfry.FilterFault, Detail: msg}
 }

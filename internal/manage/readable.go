@@ -105,6 +105,10 @@ func recipients(s *belfry.Subscription, known *facts) string {
 			out = append(out, few(append(who, r.Explicit.Emails...)))
 		case r.Role != nil:
 			out = append(out, holders(r.Role))
+		case r.Workflow != nil:
+			out = append(out, workers(r.Workflow))
+		case r.Computed != nil:
+			out = append(out, "those that "+short(r.Computed.Expression)+" gives")
 		case r.Related != nil && (r.Related.Path == "" || r.Related.Path == "related"):
 			out = append(out, "those it is about")
 		case r.Related != nil:
@@ -119,11 +123,67 @@ func holders(r *belfry.RoleRule) string {
 	if on == "" {
 		on = "there"
 	}
-	local := len(r.Origins) > 0 && !slices.Contains(r.Origins, belfry.OriginMerged)
-	if local {
-		on += ", not above"
+	has := func(origin string) bool { return slices.Contains(r.Origins, origin) }
+	closest := "on the closest " + list(r.AncestorTypes, "or") + " above it"
+	var places []string
+	switch {
+	case has(belfry.OriginMerged) || len(r.Origins) == 0:
+		places = append(places, on)
+	case has(belfry.OriginLocal):
+		places = append(places, on+", not above")
 	}
-	return "whoever is " + list(r.Roles, "or") + " " + on
+	switch {
+	case has(belfry.OriginAncestorMerged):
+		places = append(places, closest+" or above that")
+	case has(belfry.OriginAncestorLocal):
+		places = append(places, closest+", not above that")
+	}
+	return "whoever is " + list(r.Roles, "or") + " " + list(places, "or")
+}
+
+// workers are the people of a workflow rule: whoever last did submit or publish
+// to it, those in reviewers of every step of its parent.
+func workers(r *belfry.WorkflowRule) string {
+	steps := "step"
+	switch {
+	case len(r.Transitions) > 0 && r.Transitions[0] == "-":
+		if len(r.Transitions) > 1 {
+			steps += " but " + list(r.Transitions[1:], "and")
+		}
+	case len(r.Transitions) > 0 && !slices.Contains(r.Transitions, "*"):
+		steps = list(r.Transitions, "or")
+	}
+	if r.Lookup == belfry.LookupAll {
+		steps = "every " + steps
+	} else {
+		steps = "the last " + steps
+	}
+	places := map[string]string{belfry.OriginContext: "it", belfry.OriginContainer: "its parent", belfry.OriginAncestor: "the closest " + list(r.AncestorTypes, "or") + " above it"}
+	var of []string
+	for _, o := range r.Origins {
+		of = append(of, places[o])
+	}
+	if len(of) == 0 {
+		of = []string{"it"}
+	}
+	who := r.Variables
+	if len(who) == 0 {
+		who = []string{belfry.VariableActor}
+	}
+	text := "the " + list(who, "and") + " of " + steps + " of " + list(of, "and")
+	if r.History == belfry.HistoryGlobal {
+		text += ", in any of its places"
+	}
+	return text
+}
+
+// short cuts a text that is shown within a sentence.
+func short(text string) string {
+	text = strings.Join(strings.Fields(text), " ")
+	if r := []rune(text); len(r) > 120 {
+		return string(r[:119]) + "…"
+	}
+	return text
 }
 
 // namesOf are people by their names, where they have one.

@@ -34,10 +34,15 @@ const originAdmin = "admin"
 
 // Bounds of a subscription.
 const (
-	maxTypes     = 200
-	maxRules     = 100
-	maxNamed     = 10_000 // users, groups and addresses of all rules and exclusions together
-	maxNotify    = 20
+	maxTypes  = 200
+	maxRules  = 100
+	maxNamed  = 10_000 // users, groups and addresses of all rules and exclusions together
+	maxNotify = 20
+
+	maxAncestorTypes = 50
+	maxTransitions   = 100
+	maxVariables     = 20
+
 	maxListPages = 200 // of the store's, looked through for one answer
 )
 
@@ -407,12 +412,20 @@ func checkRecipients(f *faults, s *belfry.Subscription) {
 			parts++
 			checkRole(f, p+"/role", r.Role)
 		}
+		if r.Workflow != nil {
+			parts++
+			checkWorkflow(f, p+"/workflow", r.Workflow)
+		}
+		if r.Computed != nil {
+			parts++
+			checkComputed(f, p+"/computed", r.Computed)
+		}
 		if r.Related != nil {
 			parts++
 			checkRelated(f, p+"/related", r.Related)
 		}
 		if parts != 1 {
-			f.add(p, "must have exactly one of explicit, role, related; it has %d", parts)
+			f.add(p, "must have exactly one of explicit, role, workflow, computed, related; it has %d", parts)
 		}
 	}
 	if total > maxNamed {
@@ -459,22 +472,98 @@ func checkRole(f *faults, p string, r *belfry.RoleRule) {
 	for i, role := range r.Roles {
 		f.key(p+"/roles/"+strconv.Itoa(i), role, 100)
 	}
+	ancestor := false
 	for i, o := range r.Origins {
-		op := p + "/origins/" + strconv.Itoa(i)
-		if strings.HasPrefix(o, "ancestor_") {
-			f.add(op, "%q is not available in this version: there are %s and %s", o, belfry.OriginLocal, belfry.OriginMerged)
-			continue
-		}
-		f.choice(op, o, belfry.OriginLocal, belfry.OriginMerged)
+		ancestor = ancestor || strings.HasPrefix(o, "ancestor_")
+		f.choice(p+"/origins/"+strconv.Itoa(i), o, belfry.OriginLocal, belfry.OriginMerged, belfry.OriginAncestorLocal, belfry.OriginAncestorMerged)
 	}
+	checkAncestors(f, p, r.AncestorTypes, ancestor, "the origins ancestor_local and ancestor_merged")
 	if r.On != "" {
 		f.choice(p+"/on", r.On, belfry.OnObject, belfry.OnContainer, belfry.OnDestination)
 	}
 }
 
+// checkAncestors checks the types of the closest ancestor, which go with the
+// origins that look for one.
+func checkAncestors(f *faults, p string, types []string, asked bool, by string) {
+	switch {
+	case asked && len(types) == 0:
+		f.add(p+"/ancestor_types", "is needed by %s: name the object types of which the closest one above counts", by)
+	case !asked && len(types) > 0:
+		f.add(p+"/ancestor_types", "is read by %s only: leave it out, or add one to origins", by)
+	case len(types) > maxAncestorTypes:
+		f.add(p+"/ancestor_types", "has %d entries: at most %d are allowed", len(types), maxAncestorTypes)
+		return
+	}
+	keyList(f, p+"/ancestor_types", types)
+}
+
+func keyList(f *faults, p string, list []string) {
+	for i, s := range list {
+		f.key(p+"/"+strconv.Itoa(i), s, 100)
+	}
+}
+
+func checkWorkflow(f *faults, p string, r *belfry.WorkflowRule) {
+	for i, o := range r.Origins {
+		f.choice(p+"/origins/"+strconv.Itoa(i), o, belfry.OriginContext, belfry.OriginContainer, belfry.OriginAncestor)
+	}
+	checkAncestors(f, p, r.AncestorTypes, slices.Contains(r.Origins, belfry.OriginAncestor), "the origin ancestor")
+	if r.Lookup != "" {
+		f.choice(p+"/lookup", r.Lookup, belfry.LookupLast, belfry.LookupAll)
+	}
+	if r.History != "" {
+		f.choice(p+"/history", r.History, belfry.HistoryLocal, belfry.HistoryGlobal)
+	}
+	if len(r.Transitions) > maxTransitions {
+		f.add(p+"/transitions", "has %d entries: at most %d are allowed; - first means all but these", len(r.Transitions), maxTransitions)
+	} else {
+		for i, name := range r.Transitions {
+			tp := p + "/transitions/" + strconv.Itoa(i)
+			f.key(tp, name, maxType)
+			switch {
+			case name == "-" && i > 0:
+				f.add(tp, "- comes first, and then means all but the others")
+			case name == "*" && r.Transitions[0] == "-":
+				f.add(tp, "all but all is none: leave out the - or the *")
+			}
+		}
+	}
+	if len(r.Variables) > maxVariables {
+		f.add(p+"/variables", "has %d entries: at most %d are allowed", len(r.Variables), maxVariables)
+		return
+	}
+	for i, name := range r.Variables {
+		vp := p + "/variables/" + strconv.Itoa(i)
+		if f.key(vp, name, maxType) && badPath(name) {
+			f.add(vp, "is actor, or names in the variables of a step with dots between them, as in reviewers or stack.next")
+		}
+	}
+}
+
+func checkComputed(f *faults, p string, r *belfry.ComputedRule) {
+	_, err := expr.CompileRecipients(r.Expression)
+	var src *expr.SourceError
+	switch {
+	case err == nil:
+	case errors.As(err, &src):
+		for _, fault := range src.Faults {
+			f.add(p+"/expression", "%s", fault.String())
+		}
+	default:
+		f.add(p+"/expression", "%s", err)
+	}
+	checkAncestors(f, p, r.AncestorTypes, len(r.AncestorTypes) > 0, "")
+}
+
+// badPath reports whether a dotted path has an empty part.
+func badPath(path string) bool {
+	return strings.HasPrefix(path, ".") || strings.HasSuffix(path, ".") || strings.Contains(path, "..")
+}
+
 func checkRelated(f *faults, p string, r *belfry.RelatedRule) {
 	f.line(p+"/path", r.Path, maxType)
-	if strings.HasPrefix(r.Path, ".") || strings.HasSuffix(r.Path, ".") || strings.Contains(r.Path, "..") {
+	if badPath(r.Path) {
 		f.add(p+"/path", "is \"related\", or names in the event's data with dots between them, as in assignee.id")
 	}
 }

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/belfryhq/belfry/internal/belfry"
+	"github.com/belfryhq/belfry/internal/expr"
 )
 
 // source is one way in which a rule names people: the reason, and why it does
@@ -25,17 +26,20 @@ type source struct {
 // name is laid out as streams, nobody is expanded before they are asked for.
 type run struct {
 	dir     Directory
+	acc     *belfry.Accepted
 	e       *belfry.Event
 	matches []belfry.Match
 	typ     belfry.EventType
 	now     time.Time
 
-	chain   []belfry.Object // the event's object first, the root last
-	at      map[string]int  // position in chain
-	grants  map[string]Grants
-	persons map[string]*belfry.Person // looked up on the way
-	groups  map[string]Group          // closure of all groups that matter
-	flat    map[string]*flatGroup
+	chain  []belfry.Object // the event's object first, the root last
+	at     map[string]int  // position in chain
+	grants map[string]Grants
+	wishes []wish           // of rules that give names of any kind
+	faults []belfry.Reason  // rules that could not be worked out, or were cut
+	vars   *expr.Vars       // of computed rules, made when one needs them
+	groups map[string]Group // closure of all groups that matter
+	flat   map[string]*flatGroup
 
 	sources   []source
 	addresses map[string][]int32 // normalised, owned by no known user
@@ -85,7 +89,6 @@ func (r *run) compile() error {
 	emails := map[string][]int32{}
 	var requests []request
 	var roleRules []roleRule
-	var related []relatedRule
 	for mi := range r.matches {
 		sub := r.matches[mi].Subscription
 		if len(r.notifies[mi]) == 0 {
@@ -111,7 +114,15 @@ func (r *run) compile() error {
 			case rule.Role != nil:
 				roleRules = append(roleRules, roleRule{mi, i + 1, rule.Role})
 			case rule.Related != nil:
-				related = append(related, relatedRule{mi, i + 1, rule.Related})
+				r.wishRelated(relatedRule{mi, i + 1, rule.Related})
+			case rule.Workflow != nil:
+				if err := r.wishWorkflow(workflowRule{mi, i + 1, rule.Workflow}); err != nil {
+					return err
+				}
+			case rule.Computed != nil:
+				if err := r.wishComputed(computedRule{mi, i + 1, rule.Computed}); err != nil {
+					return err
+				}
 			}
 		}
 		joined, err := r.joinMembers(mi)
@@ -123,11 +134,11 @@ func (r *run) compile() error {
 	if err := r.loadGrants(roleRules); err != nil {
 		return err
 	}
-	more, err := r.nameRelated(related, emails)
+	wished, err := r.grantWishes(emails)
 	if err != nil {
 		return err
 	}
-	requests = append(requests, more...)
+	requests = append(requests, wished...)
 	byRole, err := r.nameRoles(roleRules)
 	if err != nil {
 		return err

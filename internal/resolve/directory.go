@@ -29,6 +29,9 @@ type Directory interface {
 	// normalised address, sorts after after, in that order; about limit of
 	// them, none only at the end.
 	OptOuts(subscription, after string, limit int) ([]belfry.OptOut, error)
+	// Steps are steps of workflows, the latest first; next continues, empty
+	// at the end.
+	Steps(q belfry.StepQuery) (steps []belfry.HistoryEntry, next string, err error)
 	// UserIDs are the ids of active users after after, sorted; fewer than
 	// limit only at the end.
 	UserIDs(after string, limit int) ([]string, error)

@@ -5,6 +5,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/belfryhq/belfry/internal/belfry"
 	"github.com/google/go-cmp/cmp"
@@ -91,6 +92,75 @@ func (n *naive) roleHolds(principal, role string, chain []belfry.Object) (active
 	return false
 }
 
+// ancestor is the chain from the closest strict ancestor of the types on.
+func (n *naive) ancestor(chain []belfry.Object, types []string) []belfry.Object {
+	for i := range chain {
+		if i > 0 && slices.Contains(types, chain[i].Type) {
+			return chain[i:]
+		}
+	}
+	return nil
+}
+
+// workflow names whom a workflow rule names: it walks the whole history once
+// for each origin and sorts afterwards.
+func (n *naive) workflow(chain []belfry.Object, w *belfry.WorkflowRule) (names []string) {
+	origins := w.Origins
+	if len(origins) == 0 {
+		origins = []string{belfry.OriginContext}
+	}
+	for _, origin := range origins {
+		var at []belfry.Object
+		switch origin {
+		case belfry.OriginContext:
+			at = chain
+		case belfry.OriginContainer:
+			at = chain[1:]
+		case belfry.OriginAncestor:
+			at = n.ancestor(chain, w.AncestorTypes)
+		}
+		if len(at) == 0 {
+			continue
+		}
+		history := slices.Clone(n.w.steps)
+		history = append(history, step{"own", belfry.HistoryEntry{Object: chain[0].ID, Document: chain[0].Document, Transition: n.e.Transition, Actor: n.e.Actor, Time: n.e.Time}})
+		slices.SortStableFunc(history, func(a, b step) int { return a.Time.Compare(b.Time) })
+		var matching []step
+		for _, h := range history {
+			same := h.Object == at[0].ID
+			if w.History == belfry.HistoryGlobal && at[0].Document != "" {
+				same = h.Document == at[0].Document
+			}
+			wanted := len(w.Transitions) == 0
+			for i, name := range w.Transitions {
+				wanted = wanted || name == "*" || i == 0 && name == "-" || name == h.Transition
+			}
+			if len(w.Transitions) > 0 && w.Transitions[0] == "-" && slices.Contains(w.Transitions[1:], h.Transition) {
+				wanted = false
+			}
+			if same && wanted && h.Transition != "" {
+				matching = append(matching, h)
+			}
+		}
+		if w.Lookup != belfry.LookupAll && len(matching) > 1 {
+			matching = matching[len(matching)-1:]
+		}
+		for _, h := range matching {
+			for _, v := range w.Variables {
+				if v == belfry.VariableActor {
+					names = append(names, h.Actor)
+				} else {
+					names = append(names, strings.Split(strings.Trim(string(h.Variables), `{}":v[]`), `","`)...)
+				}
+			}
+			if len(w.Variables) == 0 {
+				names = append(names, h.Actor)
+			}
+		}
+	}
+	return names
+}
+
 func (n *naive) run() (map[string]verdict, map[string]verdict) {
 	type key struct{ id, sub string }
 	live, dead := map[key][]string{}, map[key]bool{}
@@ -133,6 +203,17 @@ func (n *naive) run() (map[string]verdict, map[string]verdict) {
 			}
 		}
 	}
+	anybody := func(v, sub, code string) {
+		switch {
+		case v == "":
+		case n.w.isGroup(v):
+			group(v, sub, code, true)
+		case n.w.users[v] == nil && strings.Contains(v, "@"):
+			nameAddr(belfry.NormaliseEmail(v), sub, code, true)
+		default:
+			name(v, sub, code, true)
+		}
+	}
 	chain := n.chain(n.e.ObjectOrRoot())
 	for _, m := range n.matches {
 		s := m.Subscription
@@ -159,24 +240,43 @@ func (n *naive) run() (map[string]verdict, map[string]verdict) {
 						c = n.chain(n.e.Destination)
 					}
 				}
-				for i, o := range c {
-					if i > 0 && slices.Equal(r.Role.Origins, []string{belfry.OriginLocal}) {
-						break
+				origins := r.Role.Origins
+				if len(origins) == 0 {
+					origins = []string{belfry.OriginMerged}
+				}
+				for _, origin := range origins {
+					from := c
+					if strings.HasPrefix(origin, "ancestor_") {
+						from = n.ancestor(c, r.Role.AncestorTypes)
 					}
-					for _, g := range n.w.grants[o.ID] {
-						if !slices.Contains(r.Role.Roles, g.Role) {
-							continue
+					for i, o := range from {
+						if i > 0 && strings.HasSuffix(origin, "local") {
+							break
 						}
-						counts := g.InactiveAt(noon) == "" && !n.e.Has(belfry.FlagNoLocal) && (i == 0 || !n.e.Has(belfry.FlagLocalOnly))
-						for _, below := range c[:i] {
-							counts = counts && !below.BlocksRole(g.Role)
-						}
-						if n.w.isGroup(g.Principal) {
-							group(g.Principal, s.ID, belfry.NamedRole, counts)
-						} else {
-							name(g.Principal, s.ID, belfry.NamedRole, counts)
+						for _, g := range n.w.grants[o.ID] {
+							if !slices.Contains(r.Role.Roles, g.Role) {
+								continue
+							}
+							counts := g.InactiveAt(noon) == "" && !n.e.Has(belfry.FlagNoLocal) && (i == 0 || !n.e.Has(belfry.FlagLocalOnly))
+							for _, below := range from[:i] {
+								counts = counts && !below.BlocksRole(g.Role)
+							}
+							if n.w.isGroup(g.Principal) {
+								group(g.Principal, s.ID, belfry.NamedRole, counts)
+							} else {
+								name(g.Principal, s.ID, belfry.NamedRole, counts)
+							}
 						}
 					}
+				}
+			case r.Workflow != nil:
+				for _, v := range n.workflow(chain, r.Workflow) {
+					anybody(v, s.ID, belfry.NamedWorkflow)
+				}
+			case r.Computed != nil:
+				// The one expression drawn: event.data.to.
+				for _, v := range strings.Split(strings.Trim(string(n.e.Data), `{}":to[]`), `","`) {
+					anybody(v, s.ID, belfry.NamedComputed)
 				}
 			case r.Related != nil:
 				for _, v := range n.e.Related {
@@ -341,12 +441,19 @@ func verdicts(t *rapid.T, p PageResult) (people, addresses map[string]verdict) {
 	return people, addresses
 }
 
+// list is a JSON object with one list of texts.
+func list(name string, of []string) string {
+	return `{"` + name + `":["` + strings.Join(of, `","`) + `"]}`
+}
+
 // drawWorld makes a small world in which everything happens often.
 func drawWorld(t *rapid.T) (*world, *belfry.Accepted, []belfry.Match, belfry.EventType) {
 	users := []string{"u0", "u1", "u2", "u3", "u4", "u5", "u6", "u7"}
 	groups := []string{"g0", "g1", "g2", "g3"}
 	objects := []string{Root, "a", "b", "c", "d"}
 	roles := []string{"r0", "r1"}
+	types := []string{"forum", "course"}
+	transitions := []string{"submit", "publish", "view"}
 	anyOf := func(label string, from ...[]string) string {
 		return rapid.SampledFrom(slices.Concat(from...)).Draw(t, label)
 	}
@@ -369,6 +476,8 @@ func drawWorld(t *rapid.T) (*world, *belfry.Accepted, []belfry.Match, belfry.Eve
 				x.Parent = ""
 			}
 			x.Hidden = one("hidden", 8)
+			x.Type = anyOf("type", types)
+			x.Document = anyOf("document", []string{"", "doc"})
 			if one("blocks", 4) {
 				x.Blocks = []string{anyOf("block", roles, []string{"*"})}
 			}
@@ -391,6 +500,14 @@ func drawWorld(t *rapid.T) (*world, *belfry.Accepted, []belfry.Match, belfry.Eve
 	e := event(anyOf("object", objects))
 	e.Event.Actor = anyOf("actor", users)
 	e.Event.Related = some("related", 2, users)
+	if one("transition", 2) {
+		e.Event.Transition = anyOf("own transition", transitions)
+	}
+	e.Event.Time = noon.Add(time.Duration(rapid.IntRange(-1, 6).Draw(t, "minute")) * time.Minute)
+	for range rapid.IntRange(0, 5).Draw(t, "steps") {
+		w.step(anyOf("of", objects), anyOf("transition", transitions), anyOf("who", users), list("v", some("variable", 2, users, groups[:2], []string{"x@example.org"})))
+	}
+	e.Event.Data = []byte(list("to", some("computed", 2, users, groups[:2], []string{"u1@example.org", "y@example.org"})))
 	if one("dest", 2) {
 		e.Event.Destination = anyOf("destination", objects)
 	}
@@ -405,16 +522,27 @@ func drawWorld(t *rapid.T) (*world, *belfry.Accepted, []belfry.Match, belfry.Eve
 	for i := range rapid.IntRange(1, 3).Draw(t, "subscriptions") {
 		s := belfry.Subscription{ID: fmt.Sprintf("sub_%d", i), Created: noon}
 		for range rapid.IntRange(0, 3).Draw(t, "rules") {
-			switch rapid.IntRange(0, 3).Draw(t, "kind") {
+			switch rapid.IntRange(0, 6).Draw(t, "kind") {
 			case 0:
 				s.Recipients = append(s.Recipients, belfry.Rule{Explicit: &belfry.ExplicitRule{Users: some("users", 3, users), Groups: some("groups", 2, groups),
 					Emails: some("emails", 2, []string{"U0@example.org", "u2@example.org", "x@example.org", "y@example.org"})}})
 			case 1, 2:
 				r := &belfry.RoleRule{Roles: some("roles", 2, roles), On: anyOf("on", []string{"", belfry.OnContainer, belfry.OnDestination})}
-				if one("local", 3) {
-					r.Origins = []string{belfry.OriginLocal}
-				}
+				r.Origins = some("origins", 2, []string{belfry.OriginLocal, belfry.OriginMerged, belfry.OriginAncestorLocal, belfry.OriginAncestorMerged})
+				r.AncestorTypes = some("ancestor types", 2, types)
 				s.Recipients = append(s.Recipients, belfry.Rule{Role: r})
+			case 3, 4:
+				w := &belfry.WorkflowRule{Origins: some("origins", 2, []string{belfry.OriginContext, belfry.OriginContainer, belfry.OriginAncestor}),
+					AncestorTypes: some("ancestor types", 2, types), Transitions: some("transitions", 3, transitions, []string{"*"}),
+					Lookup: anyOf("lookup", []string{"", "all"}), Variables: some("variables", 2, []string{"actor", "v"}), History: anyOf("history", []string{"", "global"})}
+				slices.Sort(w.Origins)
+				w.Origins = slices.Compact(w.Origins)
+				if one("but", 3) {
+					w.Transitions = append([]string{"-"}, some("not", 2, transitions)...)
+				}
+				s.Recipients = append(s.Recipients, belfry.Rule{Workflow: w})
+			case 5:
+				s.Recipients = append(s.Recipients, belfry.Rule{Computed: &belfry.ComputedRule{Expression: "event.data.to"}})
 			default:
 				s.Recipients = append(s.Recipients, belfry.Rule{Related: &belfry.RelatedRule{}})
 			}

@@ -76,7 +76,7 @@ func Page(dir Directory, e *belfry.Accepted, matches []belfry.Match, typ belfry.
 	if limit <= 0 || limit > MaxPage {
 		limit = MaxPage
 	}
-	r := &run{dir: dir, e: e.Event, matches: matches, typ: typ, now: now}
+	r := &run{dir: dir, acc: e, e: e.Event, matches: matches, typ: typ, now: now}
 	if err := r.compile(); err != nil {
 		return PageResult{}, err
 	}
@@ -84,6 +84,9 @@ func Page(dir Directory, e *belfry.Accepted, matches []belfry.Match, typ belfry.
 	if phase == phaseEnd {
 		out.Next, out.Last = cursorEnd, true
 		return out, nil
+	}
+	if cursor == "" && len(r.faults) > 0 {
+		out.Dropped = append(out.Dropped, belfry.Dropped{Because: r.faults})
 	}
 	used := 0
 	if phase == phaseEndpoints {

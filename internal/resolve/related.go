@@ -13,26 +13,36 @@ type relatedRule struct {
 	related     *belfry.RelatedRule
 }
 
-// nameRelated names whom the event is about. A value is a principal if one has
-// that id, else an address if it contains @, else nobody, which is recorded.
-func (r *run) nameRelated(rules []relatedRule, emails map[string][]int32) ([]request, error) {
-	if len(rules) == 0 {
+// wish is a rule's wish to name whoever a text stands for.
+type wish struct {
+	name   string
+	source source
+}
+
+// wishRelated wishes for those the event is about.
+func (r *run) wishRelated(rule relatedRule) {
+	s := source{match: rule.match, reason: belfry.Reason{Code: belfry.NamedRelated, Subscription: r.matches[rule.match].Subscription.ID, Rule: rule.rule}}
+	if p := rule.related.Path; p != "" && p != "related" {
+		s.reason.Detail = p
+	}
+	for _, v := range relatedValues(r.e, rule.related.Path) {
+		r.wishes = append(r.wishes, wish{v, s})
+	}
+}
+
+// grantWishes makes names of wishes. A text is a principal if one has that id,
+// else an address if it contains @, else nobody, which is recorded.
+func (r *run) grantWishes(emails map[string][]int32) ([]request, error) {
+	if len(r.wishes) == 0 {
 		return nil, nil
 	}
-	values := make([][]string, len(rules))
 	var all []string
 	seen := map[string]bool{}
-	for i := range rules {
-		values[i] = relatedValues(r.e, rules[i].related.Path)
-		for _, v := range values[i] {
-			if !seen[v] {
-				seen[v] = true
-				all = append(all, v)
-			}
+	for i := range r.wishes {
+		if v := r.wishes[i].name; !seen[v] {
+			seen[v] = true
+			all = append(all, v)
 		}
-	}
-	if len(all) == 0 {
-		return nil, nil
 	}
 	persons, err := r.dir.Persons(all)
 	if err != nil {
@@ -50,28 +60,30 @@ func (r *run) nameRelated(rules []relatedRule, emails map[string][]int32) ([]req
 			return nil, err
 		}
 	}
-	r.persons = persons
 	var requests []request
-	for i, rule := range rules {
-		id := r.matches[rule.match].Subscription.ID
-		for _, v := range values[i] {
-			s := source{match: rule.match, reason: belfry.Reason{Code: belfry.NamedRelated, Subscription: id, Rule: rule.rule}}
-			if p := rule.related.Path; p != "" && p != "related" {
-				s.reason.Detail = p
-			}
-			_, isGroup := groups[v]
-			switch {
-			case persons[v] != nil:
-				r.name(v, s)
-			case isGroup || IsPseudo(v):
-				s.reason.Group = v
-				requests = append(requests, request{v, s})
-			case strings.Contains(v, "@"):
-				a := belfry.NormaliseEmail(v)
-				emails[a] = append(emails[a], r.add(s))
-			default:
-				r.name(v, s) // nobody known: dropped as such
-			}
+	shared := map[source]int32{} // wishes of one kind share their source
+	add := func(s source) int32 {
+		n, ok := shared[s]
+		if !ok {
+			n = r.add(s)
+			shared[s] = n
+		}
+		return n
+	}
+	for i := range r.wishes {
+		v, s := r.wishes[i].name, r.wishes[i].source
+		_, isGroup := groups[v]
+		switch {
+		case persons[v] != nil:
+			r.pairs = append(r.pairs, pair{v, add(s)})
+		case isGroup || IsPseudo(v):
+			s.reason.Group = v
+			requests = append(requests, request{v, s})
+		case strings.Contains(v, "@"):
+			a := belfry.NormaliseEmail(v)
+			emails[a] = append(emails[a], add(s))
+		default:
+			r.pairs = append(r.pairs, pair{v, add(s)}) // nobody known: dropped as such
 		}
 	}
 	return requests, nil

@@ -91,41 +91,92 @@ func (r *run) nameRoles(rules []roleRule) ([]request, error) {
 		if len(chain) == 0 {
 			continue
 		}
-		levels := chain[:1]
-		if len(rule.role.Origins) == 0 || slices.Contains(rule.role.Origins, belfry.OriginMerged) {
-			levels = chain
-		} else if !slices.Contains(rule.role.Origins, belfry.OriginLocal) {
-			continue
-		}
-		for i := range levels {
-			object := levels[i].ID
-			grants := r.grants[object]
-			for _, role := range rolesOf(rule.role.Roles, grants) {
-				u := &roleUse{match: rule.match, rule: rule.rule, object: object, role: role, level: i, source: -1,
-					deny: r.denyRole(chain[:i], role, i > 0, rule.match)}
-				if len(grants.Users) > 0 {
-					st := byObject[object]
-					if st == nil {
-						st = &grantStream{object: object, grants: grants.Users, roles: map[string][]*roleUse{}}
-						byObject[object] = st
-						r.streams = append(r.streams, st)
-					}
-					st.roles[role] = append(st.roles[role], u)
-				}
-				granted := map[[2]string]bool{} // by several origins: once
-				for k := range grants.Groups {
-					g := &grants.Groups[k]
-					inactive := g.InactiveAt(r.now)
-					if g.Role != role || granted[[2]string{g.Principal, inactive}] {
-						continue
-					}
-					granted[[2]string{g.Principal, inactive}] = true
-					requests = append(requests, request{g.Principal, r.newRoleSource(u, g.Principal, inactive)})
-				}
-			}
+		for _, reach := range r.reaches(chain, rule.role) {
+			requests = r.nameHolders(rule, reach, byObject, requests)
 		}
 	}
 	return requests, nil
+}
+
+// reach is one origin of a role rule: the objects it looks at, the nearest
+// first, below which nothing blocks.
+type reach struct {
+	levels []belfry.Object
+	above  int // how far the first is above where the rule looks from
+}
+
+// reaches are what the origins of a rule come to on a chain. An origin that
+// holds another one's objects with the same blocking below stands for both.
+func (r *run) reaches(chain []belfry.Object, rule *belfry.RoleRule) []reach {
+	var local, merged, ancestorLocal, ancestorMerged bool
+	for _, o := range rule.Origins {
+		local = local || o == belfry.OriginLocal
+		merged = merged || o == belfry.OriginMerged
+		ancestorLocal = ancestorLocal || o == belfry.OriginAncestorLocal
+		ancestorMerged = ancestorMerged || o == belfry.OriginAncestorMerged
+	}
+	var out []reach
+	switch {
+	case merged || len(rule.Origins) == 0:
+		out = append(out, reach{levels: chain})
+	case local:
+		out = append(out, reach{levels: chain[:1]})
+	}
+	if !ancestorLocal && !ancestorMerged {
+		return out
+	}
+	at := closest(chain, rule.AncestorTypes)
+	if at < 0 {
+		return out
+	}
+	levels := chain[at:]
+	if !ancestorMerged {
+		levels = levels[:1]
+	}
+	return append(out, reach{levels: levels, above: at})
+}
+
+// closest is the position in a chain of the closest strict ancestor of one of
+// the types, -1 when there is none. A farther one is never tried.
+func closest(chain []belfry.Object, types []string) int {
+	for i := 1; i < len(chain); i++ {
+		if slices.Contains(types, chain[i].Type) {
+			return i
+		}
+	}
+	return -1
+}
+
+// nameHolders lays one origin of a role rule over the grants.
+func (r *run) nameHolders(rule roleRule, in reach, byObject map[string]*grantStream, requests []request) []request {
+	for i := range in.levels {
+		object := in.levels[i].ID
+		grants := r.grants[object]
+		for _, role := range rolesOf(rule.role.Roles, grants) {
+			u := &roleUse{match: rule.match, rule: rule.rule, object: object, role: role, level: in.above + i, source: -1,
+				deny: r.denyRole(in.levels[:i], role, i > 0, rule.match)}
+			if len(grants.Users) > 0 {
+				st := byObject[object]
+				if st == nil {
+					st = &grantStream{object: object, grants: grants.Users, roles: map[string][]*roleUse{}}
+					byObject[object] = st
+					r.streams = append(r.streams, st)
+				}
+				st.roles[role] = append(st.roles[role], u)
+			}
+			granted := map[[2]string]bool{} // by several origins: once
+			for k := range grants.Groups {
+				g := &grants.Groups[k]
+				inactive := g.InactiveAt(r.now)
+				if g.Role != role || granted[[2]string{g.Principal, inactive}] {
+					continue
+				}
+				granted[[2]string{g.Principal, inactive}] = true
+				requests = append(requests, request{g.Principal, r.newRoleSource(u, g.Principal, inactive)})
+			}
+		}
+	}
+	return requests
 }
 
 // rolesOf are the rule's roles, each once; * is every role granted here.

@@ -1,6 +1,7 @@
 package resolve
 
 import (
+	"fmt"
 	"slices"
 	"strings"
 	"time"
@@ -16,8 +17,46 @@ type world struct {
 	users   map[string]*belfry.Person
 	members map[string][]belfry.Member
 	outs    map[string][]string
+	steps   []step // in the order they came
 	fail    error
 	chunk   int // of Members and UserIDs; 0 = what is asked for
+}
+
+// step is one of a history, with the event that brought it.
+type step struct {
+	event string
+	belfry.HistoryEntry
+}
+
+// step appends to the history of an object: a step a minute from noon on,
+// brought by the event evt_0… of that number.
+func (w *world) step(object, transition, actor string, variables ...string) *world {
+	n := len(w.steps)
+	h := belfry.HistoryEntry{Object: object, Document: w.objects[object].Document, Transition: transition, Actor: actor, Time: noon.Add(time.Duration(n) * time.Minute)}
+	if len(variables) > 0 {
+		h.Variables = []byte(variables[0])
+	}
+	w.steps = append(w.steps, step{fmt.Sprintf("evt_0%04d", n), h})
+	return w
+}
+
+func (w *world) Steps(q belfry.StepQuery) (out []belfry.HistoryEntry, next string, err error) {
+	limit := q.Limit
+	if w.chunk > 0 {
+		limit = w.chunk
+	}
+	for i := len(w.steps) - 1; i >= 0; i-- {
+		s := &w.steps[i]
+		if q.Document == "" && s.Object != q.Object || q.Document != "" && s.Document != q.Document || s.event >= q.Event ||
+			q.Before != "" && s.event >= q.Before {
+			continue
+		}
+		if len(out) == limit {
+			return out, next, w.fail
+		}
+		out, next = append(out, s.HistoryEntry), s.event
+	}
+	return out, "", w.fail
 }
 
 func newWorld() *world {

@@ -607,7 +607,7 @@ func (e *edit) history() error {
 		if h.Object == "" {
 			h.Object = belfry.RootObject
 		}
-		if err := e.putHistory(rows, e.tenant, fmt.Sprintf("edit_%016x_%06d", e.version, i), &h); err != nil {
+		if err := e.putHistory(rows, e.tenant, fmt.Sprintf("%s_%06d", editStep(e.version), i), &h); err != nil {
 			return err
 		}
 		e.note(belfry.KindHistory, h.Object)

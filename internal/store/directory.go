@@ -4,6 +4,8 @@ import (
 	"context"
 	"database/sql"
 	"encoding/json"
+	"fmt"
+	"math"
 	"strconv"
 	"strings"
 
@@ -227,6 +229,53 @@ func (db *DB) History(ctx context.Context, tenant, object, after string, limit i
 	}
 	return list, next, err
 }
+
+// Steps lists steps of workflows, the latest first; next continues, empty at
+// the end. A step belongs to the event that brought it (its id is the event's)
+// or to the edit that added it.
+func (db *DB) Steps(ctx context.Context, tenant string, q belfry.StepQuery) (list []belfry.HistoryEntry, next string, err error) {
+	beforeAt, beforeID := int64(math.MaxInt64), ""
+	if q.Before != "" {
+		at, id, ok := strings.Cut(q.Before, ".")
+		if beforeAt, err = strconv.ParseInt(at, 10, 64); err != nil || !ok {
+			return nil, "", belfry.Errorf(belfry.Invalid, "not a place in a history: %q", short(q.Before))
+		}
+		beforeID = id
+	}
+	limit := orDefault(q.Limit, 100)
+	var places []string
+	scan := func(rows *sql.Rows) error {
+		var h belfry.HistoryEntry
+		var at int64
+		var id string
+		var variables []byte
+		if err := rows.Scan(&h.Object, &at, &id, &h.Document, &h.Transition, &h.Actor, &h.Comment, &variables); err != nil {
+			return err
+		}
+		h.Time = fromMicros(at)
+		if len(variables) > 0 {
+			h.Variables = variables
+		}
+		list = append(list, h)
+		places = append(places, strconv.FormatInt(at, 10)+"."+id)
+		return nil
+	}
+	const what, order = "SELECT object, at, id, document, transition, actor, comment, variables FROM history WHERE tenant = $1 AND ",
+		" AND (at, id) < ($3, $4) AND (id < $5 OR (id >= 'evt_' AND id < $6)) ORDER BY at DESC, id DESC LIMIT $7"
+	text, of := what+"object = $2"+order, q.Object
+	if q.Document != "" {
+		text, of = what+"document = $2 AND document <> ''"+order, q.Document
+	}
+	err = db.query(ctx, scan, text, tenant, of, beforeAt, beforeID, editStep(q.AsOf+1), q.Event, limit+1)
+	if len(list) > limit {
+		list, next = list[:limit], places[limit-1]
+	}
+	return list, next, err
+}
+
+// editStep begins the ids of the steps that the edit with a version added; they
+// sort before those of events.
+func editStep(version int64) string { return fmt.Sprintf("edit_%016x", version) }
 
 // Members lists who joined a subscription after a principal, in the order of
 // principals; about limit rows, but all joins of one principal together.

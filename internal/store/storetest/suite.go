@@ -47,6 +47,7 @@ func Run(t *testing.T, place func(testing.TB) string) {
 		{"groups", testGroups},
 		{"grants", testGrants},
 		{"history", testHistory},
+		{"steps", testSteps},
 		{"subscriptions and members", testSubscriptions},
 		{"opt-outs", testOptOuts},
 		{"dead contacts", testDeadContacts},

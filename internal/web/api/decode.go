@@ -189,8 +189,6 @@ func (c *checker) object(raw json.RawMessage, pointer string, member func(name s
 // they belong to, with the value that asks for nothing and so is taken.
 var later = map[reflect.Type]map[string]string{
 	reflect.TypeFor[belfry.Subscription](): {"frequency": `"immediate"`, "condition": "null", "joining": `{"who":"none"}`},
-	reflect.TypeFor[belfry.Rule]():         {"workflow": "null", "computed": "null"},
-	reflect.TypeFor[belfry.RoleRule]():     {"ancestor_types": "[]"},
 	reflect.TypeFor[belfry.Notify]():       {"script": `""`},
 	reflect.TypeFor[belfry.Member]():       {"frequency": `"immediate"`},
 	reflect.TypeFor[belfry.Preference]():   {"frequency": `"immediate"`},

@@ -220,7 +220,9 @@ func TestSubscriptions(t *testing.T) {
 	h.people()
 	body := `{"title":"Course changes to its teachers","scope":{"object":"course/41","applies":"subtree"},"types":["core.course_*"],"object_types":[],
 		"filter":"event.data.shortname == 'CPR'",
-		"recipients":[{"explicit":{"users":["user/8"],"groups":["staff"],"emails":["x@example.org"]}},{"role":{"roles":["editingteacher"],"origins":["merged"],"ancestor_types":[],"on":"object"}},{"related":{"path":"related"}}],
+		"recipients":[{"explicit":{"users":["user/8"],"groups":["staff"],"emails":["x@example.org"]}},{"role":{"roles":["editingteacher"],"origins":["merged"],"ancestor_types":[],"on":"object"}},
+			{"workflow":{"origins":["context"],"transitions":["-","view"],"lookup":"last","variables":["actor"],"history":"local"}},
+			{"computed":{"expression":"event.data.reviewers.map(r, 'user/' + string(r))"}},{"related":{"path":"related"}}],
 		"exclude":{"users":[],"emails":[]},"exclude_actor":true,"notify":[{"channels":["inbox","email"],"template":""}],
 		"frequency":"immediate","merge":true,"condition":null,"joining":{"who":"none"},"owner":"user/9"}`
 	a := h.want(201, "POST", "/v1/subscriptions", body, "Idempotency-Key", "s1")
@@ -240,7 +242,7 @@ func TestSubscriptions(t *testing.T) {
 	h.want(412, "PUT", item, got.body, "If-Match", got.header.Get("ETag")).problem(t)
 	s = api.Stored{}
 	h.want(200, "PATCH", item, `{"title":"Renamed","filter":null}`).into(t, &s)
-	if s.Title != "Renamed" || s.Filter != "" || len(s.Recipients) != 3 {
+	if s.Title != "Renamed" || s.Filter != "" || len(s.Recipients) != 5 {
 		t.Errorf("%+v", s)
 	}
 
@@ -303,8 +305,8 @@ func TestBadSubscriptions(t *testing.T) {
 		{`{"scope":{"object":"course/404"}}`, "/scope/object"},
 		{`{"scope":{"object":"course/41","applies":"everything"}}`, "/scope/applies"},
 		{`{"types":["core.*_x"]}`, "/types/0"},
-		{`{"recipients":[{"workflow":{"origins":["context"]}}]}`, "/recipients/0/workflow"},
-		{`{"recipients":[{"computed":{"expression":"event.x"}}]}`, "/recipients/0/computed"},
+		{`{"recipients":[{"workflow":{"origins":["contest"]}}]}`, "/recipients/0/workflow/origins/0"},
+		{`{"recipients":[{"computed":{"expression":"event.x"}}]}`, "/recipients/0/computed/expression"},
 		{`{"recipients":[{}]}`, "/recipients/0"},
 		{`{"notify":[{"endpoint":"ep_unknown"}]}`, "/notify/0/endpoint"},
 		{`{"notify":[{"channels":["pigeon"]}]}`, "/notify/0/channels/0"},

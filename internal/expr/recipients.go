@@ -1,0 +1,196 @@
+package expr
+
+import (
+	"fmt"
+	"strconv"
+	"sync"
+	"unicode/utf8"
+
+	"cel.dev/cel-go/cel"
+	"cel.dev/cel-go/common/types"
+	"cel.dev/cel-go/common/types/ref"
+	"cel.dev/cel-go/common/types/traits"
+	"cel.dev/cel-go/interpreter"
+
+	"github.com/belfryhq/belfry/internal/belfry"
+)
+
+// Names that only expressions of recipients know.
+const (
+	varAncestor = "ancestor"
+	varDocument = "document"
+)
+
+// MaxNames is how many names one expression of recipients may give; what is
+// beyond is cut, and said to be.
+const MaxNames = 20_000
+
+// maxName is the longest name that counts, in bytes: what is longer is no id
+// and no address.
+const maxName = 512
+
+// recipientEnvironment is the environment of filters and the two names more.
+var recipientEnvironment = sync.OnceValue(func() *cel.Env {
+	env, err := environment().Extend(cel.Variable(varAncestor, objectType), cel.Variable(varDocument, types.StringType))
+	if err != nil {
+		panic("expr: the environment of recipients does not build: " + err.Error()) // constant input: shown by any test
+	}
+	return env
+})
+
+// Recipients is a compiled expression that names recipients; it is safe for
+// concurrent use.
+type Recipients struct{ prog cel.Program }
+
+// recipients remembers what was compiled: an expression is compiled once, not
+// once an event. A table that grows too big is thrown away.
+var recipients struct {
+	sync.Mutex
+	known map[string]*Recipients
+}
+
+const maxRecipients = 512
+
+// CompileRecipients type-checks an expression of recipients and plans its
+// program, or finds the one it made before. Errors are those of Compile.
+func CompileRecipients(source string) (*Recipients, error) {
+	recipients.Lock()
+	r := recipients.known[source]
+	recipients.Unlock()
+	if r != nil {
+		return r, nil
+	}
+	ast, err := compileIn(recipientEnvironment(), source, "the expression is empty", "write e.g. event.data.reviewers, or leave the rule out")
+	if err != nil {
+		return nil, err
+	}
+	if t := ast.OutputType(); !names(t) {
+		return nil, invalid(Fault{Line: 1, Column: 1, Message: fmt.Sprintf("the expression is of type %s, recipients are text or a list of texts", t),
+			Hint: "e.g. event.data.reviewers.map(r, 'user/' + string(r))"})
+	}
+	prog, err := recipientEnvironment().Program(ast, programOptions()...)
+	if err != nil {
+		return nil, invalid(Fault{Message: oneLine(err.Error())})
+	}
+	r = &Recipients{prog: prog}
+	recipients.Lock()
+	defer recipients.Unlock()
+	if recipients.known == nil || len(recipients.known) >= maxRecipients {
+		recipients.known = make(map[string]*Recipients)
+	}
+	recipients.known[source] = r
+	return r, nil
+}
+
+// names reports whether values of a type may name recipients.
+func names(t *types.Type) bool {
+	switch {
+	case t.IsExactType(types.StringType), t.IsExactType(types.DynType), t.IsExactType(types.NullType), t.IsExactType(userType):
+		return true
+	case t.Kind() == types.ListKind:
+		return names(t.Parameters()[0])
+	}
+	return t.Kind() == types.TypeParamKind // of an empty list
+}
+
+// Named is what an expression of recipients gives: ids of users and groups, and
+// addresses, each once and in the order it gave them.
+type Named struct {
+	Names []string
+	Cut   int    // names beyond MaxNames
+	Fault string // why it gives none; empty = it was worked out
+}
+
+// Names evaluates the expression. A missing key names nobody, which is no
+// fault: the event has no such people. ancestor is what the variable of that
+// name stands for, nil = none.
+func (r *Recipients) Names(v *Vars, ancestor *belfry.Object) Named {
+	a := &recipientVars{Vars: v}
+	a.ancestor.o = noObject
+	if ancestor != nil {
+		a.ancestor.o = ancestor
+	}
+	a.ancestor.attributes.raw = a.ancestor.o.Attributes
+	out, _, err := r.prog.Eval(a)
+	if err != nil {
+		verdict := failure(err)
+		if verdict.Code == belfry.FilterFalse {
+			return Named{}
+		}
+		if verdict.Detail == tooMuchWork {
+			verdict.Detail = "the expression needs too much work for this event"
+		}
+		return Named{Fault: verdict.Detail}
+	}
+	g := gathering{seen: map[string]bool{}}
+	if fault := g.take(out, 0); fault != "" {
+		return Named{Fault: fault}
+	}
+	return g.Named
+}
+
+// recipientVars are the variables of a filter and the two names more.
+type recipientVars struct {
+	*Vars
+	ancestor objectVal
+}
+
+var _ interpreter.Activation = (*recipientVars)(nil)
+
+// ResolveName makes recipientVars an activation of CEL.
+func (v *recipientVars) ResolveName(name string) (any, bool) {
+	switch name {
+	case varAncestor:
+		return &v.ancestor, true
+	case varDocument:
+		return v.object.o.Document, true
+	}
+	return v.Vars.ResolveName(name)
+}
+
+// gathering collects names from a value of CEL.
+type gathering struct {
+	Named
+	seen map[string]bool
+}
+
+// take adds what a value names and says what is wrong with it, if anything.
+func (g *gathering) take(v ref.Val, depth int) string {
+	switch v := v.(type) {
+	case types.Null:
+		return ""
+	case types.String:
+		return g.add(string(v))
+	case *userVal:
+		return g.add(v.u.ID)
+	case traits.Lister:
+		if depth == 3 {
+			return "the result is nested more than three lists deep"
+		}
+		for it := v.Iterator(); it.HasNext() == types.True; {
+			if fault := g.take(it.Next(), depth+1); fault != "" {
+				return fault
+			}
+		}
+		return ""
+	}
+	return fmt.Sprintf("the result holds a %s where the name of a user or group or an address should be: string(…) makes text of a number", v.Type().TypeName())
+}
+
+func (g *gathering) add(name string) string {
+	switch {
+	case name == "" || g.seen[name]:
+		return ""
+	case len(name) > maxName:
+		return "the result holds a text of " + strconv.Itoa(len(name)) + " bytes, which is no id and no address"
+	case !utf8.ValidString(name):
+		return "the result holds a text that is not valid UTF-8"
+	}
+	g.seen[name] = true
+	if len(g.Names) == MaxNames {
+		g.Cut++
+		return ""
+	}
+	g.Names = append(g.Names, name)
+	return ""
+}
