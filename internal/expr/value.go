@@ -63,8 +63,21 @@ func valueOf(x any) (Value, bool) {
 // Str is the string of a string value, empty otherwise.
 func (v Value) Str() string { return v.s }
 
+// Any is the value as a string, a float64 or a bool.
+func (v Value) Any() any {
+	switch v.k {
+	case stringValue:
+		return v.s
+	case numberValue:
+		return v.n
+	case boolValue:
+		return v.n != 0
+	}
+	return nil
+}
+
 // Bits is the number or truth of a value of those kinds as bits, mixed with
-// its kind: together with Str it determines the value.
+// its kind: together with Str it makes a hash of the value.
 func (v Value) Bits() uint64 {
 	return math.Float64bits(v.n)<<2 ^ math.Float64bits(v.n)>>62 ^ uint64(v.k)
 }

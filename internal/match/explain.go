@@ -21,41 +21,54 @@ func (s *Snapshot) Explain(e *belfry.Event, facts Facts, limit int) (matched, mi
 	}
 	q := search{snap: s, event: e, facts: facts}
 	where := make(map[string]place)
-	for _, pl := range places(e, facts) {
-		if _, ok := where[pl.scope]; !ok {
-			where[pl.scope] = pl
-		}
+	for _, pl := range s.places(e, facts) {
+		where[pl.scope] = pl
 	}
 	var near []hit
 	for en := range s.ids.all() {
-		pl, ok := where[en.sub.ScopeObject()]
-		if !ok || en.sub.Filter == "" || hits[en.sub.ID] || !reaches(en.sub.Scope.Applies, pl.distance) || !q.objectType(en) {
-			continue
-		}
-		if pattern, ok := en.bestPattern(e.Type); ok {
-			near = append(near, hit{en, pl, pattern})
+		if h, ok := q.near(en, where); ok && !hits[h.id] {
+			near = append(near, h)
+			if len(near) >= 2*limit+64 { // a million near misses are not kept to be sorted
+				near = first(near, limit)
+			}
 		}
 	}
-	slices.SortFunc(near, compareHits)
-	if len(near) > limit {
-		near = near[:limit]
-	}
-	for i := range near {
-		v := q.filter(near[i].e, true)
-		because := append(near[i].because(nil), belfry.Reason{Code: v.Code, Subscription: near[i].e.sub.ID, Detail: v.Detail})
-		missed = append(missed, near[i].match(because))
+	for _, h := range first(near, limit) {
+		r := s.read(h.e)
+		r.toFilter()
+		v := q.filter(&r, true)
+		because := append(h.because(nil), belfry.Reason{Code: v.Code, Subscription: h.id, Detail: v.Detail})
+		missed = append(missed, q.match(&h, because))
 	}
 	return matched, missed
 }
 
-// bestPattern is the most specific of the patterns that match a type.
-func (e *entry) bestPattern(typ string) (best string, ok bool) {
-	for _, p := range e.patterns() {
-		if e.wants(p, typ) && (!ok || specificity(p) > specificity(best)) {
-			best, ok = p, true
+// first sorts hits and cuts them to limit.
+func first(hits []hit, limit int) []hit {
+	slices.SortFunc(hits, compareHits)
+	return hits[:min(limit, len(hits))]
+}
+
+// near looks whether only its filter decides about an entry.
+func (q *search) near(e *entry, where map[string]place) (hit, bool) {
+	r := q.snap.read(e)
+	id := r.text()
+	pl, ok := where[r.scopeObject()]
+	if !ok {
+		return hit{}, false
+	}
+	types := r.uint()
+	best, wanted := "", types == 0
+	for range types {
+		p := r.text()
+		if belfry.TypeMatches(p, q.event.Type) && (!wanted || specificity(p) > specificity(best)) {
+			best, wanted = p, true
 		}
 	}
-	return best, ok
+	if !wanted || !reaches(r.text(), pl.distance) || !q.objectType(&r) || r.text() == "" {
+		return hit{}, false
+	}
+	return hit{e, id, pl, best, true}, true
 }
 
 // unequal says which equality does not hold. It names what was wanted, not

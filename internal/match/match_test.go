@@ -3,6 +3,7 @@ package match
 import (
 	"encoding/json"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"sync"
@@ -362,7 +363,7 @@ func TestCollisionsAreNotMatches(t *testing.T) {
 		t.Fatal(err)
 	}
 	snap := x.Snapshot()
-	e := snap.find("sub_1")
+	e := snap.find(snap.hash.text("sub_1"), "sub_1")
 	for _, c := range []struct {
 		pattern, scope string
 		n              int
@@ -418,39 +419,63 @@ func TestZeros(t *testing.T) {
 }
 
 // Many entries under one key, and of many keys on one trie: the persistent map
-// itself against a map.
+// itself against a map. What was there before an edit stays as it was, although
+// an edit changes its own nodes in place.
 func TestTrie(t *testing.T) {
+	type item struct{ h, second uint64 }
+	second := func(i *item) uint64 { return i.second }
+	type version struct {
+		tr    trie[item]
+		truth map[*item]bool
+	}
 	rapid.Check(t, func(t *rapid.T) {
-		type item struct{ h, second uint64 }
-		second := func(i *item) uint64 { return i.second }
 		var tr trie[item]
 		truth := map[*item]bool{}
 		var all []*item
-		for range rapid.IntRange(0, 300).Draw(t, "edits") {
-			if len(all) > 0 && rapid.IntRange(0, 2).Draw(t, "remove") == 0 {
-				i := rapid.IntRange(0, len(all)-1).Draw(t, "which")
-				tr = tr.without(all[i].h, all[i], second)
-				delete(truth, all[i])
-				all = slices.Delete(all, i, i+1)
-			} else {
-				// Few hashes, some of which differ only in their last bits.
-				h := rapid.SampledFrom([]uint64{1, 2, 65, 1 << 63, 1<<63 | 1, 3 << 60, ^uint64(0), 1 | 1<<36}).Draw(t, "hash")
-				it := &item{h, rapid.Uint64Range(0, 5).Draw(t, "second")}
-				tr = tr.with(h, it, second)
-				truth[it] = true
-				all = append(all, it)
+		var versions []version
+		for edit := range uint64(rapid.IntRange(1, 12).Draw(t, "edits")) {
+			versions = append(versions, version{tr, maps.Clone(truth)})
+			for range rapid.IntRange(0, 60).Draw(t, "changes") {
+				switch rapid.IntRange(0, 5).Draw(t, "change") {
+				case 0, 1:
+					if len(all) == 0 {
+						continue
+					}
+					i := rapid.IntRange(0, len(all)-1).Draw(t, "which")
+					tr = tr.without(edit, all[i].h, all[i], second)
+					delete(truth, all[i])
+					all = slices.Delete(all, i, i+1)
+				case 2:
+					i := slices.IndexFunc(all, func(it *item) bool { return tr.get(it.h).one == it })
+					if i < 0 {
+						continue
+					}
+					it := &item{all[i].h, 3}
+					tr = tr.swap(edit, it.h, it)
+					delete(truth, all[i])
+					truth[it], all[i] = true, it
+				default:
+					// Few hashes, some of which differ only in their last bits.
+					h := rapid.SampledFrom([]uint64{1, 2, 65, 1 << 63, 1<<63 | 1, 3 << 60, ^uint64(0), 1 | 1<<36}).Draw(t, "hash")
+					it := &item{h, rapid.Uint64Range(0, 5).Draw(t, "second")}
+					tr = tr.with(edit, h, it, second)
+					truth[it] = true
+					all = append(all, it)
+				}
 			}
 		}
-		got := map[*item]bool{}
-		for it := range tr.all() {
-			got[it] = true
-		}
-		if len(got) != len(truth) || tr.n != len(truth) {
-			t.Fatalf("%d of %d, n %d", len(got), len(truth), tr.n)
-		}
-		for it := range truth {
-			if !got[it] || !slices.Contains(slices.Collect(tr.get(it.h).items()), it) {
-				t.Fatalf("lost %+v", it)
+		for _, v := range append(versions, version{tr, truth}) {
+			got := map[*item]bool{}
+			for it := range v.tr.all() {
+				got[it] = true
+			}
+			if len(got) != len(v.truth) || v.tr.n != len(v.truth) {
+				t.Fatalf("%d of %d, n %d", len(got), len(v.truth), v.tr.n)
+			}
+			for it := range v.truth {
+				if !got[it] || !slices.Contains(slices.Collect(v.tr.get(it.h).items()), it) {
+					t.Fatalf("lost %+v", it)
+				}
 			}
 		}
 	})

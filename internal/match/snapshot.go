@@ -18,6 +18,9 @@ import (
 type Snapshot struct {
 	hash     hasher
 	cache    *expr.Cache
+	unpacked *unpacked
+	words    []string // of packed entries
+	edit     uint64   // that made it
 	ids      trie[entry]
 	buckets  trie[bucket]
 	slots    trie[entry]
@@ -41,22 +44,28 @@ type use struct {
 func useHash(u *use) uint64 { return u.hash }
 
 // count adds delta to the uses of text.
-func count(t trie[use], hash uint64, text string, delta int) trie[use] {
+func count(t trie[use], edit, hash uint64, text string, delta int) trie[use] {
 	var old *use
 	for u := range t.get(hash).items() {
 		if u.text == text {
 			old = u
 		}
 	}
-	n := delta
-	if old != nil {
-		t = t.without(hash, old, useHash)
-		n += old.n
+	if old == nil {
+		if delta <= 0 {
+			return t
+		}
+		return t.with(edit, hash, &use{text: strings.Clone(text), hash: hash, n: delta}, useHash)
 	}
-	if n <= 0 {
-		return t
+	now := &use{text: old.text, hash: hash, n: old.n + delta}
+	if now.n > 0 && t.get(hash).one == old {
+		return t.swap(edit, hash, now)
 	}
-	return t.with(hash, &use{text: text, hash: hash, n: n}, useHash)
+	t = t.without(edit, hash, old, useHash)
+	if now.n > 0 {
+		t = t.with(edit, hash, now, useHash)
+	}
+	return t
 }
 
 // Len is the number of subscriptions.
@@ -64,15 +73,16 @@ func (s *Snapshot) Len() int { return s.ids.n }
 
 // Get is the active subscription with an id; callers must not change it.
 func (s *Snapshot) Get(id string) (*belfry.Subscription, bool) {
-	if e := s.find(id); e != nil {
-		return &e.sub, true
+	h := s.hash.text(id)
+	if e := s.find(h, id); e != nil {
+		return s.subscription(e, h), true
 	}
 	return nil, false
 }
 
-func (s *Snapshot) find(id string) *entry {
-	for e := range s.ids.get(s.hash.text(id)).items() {
-		if e.sub.ID == id {
+func (s *Snapshot) find(idHash uint64, id string) *entry {
+	for e := range s.ids.get(idHash).items() {
+		if e.id() == id {
 			return e
 		}
 	}
@@ -80,7 +90,14 @@ func (s *Snapshot) find(id string) *entry {
 }
 
 func (s *Snapshot) findBucket(h uint64, scope, pattern string) *bucket {
-	for b := range s.buckets.get(h).items() {
+	bag := s.buckets.get(h)
+	if bag.one != nil { // nearly always
+		if bag.one.scope == scope && bag.one.pattern == pattern {
+			return bag.one
+		}
+		return nil
+	}
+	for b := range bag.items() {
 		if b.scope == scope && b.pattern == pattern {
 			return b
 		}
@@ -89,40 +106,47 @@ func (s *Snapshot) findBucket(h uint64, scope, pattern string) *bucket {
 }
 
 // entryHash is the second hash of entries in big bags.
-func (s *Snapshot) entryHash(e *entry) uint64 { return mix(s.hash.text(e.sub.ID), 1) }
+func (s *Snapshot) entryHash(e *entry) uint64 { return mix(s.hash.text(e.id()), 1) }
 
 func bucketHash(*bucket) uint64 { return 0 }
 
-// add files e in this snapshot, which nobody else has seen yet.
-func (s *Snapshot) add(e *entry) {
-	s.choose(e)
-	s.ids = s.ids.with(s.hash.text(e.sub.ID), e, s.entryHash)
-	s.file(e, 1)
+// add files e, whose head is h, in this snapshot, which nobody else has seen
+// yet.
+func (s *Snapshot) add(e *entry, h *head) {
+	s.ids = s.ids.with(s.edit, s.hash.text(h.id), e, s.entryHash)
+	s.file(e, h, 1)
 }
 
 // remove takes the subscription with this id out again.
 func (s *Snapshot) remove(id string) {
-	e := s.find(id)
+	idHash := s.hash.text(id)
+	e := s.find(idHash, id)
 	if e == nil {
 		return
 	}
-	s.ids = s.ids.without(s.hash.text(id), e, s.entryHash)
-	s.file(e, -1)
+	s.ids = s.ids.without(s.edit, idHash, e, s.entryHash)
+	r := s.read(e)
+	h := r.head()
+	s.file(e, &h, -1)
 }
 
 // choose puts the most selective equality first: the one whose slots are the
 // emptiest now, so that what many share is passed over for what few have.
-func (s *Snapshot) choose(e *entry) {
+func (s *Snapshot) choose(h *head) {
+	if len(h.eqs) < 2 {
+		return
+	}
 	best, least := -1, 0
-	for i := range e.eqs {
-		if !e.fits(&e.eqs[i]) {
+	scope := s.hash.text(h.scopeObject())
+	for i := range h.eqs {
+		if !h.fits(&h.eqs[i]) {
 			continue
 		}
-		values := e.eqs[i].Values
-		path := s.hash.path(e.eqs[i].Path)
+		values := h.eqs[i].Values
+		path := s.hash.path(h.eqs[i].Path)
 		crowd := len(values) - 1 // being filed often costs a little too
-		for _, p := range e.patterns() {
-			b := s.hash.bucket(e.sub.ScopeObject(), p)
+		for _, p := range h.patterns() {
+			b := s.hash.bucket(scope, s.hash.text(p))
 			for _, v := range values {
 				crowd += 2 * s.slots.get(s.hash.slot(b, path, v)).size()
 			}
@@ -132,44 +156,61 @@ func (s *Snapshot) choose(e *entry) {
 		}
 	}
 	if best > 0 {
-		e.eqs[0], e.eqs[best] = e.eqs[best], e.eqs[0]
+		h.eqs[0], h.eqs[best] = h.eqs[best], h.eqs[0]
 	}
 }
 
-// file files e (delta 1) or takes it out (-1).
-func (s *Snapshot) file(e *entry, delta int) {
-	scope := e.sub.ScopeObject()
-	for _, pattern := range e.patterns() {
-		h := s.hash.bucket(scope, pattern)
+// file files e, whose head is hd (delta 1), or takes it out (-1).
+func (s *Snapshot) file(e *entry, hd *head, delta int) {
+	scope := hd.scopeObject()
+	scopeHash := s.hash.text(scope)
+	for _, pattern := range hd.patterns() {
+		h := s.hash.bucket(scopeHash, s.hash.text(pattern))
 		old := s.findBucket(h, scope, pattern)
-		b := bucket{scope: scope, pattern: pattern}
+		b := bucket{}
 		if old != nil {
 			b = *old
-			s.buckets = s.buckets.without(h, old, bucketHash)
+		} else {
+			// Not a part of the entry, which the bucket may outlive.
+			b.scope, b.pattern = strings.Clone(scope), strings.Clone(pattern)
 		}
-		if eq := e.filed(); eq == nil {
+		if eq := hd.filed(); eq == nil {
 			if delta > 0 {
-				b.plain = b.plain.with(e, s.entryHash)
+				b.plain = b.plain.with(s.edit, e, s.entryHash)
 			} else {
-				b.plain = b.plain.without(e, s.entryHash)
+				b.plain = b.plain.without(s.edit, e, s.entryHash)
 			}
 		} else {
 			path := s.hash.path(eq.Path)
 			for _, v := range eq.Values {
 				key := s.hash.slot(h, path, v)
 				if delta > 0 {
-					s.slots = s.slots.with(key, e, s.entryHash)
+					s.slots = s.slots.with(s.edit, key, e, s.entryHash)
 				} else {
-					s.slots = s.slots.without(key, e, s.entryHash)
+					s.slots = s.slots.without(s.edit, key, e, s.entryHash)
 				}
 			}
-			b.paths = count(b.paths, path, string(eq.Path), delta)
+			b.paths = count(b.paths, s.edit, path, string(eq.Path), delta)
 		}
-		if b.plain.size() > 0 || b.paths.n > 0 {
-			s.buckets = s.buckets.with(h, &b, bucketHash)
-		}
+		s.setBucket(h, old, &b)
 		if prefix, ok := strings.CutSuffix(pattern, "*"); ok {
-			s.prefixes = count(s.prefixes, s.hash.text(prefix), prefix, delta)
+			s.prefixes = count(s.prefixes, s.edit, s.hash.text(prefix), prefix, delta)
+		}
+	}
+}
+
+// setBucket puts b in the place of old, unless b is empty.
+func (s *Snapshot) setBucket(h uint64, old, b *bucket) {
+	full := b.plain.size() > 0 || b.paths.n > 0
+	switch {
+	case old == nil:
+		s.buckets = s.buckets.with(s.edit, h, b, bucketHash)
+	case full && s.buckets.get(h).one == old:
+		s.buckets = s.buckets.swap(s.edit, h, b)
+	default:
+		s.buckets = s.buckets.without(s.edit, h, old, bucketHash)
+		if full {
+			s.buckets = s.buckets.with(s.edit, h, b, bucketHash)
 		}
 	}
 }
@@ -178,23 +219,35 @@ func (s *Snapshot) file(e *entry, delta int) {
 type place struct {
 	scope    string
 	distance int
+	hash     uint64 // of scope
 }
 
 // places are the scopes that can reach an event: its object and ancestors, and
 // the root in any case.
-func places(e *belfry.Event, facts Facts) []place {
+func (s *Snapshot) places(e *belfry.Event, facts Facts) []place {
 	out := make([]place, 0, len(facts.Ancestors)+2)
+	add := func(scope string, distance int) { out = append(out, place{scope, distance, s.hash.text(scope)}) }
+	var seen map[string]struct{} // of long chains
+	if len(facts.Ancestors) > 32 {
+		seen = make(map[string]struct{}, len(facts.Ancestors))
+	}
 	for i := range facts.Ancestors {
 		id := facts.Ancestors[i].ID
-		if !slices.ContainsFunc(out, func(p place) bool { return p.scope == id }) {
-			out = append(out, place{id, i})
+		if seen != nil {
+			if _, ok := seen[id]; ok {
+				continue
+			}
+			seen[id] = struct{}{}
+		} else if slices.ContainsFunc(out, func(p place) bool { return p.scope == id }) {
+			continue
 		}
+		add(id, i)
 	}
 	if len(out) == 0 && e.ObjectOrRoot() != belfry.RootObject {
-		out = append(out, place{e.ObjectOrRoot(), 0})
+		add(e.ObjectOrRoot(), 0)
 	}
 	if len(out) == 0 || out[len(out)-1].scope != belfry.RootObject {
-		out = append(out, place{belfry.RootObject, len(out)})
+		add(belfry.RootObject, len(out))
 	}
 	return out
 }
@@ -220,21 +273,27 @@ func specificity(pattern string) int {
 	return 1 << 30
 }
 
+// pattern is one that matches an event's type.
+type pattern struct {
+	text string
+	hash uint64
+}
+
 // patternsFor are the patterns in use that match a type, most specific first.
-func (s *Snapshot) patternsFor(typ string) []string {
-	out := make([]string, 1, 4)
-	out[0] = typ
+func (s *Snapshot) patternsFor(typ string) []pattern {
+	out := make([]pattern, 1, 4)
+	out[0] = pattern{typ, s.hash.text(typ)}
 	if s.prefixes.n > 0 {
 		for n := len(typ); n >= 0; n-- {
 			for u := range s.prefixes.get(s.hash.text(typ[:n])).items() {
-				if pattern := u.text + "*"; u.text == typ[:n] && pattern != typ {
-					out = append(out, pattern)
+				if p := u.text + "*"; u.text == typ[:n] && p != typ {
+					out = append(out, pattern{p, s.hash.text(p)})
 				}
 			}
 		}
 	}
 	if typ != "" {
-		out = append(out, "")
+		out = append(out, pattern{"", s.hash.text("")})
 	}
 	return out
 }
@@ -257,8 +316,10 @@ type scalar struct {
 
 type hit struct {
 	e       *entry
+	id      string
 	place   place
 	pattern string
+	filter  bool // it has one
 }
 
 // manyPaths is from how many different paths on a bucket is searched by the
@@ -270,10 +331,10 @@ const manyPaths = 24
 func (s *Snapshot) Match(e *belfry.Event, facts Facts) []belfry.Match {
 	q := search{snap: s, event: e, facts: facts}
 	patterns := s.patternsFor(e.Type)
-	for _, pl := range places(e, facts) {
+	for _, pl := range s.places(e, facts) {
 		for _, p := range patterns {
-			h := s.hash.bucket(pl.scope, p)
-			if b := s.findBucket(h, pl.scope, p); b != nil {
+			h := s.hash.bucket(pl.hash, p.hash)
+			if b := s.findBucket(h, pl.scope, p.text); b != nil {
 				q.bucket(h, b, pl)
 			}
 		}
@@ -316,7 +377,14 @@ func (q *search) variables() *expr.Vars {
 // consider decides about one candidate. Patterns come most specific first, so
 // that the first hit of an entry with several is the one to keep.
 func (q *search) consider(e *entry, pattern string, pl place) {
-	if len(e.sub.Types) > 1 {
+	r := q.snap.read(e)
+	id := r.text()
+	// The keys are hashes: make sure that this is what they stand for.
+	if r.scopeObject() != pl.scope {
+		return
+	}
+	types := r.uint()
+	if types > 1 {
 		if q.seen[e] {
 			return
 		}
@@ -324,43 +392,57 @@ func (q *search) consider(e *entry, pattern string, pl place) {
 			q.seen = make(map[*entry]bool)
 		}
 	}
-	// The keys are hashes: make sure that this is what they stand for.
-	if e.sub.ScopeObject() != pl.scope || !slices.Contains(e.patterns(), pattern) || !e.wants(pattern, q.event.Type) {
+	filed := types == 0 && pattern == ""
+	for range types {
+		filed = r.text() == pattern || filed
+	}
+	// An empty pattern that was written down is an empty type, not every type.
+	if !filed || types > 0 && !belfry.TypeMatches(pattern, q.event.Type) {
 		return
 	}
-	if len(e.sub.Types) > 1 {
+	if types > 1 {
 		q.seen[e] = true
 	}
-	if !reaches(e.sub.Scope.Applies, pl.distance) || !q.objectType(e) {
+	if !reaches(r.text(), pl.distance) || !q.objectType(&r) {
 		return
 	}
-	if q.filter(e, false).True() {
-		q.found = append(q.found, hit{e, pl, pattern})
+	r.filter = r.text()
+	if r.filter == "" || q.filter(&r, false).True() {
+		q.found = append(q.found, hit{e, id, pl, pattern, r.filter != ""})
 	}
 }
 
-func (q *search) objectType(e *entry) bool {
-	if len(e.sub.ObjectTypes) == 0 {
-		return true
+// objectType reads the object types of an entry.
+func (q *search) objectType(r *reader) bool {
+	typ := ""
+	if len(q.facts.Ancestors) > 0 {
+		typ = q.facts.Ancestors[0].Type
 	}
-	return len(q.facts.Ancestors) > 0 && slices.Contains(e.sub.ObjectTypes, q.facts.Ancestors[0].Type)
+	every, found := r.has(typ)
+	return every || found && len(q.facts.Ancestors) > 0
 }
 
-// filter evaluates an entry's filter; why asks for the words to a false.
-func (q *search) filter(e *entry, why bool) expr.Verdict {
-	for i := range e.eqs {
-		if !e.eqs[i].Holds(q.variables()) {
-			v := expr.Verdict{Code: belfry.FilterFalse}
-			if why {
-				v.Detail = unequal(&e.eqs[i], q.variables())
-			}
-			return v
+// filter evaluates an entry's filter, whose equalities and residual r reads
+// next; why asks for the words to a false.
+func (q *search) filter(r *reader, why bool) expr.Verdict {
+	for n := r.uint(); n > 0; n-- {
+		from := r.pos
+		if r.holds(q.variables()) {
+			continue
 		}
+		v := expr.Verdict{Code: belfry.FilterFalse}
+		if why {
+			r.pos = from
+			eq := r.equality()
+			v.Detail = unequal(&eq, q.variables())
+		}
+		return v
 	}
-	if e.residual == "" {
+	residual := r.residual()
+	if residual == "" {
 		return expr.Verdict{Code: belfry.FilterTrue}
 	}
-	prog, err := q.snap.cache.Get(e.residual)
+	prog, err := q.snap.cache.Get(residual)
 	if err != nil {
 		return expr.Verdict{Code: belfry.FilterFault, Detail: err.Error()}
 	}
@@ -377,10 +459,10 @@ func (q *search) matches() []belfry.Match {
 	for i := range q.found {
 		from := len(reasons)
 		reasons = q.found[i].because(reasons)
-		if q.found[i].e.sub.Filter != "" {
-			reasons = append(reasons, belfry.Reason{Code: belfry.FilterTrue, Subscription: q.found[i].e.sub.ID})
+		if q.found[i].filter {
+			reasons = append(reasons, belfry.Reason{Code: belfry.FilterTrue, Subscription: q.found[i].id})
 		}
-		out[i] = q.found[i].match(reasons[from:len(reasons):len(reasons)])
+		out[i] = q.match(&q.found[i], reasons[from:len(reasons):len(reasons)])
 	}
 	return out
 }
@@ -389,7 +471,7 @@ func compareHits(a, b hit) int {
 	return cmp.Or(
 		cmp.Compare(a.place.distance, b.place.distance),
 		cmp.Compare(specificity(b.pattern), specificity(a.pattern)),
-		cmp.Compare(a.e.sub.ID, b.e.sub.ID),
+		cmp.Compare(a.id, b.id),
 	)
 }
 
@@ -399,14 +481,14 @@ func (h *hit) because(to []belfry.Reason) []belfry.Reason {
 		detail = "every type"
 	}
 	return append(to,
-		belfry.Reason{Code: belfry.ScopeMatched, Subscription: h.e.sub.ID, Object: h.place.scope},
-		belfry.Reason{Code: belfry.TypeMatched, Subscription: h.e.sub.ID, Detail: detail},
+		belfry.Reason{Code: belfry.ScopeMatched, Subscription: h.id, Object: h.place.scope},
+		belfry.Reason{Code: belfry.TypeMatched, Subscription: h.id, Detail: detail},
 	)
 }
 
-func (h *hit) match(because []belfry.Reason) belfry.Match {
+func (q *search) match(h *hit, because []belfry.Reason) belfry.Match {
 	return belfry.Match{
-		Subscription: &h.e.sub,
+		Subscription: q.snap.subscription(h.e, q.snap.hash.text(h.id)),
 		Scope:        h.place.scope,
 		Distance:     h.place.distance,
 		Pattern:      h.pattern,

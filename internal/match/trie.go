@@ -13,6 +13,10 @@ import (
 //
 // A node has up to 64 branches, told apart by six bits of the hash; a branch
 // is a leaf, all of one hash, or a deeper node.
+//
+// Every change names its edit. Nodes made by the same edit are changed in
+// place, because nobody else has seen them: an edit of many copies each node
+// once. Edit 0 copies always.
 type trie[T any] struct {
 	root *node[T]
 	n    int
@@ -20,6 +24,7 @@ type trie[T any] struct {
 
 type node[T any] struct {
 	leafMap, kidMap uint64 // which of the 64 branches are leaves, are nodes
+	edit            uint64 // that made it
 	leaves          []leaf[T]
 	kids            []*node[T]
 }
@@ -59,7 +64,7 @@ func (b bag[T]) size() int {
 // with adds el, whose second hash is h2. second is a function of el for
 // turning a slice into a trie; nil keeps a slice, for bags within bags: more
 // than a few of one first and one second hash do not happen.
-func (b bag[T]) with(el *T, second func(*T) uint64) bag[T] {
+func (b bag[T]) with(edit uint64, el *T, second func(*T) uint64) bag[T] {
 	switch {
 	case b.one == nil && b.more == nil:
 		return bag[T]{one: el}
@@ -71,12 +76,12 @@ func (b bag[T]) with(el *T, second func(*T) uint64) bag[T] {
 	}
 	many := b.more.many
 	for _, x := range b.more.few {
-		many = many.with(second(x), x, nil)
+		many = many.with(edit, second(x), x, nil)
 	}
-	return bag[T]{more: &bagMore[T]{many: many.with(second(el), el, nil)}}
+	return bag[T]{more: &bagMore[T]{many: many.with(edit, second(el), el, nil)}}
 }
 
-func (b bag[T]) without(el *T, second func(*T) uint64) bag[T] {
+func (b bag[T]) without(edit uint64, el *T, second func(*T) uint64) bag[T] {
 	switch {
 	case b.one != nil:
 		if b.one == el {
@@ -96,7 +101,7 @@ func (b bag[T]) without(el *T, second func(*T) uint64) bag[T] {
 		few := make([]*T, 0, len(b.more.few)-1)
 		return bag[T]{more: &bagMore[T]{few: append(append(few, b.more.few[:i]...), b.more.few[i+1:]...)}}
 	}
-	many := b.more.many.without(second(el), el, nil)
+	many := b.more.many.without(edit, second(el), el, nil)
 	if many.n > maxFew/2 { // below that a slice again; the gap keeps it from going to and fro
 		return bag[T]{more: &bagMore[T]{many: many}}
 	}
@@ -175,85 +180,106 @@ func (n *node[T]) each(yield func(*T) bool) bool {
 	return true
 }
 
-// with adds el under h. second hashes elements for big bags.
-func (t trie[T]) with(h uint64, el *T, second func(*T) uint64) trie[T] {
-	return trie[T]{root: t.root.with(0, h, el, second), n: t.n + 1}
+// own is n itself when edit made it, else a copy that edit may change.
+func (n *node[T]) own(edit uint64) *node[T] {
+	if edit != 0 && n.edit == edit {
+		return n
+	}
+	return &node[T]{leafMap: n.leafMap, kidMap: n.kidMap, edit: edit, leaves: slices.Clone(n.leaves), kids: slices.Clone(n.kids)}
 }
 
-func (n *node[T]) with(shift int, h uint64, el *T, second func(*T) uint64) *node[T] {
+// with adds el under h. second hashes elements for big bags.
+func (t trie[T]) with(edit, h uint64, el *T, second func(*T) uint64) trie[T] {
+	return trie[T]{root: t.root.with(edit, 0, h, el, second), n: t.n + 1}
+}
+
+func (n *node[T]) with(edit uint64, shift int, h uint64, el *T, second func(*T) uint64) *node[T] {
 	bit := uint64(1) << (h >> shift & branch)
 	if n == nil {
-		return &node[T]{leafMap: bit, leaves: []leaf[T]{{hash: h, bag: bag[T]{one: el}}}}
+		return &node[T]{leafMap: bit, edit: edit, leaves: []leaf[T]{{hash: h, bag: bag[T]{one: el}}}}
 	}
-	c := *n
+	c := n.own(edit)
 	switch {
-	case n.leafMap&bit != 0:
-		i := rank(n.leafMap, bit)
-		old := n.leaves[i]
+	case c.leafMap&bit != 0:
+		i := rank(c.leafMap, bit)
+		old := c.leaves[i]
 		if old.hash == h {
-			c.leaves = slices.Clone(n.leaves)
-			c.leaves[i].bag = old.bag.with(el, second)
-			return &c
+			c.leaves[i].bag = old.bag.with(edit, el, second)
+			return c
 		}
 		c.leafMap &^= bit
-		c.leaves = removed(n.leaves, i)
+		c.leaves = removed(c.leaves, i)
 		c.kidMap |= bit
-		deeper := &node[T]{leafMap: 1 << (old.hash >> (shift + stride) & branch), leaves: []leaf[T]{old}}
-		c.kids = inserted(n.kids, rank(c.kidMap, bit), deeper.with(shift+stride, h, el, second))
-	case n.kidMap&bit != 0:
-		i := rank(n.kidMap, bit)
-		c.kids = slices.Clone(n.kids)
-		c.kids[i] = n.kids[i].with(shift+stride, h, el, second)
+		deeper := &node[T]{leafMap: 1 << (old.hash >> (shift + stride) & branch), edit: edit, leaves: []leaf[T]{old}}
+		c.kids = inserted(c.kids, rank(c.kidMap, bit), deeper.with(edit, shift+stride, h, el, second))
+	case c.kidMap&bit != 0:
+		i := rank(c.kidMap, bit)
+		c.kids[i] = c.kids[i].with(edit, shift+stride, h, el, second)
 	default:
 		c.leafMap |= bit
-		c.leaves = inserted(n.leaves, rank(c.leafMap, bit), leaf[T]{hash: h, bag: bag[T]{one: el}})
+		c.leaves = inserted(c.leaves, rank(c.leafMap, bit), leaf[T]{hash: h, bag: bag[T]{one: el}})
 	}
-	return &c
+	return c
 }
 
 // without removes el from under h; it must be there.
-func (t trie[T]) without(h uint64, el *T, second func(*T) uint64) trie[T] {
-	return trie[T]{root: t.root.without(0, h, el, second), n: t.n - 1}
+func (t trie[T]) without(edit, h uint64, el *T, second func(*T) uint64) trie[T] {
+	return trie[T]{root: t.root.without(edit, 0, h, el, second), n: t.n - 1}
 }
 
-func (n *node[T]) without(shift int, h uint64, el *T, second func(*T) uint64) *node[T] {
+func (n *node[T]) without(edit uint64, shift int, h uint64, el *T, second func(*T) uint64) *node[T] {
 	if n == nil {
 		return nil
 	}
 	bit := uint64(1) << (h >> shift & branch)
-	c := *n
+	c := n.own(edit)
 	switch {
-	case n.leafMap&bit != 0:
-		i := rank(n.leafMap, bit)
-		rest := n.leaves[i].bag.without(el, second)
+	case c.leafMap&bit != 0:
+		i := rank(c.leafMap, bit)
+		rest := c.leaves[i].bag.without(edit, el, second)
 		if rest.size() > 0 {
-			c.leaves = slices.Clone(n.leaves)
 			c.leaves[i].bag = rest
-			return &c
+			return c
 		}
 		c.leafMap &^= bit
-		c.leaves = removed(n.leaves, i)
-	case n.kidMap&bit != 0:
-		i := rank(n.kidMap, bit)
-		kid := n.kids[i].without(shift+stride, h, el, second)
+		c.leaves = removed(c.leaves, i)
+	case c.kidMap&bit != 0:
+		i := rank(c.kidMap, bit)
+		kid := c.kids[i].without(edit, shift+stride, h, el, second)
 		switch {
 		case kid == nil:
 			c.kidMap &^= bit
-			c.kids = removed(n.kids, i)
+			c.kids = removed(c.kids, i)
 		case len(kid.kids) == 0 && len(kid.leaves) == 1: // a lone leaf moves up
 			c.kidMap &^= bit
-			c.kids = removed(n.kids, i)
+			c.kids = removed(c.kids, i)
 			c.leafMap |= bit
-			c.leaves = inserted(n.leaves, rank(c.leafMap, bit), kid.leaves[0])
+			c.leaves = inserted(c.leaves, rank(c.leafMap, bit), kid.leaves[0])
 		default:
-			c.kids = slices.Clone(n.kids)
 			c.kids[i] = kid
 		}
 	}
 	if len(c.leaves) == 0 && len(c.kids) == 0 {
 		return nil
 	}
-	return &c
+	return c
+}
+
+// swap puts el in the place of old under h, where old must be the one element.
+func (t trie[T]) swap(edit, h uint64, el *T) trie[T] {
+	return trie[T]{root: t.root.swap(edit, 0, h, el), n: t.n}
+}
+
+func (n *node[T]) swap(edit uint64, shift int, h uint64, el *T) *node[T] {
+	bit := uint64(1) << (h >> shift & branch)
+	c := n.own(edit)
+	if c.leafMap&bit != 0 {
+		c.leaves[rank(c.leafMap, bit)].bag = bag[T]{one: el}
+		return c
+	}
+	i := rank(c.kidMap, bit)
+	c.kids[i] = c.kids[i].swap(edit, shift+stride, h, el)
+	return c
 }
 
 // inserted and removed copy to slices without spare room: they are kept.
