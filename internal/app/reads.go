@@ -20,7 +20,8 @@ func (r reads) ListEvents(ctx context.Context, tenant string, q api.EventQuery) 
 // ListDeliveries lists deliveries, newest first.
 func (r reads) ListDeliveries(ctx context.Context, tenant string, q api.DeliveryQuery) ([]belfry.Delivery, string, error) {
 	return r.DB.ListDeliveries(ctx, tenant, store.DeliveryFilter{
-		State: q.State, Recipient: q.Recipient, Event: q.Event, Channel: q.Channel, Since: q.Since, Before: q.Before, Limit: q.Limit,
+		State: q.State, Recipient: q.Recipient, Event: q.Event, Channel: q.Channel, Endpoint: q.Endpoint, Subscription: q.Subscription,
+		Since: q.Since, Until: q.Until, Before: q.Before, Limit: q.Limit,
 	})
 }
 

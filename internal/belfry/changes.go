@@ -33,6 +33,11 @@ type Changes struct {
 	Documents     []Document // put
 	DropDocuments []DocumentKey
 
+	Cancels    []DeliveryCancel // Conflict when one is over
+	Retries    []DeliveryRetry  // Conflict when one cannot be retried
+	Jobs       []Job            // to be done from now on
+	CancelJobs []JobCancel      // Conflict when one is over
+
 	Audit []AuditEntry
 
 	// IfMatch lists versions that must still hold, else nothing is applied
@@ -88,6 +93,9 @@ const (
 	KindKey       = "key" // kept under tenant "*", found by id before the tenant is known
 	KindTenant    = "tenant"
 	KindSetting   = "setting"
+
+	KindDelivery = "delivery" // cancelled, or to be sent again
+	KindJob      = "job"      // ordered, or cancelled
 )
 
 // AllTenants is the tenant of what belongs to the server itself.

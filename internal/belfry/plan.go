@@ -68,6 +68,9 @@ type Delivery struct {
 	Locale       string
 	Template     string
 	Because      []Reason
+	// Base is how many attempts there were when it was last retried by hand:
+	// the schedule of retries counts from there.
+	Base int
 }
 
 // Suppression records that somebody is not told, and why.
@@ -87,6 +90,7 @@ type PlanPage struct {
 	Run          int
 	From, To     string
 	Last         bool
+	Resend       bool        // a replay: what was delivered goes again
 	Matches      []MatchNote // on the first page only: what matched, for the trace
 	Deliveries   []Delivery
 	Suppressions []Suppression
@@ -204,6 +208,7 @@ type PendingPlan struct {
 	Accepted Accepted
 	Run      int
 	Cursor   string // where the next page begins; "" = at the beginning
+	Terms    Replay // of a run that somebody ordered
 }
 
 // DueKey orders open deliveries: by due time, then id.

@@ -73,6 +73,8 @@ const (
 	PlanningFault      = "planning_fault" // a stage failed on this event; a replay plans it again
 	NobodyNamed        = "nobody_named"   // no rule of any matching subscription names this principal
 
+	CancelledBy = "cancelled"
+
 	ByForced       = "by_forced"
 	ByMember       = "by_member"
 	ByPreference   = "by_preference"
@@ -157,6 +159,7 @@ var texts = map[string]string{
 	ReplayDelivered:    "was told before",
 	PlanningFault:      "the event could not be planned",
 	NobodyNamed:        "no rule names them",
+	CancelledBy:        "was cancelled",
 
 	ByForced:       "the administrator forces this channel for this type",
 	ByMember:       "chosen when joining",

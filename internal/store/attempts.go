@@ -16,7 +16,8 @@ type recording struct {
 
 // RecordAttempts is door 3: it records outcomes of sends. The answer says for
 // each attempt whether it was applied: false when the delivery is closed,
-// unknown, or has not seen exactly N-1 attempts before. An attempt with N = 0
+// unknown, or has not seen exactly N-1 attempts before. A send that ended after
+// its delivery was cancelled is noted and changes nothing. An attempt with N = 0
 // is no send: it changes the state and due time of an open delivery and leaves
 // no row. Because, when set, is kept with the delivery. When the error is set,
 // attempts that are true are applied all the same.
@@ -63,12 +64,16 @@ const (
 		attempts = CASE WHEN a.n = 0 THEN deliveries.attempts ELSE a.n END
 		FROM a WHERE deliveries.tenant = a.tenant AND deliveries.id = a.id AND deliveries.state + 0 < 3 AND (a.n = 0 OR deliveries.attempts = a.n - 1)`
 	attemptSend = "UPDATE deliveries SET state = ?, due = ?, attempts = ? WHERE tenant = ? AND id = ? AND state < 3 AND attempts = ?"
+	attemptLate = "UPDATE deliveries SET attempts = ? WHERE tenant = ? AND id = ? AND state = 6 AND attempts = ?"
 	attemptElse = `UPDATE deliveries SET state = ?1, due = ?2, attempts = max(attempts, ?3), ended = CASE WHEN ?6 = '' THEN ended ELSE ?6 END
 		WHERE tenant = ?4 AND id = ?5 AND state < 3 AND (?3 = 0 OR attempts = ?3 - 1)`
 )
 
 var (
 	applyAttempts = with(attemptCols, attemptSet)
+	lateAttempts  = with("tenant:t id:t n:n", // PostgreSQL only
+		`UPDATE deliveries SET attempts = a.n FROM a
+		WHERE deliveries.tenant = a.tenant AND deliveries.id = a.id AND deliveries.state + 0 = 6 AND a.n > 0 AND deliveries.attempts = a.n - 1`)
 	insertAttempt = insert("attempts", `tenant:t delivery_id:t n:n at:n took:n kind:n status:n wait:n throttled:n state:n due:n
 		detail:t because:t`, "ON CONFLICT DO NOTHING")
 )
@@ -116,24 +121,72 @@ func (s *session) applyRound(round []attemptRef) error {
 	if err := s.updateDeliveries(round); err != nil {
 		return err
 	}
+	late, err := s.noteLate(round)
+	if err != nil {
+		return err
+	}
 	rows := s.rows(insertAttempt)
 	for _, f := range round {
-		a := f.attempt()
-		if !f.r.applied[f.i] {
+		a, state := f.attempt(), f.attempt().State
+		switch {
+		case late[f]:
+			state = belfry.Cancelled
+		case !f.r.applied[f.i]:
 			continue
-		}
-		if !a.State.Open() {
+		case !state.Open():
 			s.count(a.Tenant, 0, -1)
 		}
 		if a.N == 0 {
 			continue
 		}
 		rows.text(a.Tenant).text(a.DeliveryID).num(int64(a.N)).num(micros(a.At)).num(a.Took.Microseconds()).num(int64(a.Outcome.Kind)).
-			num(int64(a.Outcome.Status)).num(a.Outcome.After.Microseconds()).num(bit(a.Outcome.Throttled)).num(int64(a.State)).num(micros(a.Due)).
+			num(int64(a.Outcome.Status)).num(a.Outcome.After.Microseconds()).num(bit(a.Outcome.Throttled)).num(int64(state)).num(micros(a.Due)).
 			text(a.Outcome.Detail).text(s.scribe.reason(a.Because))
 	}
-	_, err := rows.flush()
+	_, err = rows.flush()
 	return err
+}
+
+// noteLate counts the sends that ended after their delivery was cancelled: what
+// went out is not hidden.
+func (s *session) noteLate(round []attemptRef) (map[attemptRef]bool, error) {
+	var late map[attemptRef]bool
+	var byID map[string]attemptRef
+	rows := s.rows(lateAttempts)
+	for _, f := range round {
+		a := f.attempt()
+		if f.r.applied[f.i] || a.N == 0 {
+			continue
+		}
+		if s.db.pg {
+			if byID == nil {
+				byID = map[string]attemptRef{}
+			}
+			byID[a.DeliveryID] = f
+			rows.text(a.Tenant).text(a.DeliveryID).num(int64(a.N))
+			continue
+		}
+		n, err := s.execRow(attemptLate, int64(a.N), a.Tenant, a.DeliveryID, int64(a.N-1))
+		if err != nil {
+			return nil, err
+		}
+		if n > 0 {
+			if late == nil {
+				late = map[attemptRef]bool{}
+			}
+			late[f] = true
+		}
+	}
+	err := rows.query(func(r *sql.Rows) error {
+		var id string
+		err := r.Scan(&id)
+		if late == nil {
+			late = map[attemptRef]bool{}
+		}
+		late[byID[id]] = true
+		return err
+	}, " RETURNING deliveries.id")
+	return late, err
 }
 
 // updateDelivery moves one delivery on, on SQLite.

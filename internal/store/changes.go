@@ -57,7 +57,8 @@ func commitEdits(s *session, jobs []*job) error {
 func weightOf(ch *belfry.Changes) int {
 	n := 1 + len(ch.Objects) + len(ch.DeleteObjects) + len(ch.Users) + len(ch.DeleteUsers) + len(ch.Groups) + len(ch.DropGroups) + len(ch.Grants) +
 		len(ch.History) + len(ch.Settings) + len(ch.Preferences) + len(ch.Subscriptions) + len(ch.Members) + len(ch.DropMembers) + len(ch.Documents) +
-		len(ch.DropDocuments) + len(ch.Audit) + len(ch.OptOuts) + len(ch.DropOptOuts) + len(ch.DeadContacts)
+		len(ch.DropDocuments) + len(ch.Audit) + len(ch.OptOuts) + len(ch.DropOptOuts) + len(ch.DeadContacts) +
+		len(ch.Cancels) + len(ch.Retries) + len(ch.Jobs) + len(ch.CancelJobs)
 	for i := range ch.Groups {
 		n += len(ch.Groups[i].Members)
 	}
@@ -134,6 +135,18 @@ func checkChanges(ch *belfry.Changes) error {
 	for _, d := range ch.DropDocuments {
 		add(d.Kind, d.ID)
 	}
+	for i := range ch.Cancels {
+		add(ch.Cancels[i].ID)
+	}
+	for i := range ch.Retries {
+		add(ch.Retries[i].ID)
+	}
+	for i := range ch.Jobs {
+		add(ch.Jobs[i].ID, ch.Jobs[i].Kind, ch.Jobs[i].Who)
+	}
+	for i := range ch.CancelJobs {
+		add(ch.CancelJobs[i].ID, ch.CancelJobs[i].Because.Detail)
+	}
 	for _, a := range ch.Audit {
 		add(a.Who, a.Action, a.Target, a.Detail)
 	}
@@ -184,7 +197,8 @@ func (s *session) apply(ch *belfry.Changes) (int64, error) {
 	e := &edit{s, ch, ch.Tenant, version}
 	for _, step := range []func() error{
 		e.expect, e.objects, e.deleteObjects, e.users, e.deleteUsers, e.groups, e.dropGroups, e.grants, e.history,
-		e.settings, e.preferences, e.subscriptions, e.members, e.dropMembers, e.optOuts, e.dropOptOuts, e.deadContacts, e.documents, e.dropDocuments, e.audit,
+		e.settings, e.preferences, e.subscriptions, e.members, e.dropMembers, e.optOuts, e.dropOptOuts, e.deadContacts, e.documents, e.dropDocuments,
+		e.cancels, e.retries, e.jobs, e.cancelJobs, e.audit,
 	} {
 		if err := step(); err != nil {
 			return 0, err

@@ -31,7 +31,7 @@ func (db *DB) Tenants(ctx context.Context) (list []string, err error) {
 // after the one named, in the order of acceptance. All runs of an event come
 // together. shards are the plan shards that are meant, nil all of them.
 func (db *DB) PendingPlans(ctx context.Context, tenant, after string, limit int, shards []int) (list []PendingPlan, err error) {
-	text := `SELECT p.event_id, p.run, p.cursor, e.at, e.as_of, e.body FROM plans p JOIN events e ON e.tenant = p.tenant AND e.id = p.event_id
+	text := `SELECT p.event_id, p.run, p.cursor, p.terms, e.at, e.as_of, e.body FROM plans p JOIN events e ON e.tenant = p.tenant AND e.id = p.event_id
 		WHERE p.tenant = $1 AND `
 	if shards != nil {
 		text += "p.shard IN_LIST AND "
@@ -40,10 +40,19 @@ func (db *DB) PendingPlans(ctx context.Context, tenant, after string, limit int,
 		p := PendingPlan{Accepted: belfry.Accepted{Tenant: tenant}}
 		var at int64
 		var body []byte
-		if err := rows.Scan(&p.Accepted.EventID, &p.Run, &p.Cursor, &at, &p.Accepted.AsOf, &body); err != nil {
+		var terms string
+		if err := rows.Scan(&p.Accepted.EventID, &p.Run, &p.Cursor, &terms, &at, &p.Accepted.AsOf, &body); err != nil {
 			return err
 		}
 		p.Accepted.At = fromMicros(at)
+		if terms != "" {
+			if err := json.Unmarshal([]byte(terms), &p.Terms); err != nil {
+				return belfry.Errorf(belfry.Internal, "run %d of event %s cannot be read back: %w", p.Run, p.Accepted.EventID, err)
+			}
+		}
+		// The run is the version of the edit that ordered it: it is planned
+		// with what was known then, or later.
+		p.Accepted.AsOf = max(p.Accepted.AsOf, int64(p.Run))
 		p.Accepted.Event, p.Accepted.Body = new(belfry.Event), body
 		if err := json.Unmarshal(body, p.Accepted.Event); err != nil {
 			return belfry.Errorf(belfry.Internal, "event %s cannot be read back: %w", p.Accepted.EventID, err)
@@ -74,14 +83,14 @@ type DueKey = belfry.DueKey
 
 // deliveryCols are the columns scanDelivery reads; the tenant is known.
 const deliveryCols = `id, event_id, run, subscription, channel, principal, address, destination, shard, state, due, attempts, bundle, priority,
-	locale, template, because, ended`
+	locale, template, because, ended, base`
 
 func scanDelivery(rows *sql.Rows, tenant string) (d belfry.Delivery, err error) {
 	var due int64
 	var because, ended string
 	d.Tenant = tenant
 	if err := rows.Scan(&d.ID, &d.EventID, &d.Run, &d.Subscription, &d.Channel, &d.Principal, &d.Address, &d.Destination, &d.Shard, &d.State, &due,
-		&d.Attempts, &d.Bundle, &d.Priority, &d.Locale, &d.Template, &because, &ended); err != nil {
+		&d.Attempts, &d.Bundle, &d.Priority, &d.Locale, &d.Template, &because, &ended, &d.Base); err != nil {
 		return d, err
 	}
 	d.Due = fromMicros(due)

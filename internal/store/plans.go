@@ -2,7 +2,6 @@ package store
 
 import (
 	"context"
-	"database/sql"
 	"errors"
 
 	"github.com/belfryhq/belfry/internal/belfry"
@@ -69,9 +68,22 @@ var (
 	insertMatches  = insert("plan_matches", "tenant:t event_id:t run:n matches:t", "ON CONFLICT DO NOTHING")
 	insertDelivery = insert("deliveries", `tenant:t id:t event_id:t run:n subscription:t channel:t principal:t address:t destination:t
 		shard:n state:n due:n attempts:n bundle:t priority:n locale:t template:t because:t ended=''`, "ON CONFLICT DO NOTHING")
-	insertInbox = insert("inbox", `tenant:t id:t event_id:t principal:t subscription:t locale:t template:t because:t
+	// A replay's deliveries have the ids of the first run: what is there and over
+	// goes again, what is on its way stays; what succeeded only when asked.
+	replayDelivery = insert("deliveries", replayCols, replaySet+"deliveries.state > 3")
+	resendDelivery = insert("deliveries", replayCols, replaySet+"deliveries.state > 2")
+	insertInbox    = insert("inbox", `tenant:t id:t event_id:t principal:t subscription:t locale:t template:t because:t
 		read_at=0 archived_at=0 snoozed_until=0`, "ON CONFLICT DO NOTHING")
 	insertSuppression = insert("suppressions", "tenant:t event_id:t run:n principal:t address:t channel:t because:t", "ON CONFLICT DO NOTHING")
+)
+
+const (
+	replayCols = `tenant:t id:t event_id:t run:n subscription:t channel:t principal:t address:t destination:t
+		shard:n state:n due:n attempts:n bundle:t priority:n locale:t template:t because:t ended=''`
+	replaySet = `ON CONFLICT (tenant, id) DO UPDATE SET run = excluded.run, subscription = excluded.subscription, principal = excluded.principal,
+		destination = excluded.destination, shard = excluded.shard, state = excluded.state, due = excluded.due, base = deliveries.attempts,
+		bundle = excluded.bundle, priority = excluded.priority, locale = excluded.locale, template = excluded.template,
+		because = excluded.because, ended = '' WHERE `
 )
 
 type planKey struct {
@@ -197,28 +209,36 @@ func (s *session) insertPages(jobs []*job) error {
 		if len(p.Matches) > 0 {
 			matches.text(p.Tenant).text(p.EventID).num(run).text(s.scribe.notes(p.Matches))
 		}
-		open := int64(0)
+		into, open := deliveries, int64(0)
+		if p.Run > 0 {
+			into = s.rows(replayDelivery)
+			if p.Resend {
+				into = s.rows(resendDelivery)
+			}
+		}
 		for i := range p.Deliveries {
 			d := &p.Deliveries[i]
 			because := s.scribe.reasons(d.Because)
 			if d.Channel == belfry.ChannelInbox {
-				id := d.ID
-				if p.Run > 0 {
-					id = belfry.DeliveryID(p.EventID, 0, belfry.ChannelInbox, d.Principal)
-				}
-				inbox.text(p.Tenant).text(id).text(p.EventID).text(d.Principal).text(d.Subscription).text(d.Locale).text(d.Template).text(because)
+				inbox.text(p.Tenant).text(d.ID).text(p.EventID).text(d.Principal).text(d.Subscription).text(d.Locale).text(d.Template).text(because)
 				continue
 			}
 			if d.State.Open() {
 				open++
 			}
-			deliveries.text(p.Tenant).text(d.ID).text(p.EventID).num(run).text(d.Subscription).text(d.Channel).text(d.Principal).text(d.Address).
+			into.text(p.Tenant).text(d.ID).text(p.EventID).num(run).text(d.Subscription).text(d.Channel).text(d.Principal).text(d.Address).
 				text(d.Destination).num(int64(d.Shard)).num(int64(d.State)).num(micros(d.Due)).num(int64(d.Attempts)).text(d.Bundle).
 				num(int64(d.Priority)).text(d.Locale).text(d.Template).text(because)
 		}
 		for i := range p.Suppressions {
 			u := &p.Suppressions[i]
 			suppressions.text(p.Tenant).text(p.EventID).num(run).text(u.Principal).text(u.Address).text(u.Channel).text(s.scribe.reasons(u.Because))
+		}
+		if p.Run > 0 {
+			var err error
+			if open, err = into.flush(); err != nil { // those that are open now and were not
+				return err
+			}
 		}
 		plans := int64(0)
 		if p.Last {
@@ -245,31 +265,4 @@ func (s *session) insertPages(jobs []*job) error {
 		s.recount = true
 	}
 	return nil
-}
-
-// AddRun asks for an event to be planned anew: run counts up from 1, and the
-// plan begins at the first page. Asking twice for one run is one run. An event
-// that is not stored is NotFound.
-func (db *DB) AddRun(ctx context.Context, tenant, eventID string, run int) error {
-	return db.doors.edit.do(ctx, &job{weight: 1, data: func(s *session) error {
-		var object string
-		found := false
-		err := s.query(func(rows *sql.Rows) error {
-			found = true
-			return rows.Scan(&object)
-		}, "SELECT object FROM events WHERE tenant = $1 AND id = $2", tenant, eventID)
-		if err != nil {
-			return err
-		}
-		if !found {
-			return belfry.Errorf(belfry.NotFound, "no event %s", eventID)
-		}
-		if object == "" {
-			object = belfry.RootObject
-		}
-		n, err := s.exec("INSERT INTO plans (tenant, event_id, run, shard, cursor) VALUES ($1, $2, $3, $4, '') ON CONFLICT DO NOTHING",
-			tenant, eventID, run, belfry.Shard(tenant, object))
-		s.count(tenant, n, 0)
-		return err
-	}})
 }

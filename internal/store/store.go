@@ -80,12 +80,16 @@ func Open(ctx context.Context, o Options) (*DB, error) {
 
 // doors are the store's doors, each with its queue.
 type doors struct {
-	edit, source, accept, plan, attempt, inbox *door
+	edit, source, accept, plan, attempt, life, inbox *door
 }
 
 // Rows a transaction takes from a door: enough to share a sync among
 // thousands, few enough to be answered within tens of milliseconds.
 const doorLimit = 4096
+
+// lifeLimit is what bulk work takes of a transaction: its pages are many rows,
+// and others share the commit.
+const lifeLimit = 1024
 
 // startWriters opens the doors. On SQLite one writer serves all of them in
 // turn, in one transaction. On PostgreSQL writers work side by side; events are
@@ -97,13 +101,14 @@ func (db *DB) startWriters() {
 	d.accept = &door{limit: doorLimit, commit: commitAcceptances}
 	d.plan = &door{limit: doorLimit, commit: commitPlans}
 	d.attempt = &door{limit: doorLimit, commit: commitAttempts}
+	d.life = &door{limit: lifeLimit, commit: commitEdits}
 	d.inbox = &door{limit: doorLimit, commit: commitEdits}
 	if db.pg {
 		plan, attempt := db.newWriter(d.plan), db.newWriter(d.attempt)
 		plan.fenced, attempt.fenced = true, true
-		db.writers = []*writer{db.newWriter(d.edit, d.inbox), db.newWriter(d.source, d.accept), plan, attempt}
+		db.writers = []*writer{db.newWriter(d.edit, d.inbox), db.newWriter(d.source, d.accept), plan, attempt, db.newWriter(d.life)}
 	} else {
-		db.writers = []*writer{db.newWriter(d.edit, d.source, d.accept, d.plan, d.attempt, d.inbox)}
+		db.writers = []*writer{db.newWriter(d.edit, d.source, d.accept, d.plan, d.attempt, d.life, d.inbox)}
 	}
 	for _, w := range db.writers {
 		db.background.Go(w.run)

@@ -217,44 +217,27 @@ func (r *traceReader) suppressions(ctx context.Context) error {
 
 // DeliveryFilter chooses deliveries of a list.
 type DeliveryFilter struct {
-	State     *belfry.State
-	Recipient string // a principal, or an address or endpoint
-	Event     string
-	Channel   string
-	Since     time.Time // of events accepted then or later
-	Before    string    // a delivery's id: only older ones; empty = from the newest
-	Limit     int       // 0 = 50
+	State        *belfry.State
+	Recipient    string // a principal, or an address or endpoint
+	Event        string
+	Channel      string
+	Endpoint     string
+	Subscription string
+	Since        time.Time // of events accepted then or later
+	Until        time.Time // of events accepted before
+	Before       string    // a delivery's id: only older ones; empty = from the newest
+	Limit        int       // 0 = 50
 }
 
 // ListDeliveries lists deliveries (not inbox rows), newest first. next is where
 // to go on, empty at the end; a page may hold fewer than Limit and have a next.
 func (db *DB) ListDeliveries(ctx context.Context, tenant string, f DeliveryFilter) (list []belfry.Delivery, next string, err error) {
 	w := window{table: "deliveries", cols: deliveryCols, prefix: belfry.DeliveryPrefix, since: f.Since, before: f.Before, limit: orDefault(f.Limit, 50)}
-	if f.Event != "" {
-		from, to, err := idsOf(f.Event)
-		if err != nil {
-			return nil, "", nil // no such event
-		}
-		w.within = append(w.within, filter{"id >= ?", from}, filter{"id < ?", to})
-		w.filters = append(w.filters, equals("event_id", f.Event))
-	}
-	if f.Recipient != "" {
-		known, err := db.strings(ctx, "SELECT id FROM users WHERE tenant = $1 AND id = $2", tenant, f.Recipient)
-		if err != nil {
-			return nil, "", err
-		}
-		if len(known) > 0 {
-			// The condition on '' lets the planner take the index of persons.
-			w.within = append(w.within, filter{"principal <> '' AND principal = ?", f.Recipient})
-		} else {
-			w.filters = append(w.filters, equals("address", f.Recipient))
-		}
-	}
-	if f.Channel != "" {
-		w.filters = append(w.filters, equals("channel", f.Channel))
-	}
-	if f.State != nil {
-		w.filters = append(w.filters, filter{"state = ?", int64(*f.State)})
+	var none bool
+	w.within, w.filters, none, err = db.selection(ctx, tenant, &belfry.DeliverySelect{State: f.State, Recipient: f.Recipient, Event: f.Event,
+		Channel: f.Channel, Endpoint: f.Endpoint, Subscription: f.Subscription, Until: f.Until})
+	if err != nil || none {
+		return nil, "", err
 	}
 	next, err = w.run(ctx, db, tenant, func(rows *sql.Rows) (string, error) {
 		d, err := scanDelivery(rows, tenant)

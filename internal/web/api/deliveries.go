@@ -21,6 +21,7 @@ type DeliveryView struct {
 	State        string              `json:"state" enum:"scheduled,retrying,held,delivered,failed,suppressed,cancelled"`
 	Due          *time.Time          `json:"due,omitempty" doc:"When the next send is tried; absent when it is over"`
 	Tries        int                 `json:"tries" doc:"Sends so far"`
+	Last         *AttemptView        `json:"last_attempt,omitempty" doc:"The newest send of one that is retried or has failed; in lists"`
 	Attempts     []AttemptView       `json:"attempts,omitempty" doc:"Each send; only when one delivery is asked for"`
 	Because      []belfry.ReasonView `json:"because"`
 }
@@ -38,9 +39,12 @@ type listDeliveries struct {
 	Paging
 	State     string    `query:"state" enum:"scheduled,retrying,held,delivered,failed,suppressed,cancelled"`
 	Recipient string    `query:"recipient" doc:"A principal or an address" maxLength:"512"`
-	Event     string    `query:"event" doc:"evt_..."`
-	Channel   string    `query:"channel"`
-	Since     time.Time `query:"since"`
+	Event     string    `query:"event" doc:"evt_..." maxLength:"64"`
+	Channel   string    `query:"channel" maxLength:"100"`
+	Endpoint  string    `query:"endpoint" doc:"ep_..." maxLength:"64"`
+	Sub       string    `query:"subscription" doc:"sub_..., the leading one" maxLength:"64"`
+	Since     time.Time `query:"since" doc:"Of events accepted at or after this time"`
+	Until     time.Time `query:"until" doc:"Of events accepted before this time"`
 }
 
 type oneDelivery struct {
@@ -66,11 +70,39 @@ func viewAttempts(as []belfry.Attempt) []AttemptView {
 	return views
 }
 
+// deliveryViews are the views of a list: what is retried or has failed with why.
+func (s *Server) deliveryViews(ctx context.Context, tenant string, ds []belfry.Delivery) ([]DeliveryView, error) {
+	var failing []string
+	for i := range ds {
+		if ds[i].State == belfry.Failed || ds[i].State == belfry.Retrying {
+			failing = append(failing, ds[i].ID)
+		}
+	}
+	last := map[string]belfry.Attempt{}
+	if len(failing) > 0 {
+		var err error
+		if last, err = s.Delivery.LastAttempts(ctx, tenant, failing); err != nil {
+			return nil, err
+		}
+	}
+	views := make([]DeliveryView, 0, len(ds))
+	for i := range ds {
+		v := viewDelivery(&ds[i])
+		if a, ok := last[ds[i].ID]; ok {
+			v.Last = &viewAttempts([]belfry.Attempt{a})[0]
+		}
+		views = append(views, v)
+	}
+	return views, nil
+}
+
 func (s *Server) deliveryRoutes() {
 	route(s, spec{id: "listDeliveries", method: http.MethodGet, path: "/v1/deliveries", tag: "Deliveries", may: auth.Read,
-		summary: "List deliveries, newest first"},
+		summary: "List deliveries, newest first",
+		detail:  "Failed ones (state=failed) are the dead letters, each with its last attempt. Inbox entries are in the inbox."},
 		func(ctx context.Context, c *call, in *listDeliveries) (*reply[list[DeliveryView]], error) {
-			q := DeliveryQuery{Recipient: in.Recipient, Event: in.Event, Channel: in.Channel, Since: in.Since, Before: in.After, Limit: in.Limit}
+			q := DeliveryQuery{Recipient: in.Recipient, Event: in.Event, Channel: in.Channel, Endpoint: in.Endpoint,
+				Subscription: in.Sub, Since: in.Since, Until: in.Until, Before: in.After, Limit: in.Limit}
 			if in.State != "" {
 				state, ok := belfry.ParseState(in.State)
 				if !ok {
@@ -82,9 +114,9 @@ func (s *Server) deliveryRoutes() {
 			if err != nil {
 				return nil, err
 			}
-			views := make([]DeliveryView, 0, len(ds))
-			for i := range ds {
-				views = append(views, viewDelivery(&ds[i]))
+			views, err := s.deliveryViews(ctx, c.tenant(), ds)
+			if err != nil {
+				return nil, err
 			}
 			return listOf(views, next), nil
 		})

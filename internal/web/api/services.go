@@ -54,13 +54,16 @@ type EventReader interface {
 
 // DeliveryQuery selects deliveries, newest first.
 type DeliveryQuery struct {
-	State     *belfry.State // nil = any
-	Recipient string        // principal or address
-	Event     string
-	Channel   string
-	Since     time.Time
-	Before    string // delivery id the page before ended with
-	Limit     int
+	State        *belfry.State // nil = any
+	Recipient    string        // principal or address
+	Event        string
+	Channel      string
+	Endpoint     string
+	Subscription string
+	Since        time.Time
+	Until        time.Time
+	Before       string // delivery id the page before ended with
+	Limit        int
 }
 
 // DeliveryReader reads deliveries and their attempts.
@@ -68,6 +71,8 @@ type DeliveryReader interface {
 	ListDeliveries(ctx context.Context, tenant string, q DeliveryQuery) (ds []belfry.Delivery, next string, err error)
 	Delivery(ctx context.Context, tenant, id string) (belfry.Delivery, bool, error)
 	Attempts(ctx context.Context, tenant, deliveryID string) ([]belfry.Attempt, error)
+	// LastAttempts are the newest attempts of those deliveries that have any.
+	LastAttempts(ctx context.Context, tenant string, ids []string) (map[string]belfry.Attempt, error)
 }
 
 // InboxQuery selects entries of one inbox, newest first. Archived false leaves
