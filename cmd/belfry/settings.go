@@ -18,6 +18,7 @@ type settings struct {
 	DataDir   *string  `placeholder:"FOLDER" help:"Folder for the database and the secret key (belfry-data)."`
 	Database  *string  `placeholder:"URL" help:"sqlite:file or postgres://user:password@host/name; empty: SQLite in the data folder."`
 	PublicURL *string  `name:"public-url" placeholder:"URL" help:"Address under which people reach this server."`
+	Roles     *string  `placeholder:"LIST" help:"What this process does, of api, plan, deliver, source (all), where several share a PostgreSQL database."`
 	LogLevel  *string  `placeholder:"LEVEL" help:"debug, info, warn or error."`
 	LogFormat *string  `placeholder:"FORM" help:"text or json."`
 	Set       []string `sep:"none" placeholder:"KEY=VALUE" help:"Set any other key (docs/configuration.md); may be repeated."`
@@ -32,7 +33,7 @@ func (s *settings) load(w world) (config.Config, error) {
 		}
 		flags[key] = value
 	}
-	for key, value := range map[string]*string{"listen": s.Listen, "data_dir": s.DataDir, "database": s.Database, "public_url": s.PublicURL, "log.level": s.LogLevel, "log.format": s.LogFormat} {
+	for key, value := range map[string]*string{"listen": s.Listen, "data_dir": s.DataDir, "database": s.Database, "public_url": s.PublicURL, "nodes.roles": s.Roles, "log.level": s.LogLevel, "log.format": s.LogFormat} {
 		if value != nil {
 			flags[key] = *value
 		}

@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"time"
@@ -52,6 +53,10 @@ type App struct {
 	sources    *sources
 	planner    *pipeline.Planner
 	dispatcher *pipeline.Dispatcher
+	watch      *pipeline.Watch
+	cluster    *cluster  // nil where the database is this process's alone
+	follower   *follower // likewise
+	roles      []string
 	counters   *pipeline.Counters
 	backlog    *backlog
 	auth       *auth.Authenticator
@@ -75,7 +80,7 @@ func New(ctx context.Context, o Options) (_ *App, err error) {
 	if err != nil {
 		return nil, err
 	}
-	a := &App{log: o.Log, grace: cfg.Limits.Drain, db: db, counters: pipeline.NewCounters()}
+	a := &App{log: o.Log, grace: cfg.Limits.Drain, db: db, counters: pipeline.NewCounters(), roles: cfg.Nodes.Roles}
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, a.Close())
@@ -125,28 +130,39 @@ func (a *App) wire(ctx context.Context, cfg *config.Config, box *secret.Box, o O
 	facts := &pipeline.Facts{Directory: dir}
 	templates := newTemplates(a.db)
 	watch := pipeline.NewWatch()
+	a.watch = watch
 	deps := channel.Deps{HTTP: guard.Client(), Dialer: guard.Dialer(), Log: a.log, Now: now, Version: o.Version}
 	var err error
 	if a.channels, err = newChannels(cfg.Channels, deps, box, a.db, a.log); err != nil {
 		return err
 	}
 	a.publisher = &publisher{DB: a.db, dir: dir, subs: subs, channels: a.channels, templates: templates, doubts: newDoubts()}
+	var here place = pipeline.Alone{}
+	var in pipeline.In = pipeline.Alone{}
+	if a.db.Clustered() {
+		a.follower = newFollower(a.publisher, a.log)
+		if err := a.newCluster(ctx, cfg, o.Version); err != nil {
+			return err
+		}
+		here, in = a.cluster, a.follower
+	}
+	a.publisher.follower, a.publisher.peers = a.follower, here
 	a.auth = auth.New(auth.Options{Store: a.publisher, Bootstrap: string(cfg.BootstrapKey), Now: now})
 	a.publisher.auth = a.auth
 	links := &links{base: a.url, box: box, now: now}
-	stages := &pipeline.Stages{Directory: dir, Subscriptions: subs, Channels: a.channels, In: pipeline.Alone{}}
+	stages := &pipeline.Stages{Directory: dir, Subscriptions: subs, Channels: a.channels, In: in}
 
 	messages := pipeline.NewMessages(facts, subs, templates, links, box, now)
 	a.dispatcher = pipeline.NewDispatcher(pipeline.DispatcherOptions{
 		Store: a.db, Channels: a.channels,
 		Composer:  messages,
 		Aftermath: &aftermath{app: a, dir: dir},
-		Shards:    pipeline.Alone{}, Peers: pipeline.Alone{},
+		Shards:    here, Peers: here,
 		Counters: a.counters, Log: a.log, Now: now, Jitter: rand.Float64,
 		Window: cfg.Limits.Window, Grace: cfg.Limits.Drain,
 	})
 	a.planner = pipeline.NewPlanner(pipeline.PlannerOptions{
-		Store: a.db, Stages: stages, Dispatcher: a.dispatcher, Watch: watch, Shards: pipeline.Alone{}, Peers: pipeline.Alone{}, Counters: a.counters, Log: a.log, Now: now,
+		Store: a.db, Stages: stages, Dispatcher: a.dispatcher, Watch: watch, Shards: here, Peers: here, Counters: a.counters, Log: a.log, Now: now,
 	})
 	a.backlog = &backlog{Planner: a.planner}
 	a.publisher.dispatcher, a.publisher.planner = a.dispatcher, a.backlog
@@ -158,7 +174,7 @@ func (a *App) wire(ctx context.Context, cfg *config.Config, box *secret.Box, o O
 	if err != nil {
 		return err
 	}
-	a.sources = newSources(sourceParts{db: a.db, ingest: a.ingest, publish: a.publisher, planner: a.backlog, secret: box, now: now, log: a.log})
+	a.sources = newSources(sourceParts{db: a.db, ingest: a.ingest, publish: a.publisher, planner: a.backlog, shards: here, secret: box, now: now, log: a.log})
 	a.publisher.sources = a.sources
 
 	manager, err := manage.New(manage.Options{
@@ -183,6 +199,13 @@ func (a *App) wire(ctx context.Context, cfg *config.Config, box *secret.Box, o O
 		return err
 	}
 	for _, t := range tenants {
+		if a.follower != nil { // asked first, so that nothing that is loaded is older
+			version, err := a.db.Version(ctx, t)
+			if err != nil {
+				return err
+			}
+			a.follower.start(t, version)
+		}
 		if err := errors.Join(subs.Load(ctx, t), a.channels.load(ctx, t)); err != nil {
 			return err
 		}
@@ -198,7 +221,7 @@ func (a *App) wire(ctx context.Context, cfg *config.Config, box *secret.Box, o O
 		})
 	}
 	a.server = &http.Server{
-		Handler:           beside(a.api, pages),
+		Handler:           a.serving(beside(a.api, pages)),
 		ReadHeaderTimeout: 10 * time.Second,
 		ReadTimeout:       2 * time.Minute,
 		IdleTimeout:       2 * time.Minute,
@@ -206,6 +229,14 @@ func (a *App) wire(ctx context.Context, cfg *config.Config, box *secret.Box, o O
 		ErrorLog:          slog.NewLogLogger(a.log.Handler(), slog.LevelDebug),
 	}
 	return nil
+}
+
+// serving is what this process answers requests with.
+func (a *App) serving(all http.Handler) http.Handler {
+	if slices.Contains(a.roles, belfry.RoleAPI) {
+		return all
+	}
+	return onlyHealth(all)
 }
 
 // beside serves the API's addresses by the API and all others by pages.
@@ -245,7 +276,7 @@ func (a *App) Run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	failed := make(chan error, 4)
+	failed := make(chan error, 16)
 	stage := func(run func(context.Context) error) (stop func()) {
 		stageCtx, cancel := context.WithCancel(context.WithoutCancel(ctx))
 		done := make(chan struct{})
@@ -257,7 +288,12 @@ func (a *App) Run(ctx context.Context) error {
 		}()
 		return func() { cancel(); <-done }
 	}
-	// Stopped last in, first out: sources and requests, planning, sending.
+	// Stopped last in, first out: sources and requests, planning, sending, and
+	// then other nodes take over.
+	stopNode, stopFollow := func() {}, func() {}
+	if a.cluster != nil {
+		stopNode, stopFollow = stage(a.cluster.Run), stage(a.follower.Run)
+	}
 	stopDispatch := stage(a.dispatcher.Run)
 	stopPlan := stage(a.planner.Run)
 	stopCount := stage(a.count)
@@ -269,12 +305,21 @@ func (a *App) Run(ctx context.Context) error {
 		}
 		return nil
 	})
-	a.ready.Store(true)
+	if a.cluster != nil {
+		select {
+		case <-a.cluster.Joined():
+		case <-ctx.Done():
+		case err = <-failed:
+		}
+	}
+	a.ready.Store(ctx.Err() == nil && err == nil)
 	a.log.Info("listening", "url", a.url, "addr", a.Addr())
 
-	select {
-	case <-ctx.Done():
-	case err = <-failed:
+	if err == nil {
+		select {
+		case <-ctx.Done():
+		case err = <-failed:
+		}
 	}
 	a.ready.Store(false)
 	a.log.Info("stopping")
@@ -290,6 +335,8 @@ func (a *App) Run(ctx context.Context) error {
 	stopCount()
 	stopPlan()
 	stopDispatch()
+	stopFollow()
+	stopNode()
 	a.log.Info("stopped")
 	return errors.Join(err, a.Close())
 }

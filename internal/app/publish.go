@@ -35,6 +35,8 @@ type publisher struct {
 	dispatcher *pipeline.Dispatcher
 	planner    ingest.Planner
 	doubts     *doubts
+	follower   *follower // nil where nobody else edits
+	peers      pipeline.Peers
 
 	mu    sync.Mutex
 	locks map[string]*sync.Mutex
@@ -147,6 +149,10 @@ func (p *publisher) inForce(ctx context.Context, version int64, ch *belfry.Chang
 		return err
 	}
 	p.forget(ch)
+	if p.follower != nil {
+		p.follower.made(ch.Tenant, version)
+		p.peers.Tell(belfry.Wake{Tenant: ch.Tenant, Edited: true})
+	}
 	return nil
 }
 

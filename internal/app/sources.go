@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"log/slog"
+	"slices"
 	"sync"
 	"time"
 
@@ -12,6 +13,7 @@ import (
 	"github.com/belfryhq/belfry/internal/connector"
 	"github.com/belfryhq/belfry/internal/connector/moodle"
 	"github.com/belfryhq/belfry/internal/ingest"
+	"github.com/belfryhq/belfry/internal/pipeline"
 	"github.com/belfryhq/belfry/internal/store"
 )
 
@@ -26,6 +28,7 @@ type sourceParts struct {
 	ingest  *ingest.Ingester
 	publish *publisher
 	planner ingest.Planner
+	shards  pipeline.Shards
 	secret  opener
 	now     func() time.Time
 	log     *slog.Logger
@@ -43,6 +46,43 @@ type sources struct {
 }
 
 type sourceKey struct{ tenant, id string }
+
+// shard is the source's shard among those that nodes divide.
+func (k sourceKey) shard() int { return belfry.Shard(k.tenant, k.id) }
+
+// Gained starts the sources of shards that are this process's now.
+func (s *sources) Gained([]int) {
+	s.mu.Lock()
+	ctx := s.ctx
+	s.mu.Unlock()
+	if ctx == nil {
+		return // Run will
+	}
+	tenants, err := s.db.Tenants(ctx)
+	for _, t := range tenants {
+		if e := s.load(ctx, t); e != nil {
+			err = e
+		}
+	}
+	if err != nil && ctx.Err() == nil {
+		s.log.Error("reading sources", "error", err)
+		time.AfterFunc(time.Second, func() { s.Gained(nil) })
+	}
+}
+
+// Leave ends the sources of shards that are not this process's any more, and
+// answers when all have ended. Their fences keep what one of them may still
+// hand over from being stored.
+func (s *sources) Leave(_ context.Context, shards []int) []int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for key := range s.running {
+		if slices.Contains(shards, key.shard()) {
+			s.stop(key)
+		}
+	}
+	return shards
+}
 
 type runningSource struct {
 	cancel  context.CancelFunc
@@ -95,7 +135,7 @@ func (s *sources) load(ctx context.Context, tenant string) error {
 			s.log.Error("source is stored in a form this version does not read", "tenant", tenant, "source", d.ID, "error", err)
 			continue
 		}
-		if c.State == belfry.EndpointPaused {
+		if c.State == belfry.EndpointPaused || !s.shards.Has(belfry.LeaseSource, key.shard()) {
 			continue
 		}
 		want[key] = true

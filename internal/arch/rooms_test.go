@@ -80,6 +80,8 @@ var rooms = []room{
 		"golang.org/x/time":                  "rates of endpoints",
 	}},
 
+	{path: "internal/nodes", may: "belfry"},
+
 	// The floor.
 	{path: "internal/store", may: "belfry store/migrations", modules: map[string]string{
 		"modernc.org/sqlite":          "SQLite, without cgo",

@@ -8,6 +8,8 @@ import (
 	"path/filepath"
 	"strings"
 	"time"
+
+	"github.com/belfryhq/belfry/internal/belfry"
 )
 
 // Config is everything an operator may set. Each field has its key (koanf), an
@@ -26,6 +28,7 @@ type Config struct {
 	Channels map[string]map[string]string `koanf:"channels" form:"channels.name.setting" help:"Channels of every tenant, like channels.email.url (smtp://user:password@host:port or smtps://…) and channels.email.from; what each kind knows is in GET /v1/channels of a running server."`
 
 	Ingest Ingest `koanf:"ingest"`
+	Nodes  Nodes  `koanf:"nodes"`
 	Log    Log    `koanf:"log"`
 	Limits Limits `koanf:"limits"`
 
@@ -35,6 +38,13 @@ type Config struct {
 // Ingest says how events are taken in.
 type Ingest struct {
 	UnknownTypes string `koanf:"unknown_types" form:"accept or refuse" help:"What becomes of events whose type is not in the catalogue: accepted and listed as discovered, or refused."`
+}
+
+// Nodes says how processes share a PostgreSQL database.
+type Nodes struct {
+	Roles  []string      `koanf:"roles" form:"list of api, plan, deliver, source" help:"What this process does of the service, where several share a PostgreSQL database: answers requests, plans events, sends, runs sources. Each role must be some process's."`
+	Lease  time.Duration `koanf:"lease" form:"duration" help:"After how long without a sign of life another process takes over what this one did. The same for all."`
+	Notify bool          `koanf:"notify" form:"true or false" help:"Tell other processes at once what there is to do (LISTEN and NOTIFY). Behind a pooler that pools transactions set false: they look by themselves, about once a second."`
 }
 
 // Log says what is logged and how.
@@ -62,6 +72,7 @@ func Default() Config {
 		Listen:  "127.0.0.1:8420",
 		DataDir: "belfry-data",
 		Ingest:  Ingest{UnknownTypes: AcceptUnknown},
+		Nodes:   Nodes{Roles: belfry.Roles, Lease: 10 * time.Second, Notify: true},
 		Log:     Log{Level: "info", Format: "text"},
 		Limits:  Limits{PendingEvents: 1_000_000, Window: 16_384, Drain: 10 * time.Second},
 	}

@@ -61,6 +61,12 @@ func set(target reflect.Value, value any, f Field) string {
 	switch target.Kind() {
 	case reflect.String:
 		target.SetString(strings.TrimSpace(text))
+	case reflect.Bool:
+		b, err := strconv.ParseBool(text)
+		if err != nil {
+			return fmt.Sprintf("%q is neither true nor false", text)
+		}
+		target.SetBool(b)
 	case reflect.Int:
 		n, err := strconv.Atoi(strings.ReplaceAll(text, "_", ""))
 		if err != nil {

@@ -5,8 +5,12 @@ import (
 	"fmt"
 	"net"
 	"net/url"
+	"slices"
 	"strconv"
 	"strings"
+	"time"
+
+	"github.com/belfryhq/belfry/internal/belfry"
 )
 
 // Validate says everything that is wrong with c, nil when nothing is. Load has
@@ -52,6 +56,22 @@ func (c *Config) faults() []string {
 	}
 	between("limits.pending_events", c.Limits.PendingEvents, 1, 1_000_000_000)
 	between("limits.window", c.Limits.Window, 64, 10_000_000)
+	for _, r := range c.Nodes.Roles {
+		choice("nodes.roles", r, belfry.Roles...)
+	}
+	if len(c.Nodes.Roles) == 0 {
+		fail("nodes.roles", "is empty: this process would do nothing")
+	}
+	if !c.OnPostgres() {
+		for _, r := range belfry.Roles {
+			if !slices.Contains(c.Nodes.Roles, r) {
+				fail("nodes.roles", "leaves out %s, and with SQLite nobody else can do that: leave roles out, or use PostgreSQL", r)
+			}
+		}
+	}
+	if c.Nodes.Lease < time.Second || c.Nodes.Lease > 10*time.Minute {
+		fail("nodes.lease", "%s must be from 1s to 10m", c.Nodes.Lease)
+	}
 	if c.Limits.Drain < 0 {
 		fail("limits.drain", "%s must not be negative", c.Limits.Drain)
 	}

@@ -338,6 +338,17 @@ func (d *Dispatcher) Wake(tenant string, due time.Time) {
 	d.poke()
 }
 
+// Look makes the Dispatcher look for whatever other processes may have planned
+// without its being told.
+func (d *Dispatcher) Look() {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	for _, b := range d.backlogs {
+		b.rewind(belfry.DueKey{Due: d.o.Now().Add(-atLongest)})
+	}
+	d.poke()
+}
+
 // Gained makes the Dispatcher look for the deliveries of shards it has now.
 func (d *Dispatcher) Gained([]int) {
 	d.mu.Lock()

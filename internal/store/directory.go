@@ -18,6 +18,18 @@ func (db *DB) Version(ctx context.Context, tenant string) (version int64, err er
 	return version, err
 }
 
+// TenantVersions gives every tenant's current version.
+func (db *DB) TenantVersions(ctx context.Context) (map[string]int64, error) {
+	out := map[string]int64{}
+	return out, db.query(ctx, func(rows *sql.Rows) error {
+		var tenant string
+		var version int64
+		err := rows.Scan(&tenant, &version)
+		out[tenant] = version
+		return err
+	}, "SELECT tenant, version FROM versions")
+}
+
 // ChangesSince lists the change log after a version, in order; about limit
 // rows, but never part of a version.
 func (db *DB) ChangesSince(ctx context.Context, tenant string, version int64, limit int) (list []belfry.Change, err error) {
