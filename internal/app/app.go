@@ -57,6 +57,8 @@ type App struct {
 	cluster    *cluster  // nil where the database is this process's alone
 	follower   *follower // likewise
 	roles      []string
+	version    string
+	started    time.Time
 	counters   *pipeline.Counters
 	backlog    *backlog
 	auth       *auth.Authenticator
@@ -80,7 +82,7 @@ func New(ctx context.Context, o Options) (_ *App, err error) {
 	if err != nil {
 		return nil, err
 	}
-	a := &App{log: o.Log, grace: cfg.Limits.Drain, db: db, counters: pipeline.NewCounters(), roles: cfg.Nodes.Roles}
+	a := &App{log: o.Log, grace: cfg.Limits.Drain, db: db, counters: pipeline.NewCounters(), roles: cfg.Nodes.Roles, version: o.Version, started: now()}
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, a.Close())
@@ -186,6 +188,7 @@ func (a *App) wire(ctx context.Context, cfg *config.Config, box *secret.Box, o O
 	a.api = api.New(api.Options{
 		Auth: a.auth, Ingest: a.ingest, Manage: manager,
 		Running:   &running{app: a, messages: messages},
+		Nodes:     listed{a},
 		Preview:   previews{facts},
 		Explain:   &pipeline.Explainer{Stages: stages, Store: traces{a.db}, Now: now},
 		Events:    reads{a.db},

@@ -13,6 +13,7 @@ import (
 	"github.com/belfryhq/belfry/internal/config"
 	"github.com/belfryhq/belfry/internal/nodes"
 	"github.com/belfryhq/belfry/internal/pipeline"
+	"github.com/belfryhq/belfry/internal/web/api"
 )
 
 // place is how this process stands to others that may share its database.
@@ -141,4 +142,34 @@ func onlyHealth(next http.Handler) http.Handler {
 		}
 		http.Error(w, "this node takes in no requests: its roles do not include api", http.StatusMisdirectedRequest)
 	})
+}
+
+// listed shows the processes that form the service.
+type listed struct{ app *App }
+
+// Nodes lists them as the database has them now.
+func (l listed) Nodes(ctx context.Context) ([]api.NodeView, error) {
+	a := l.app
+	if a.cluster == nil {
+		all := map[string]int{belfry.LeasePlan: belfry.Shards, belfry.LeaseDelivery: belfry.Shards, belfry.LeaseSource: belfry.Shards}
+		host, _ := os.Hostname() // a name for people
+		return []api.NodeView{{Name: host, Address: a.url, Roles: a.roles, Version: a.version, Started: a.started, Alive: true, Self: true, Shards: all}}, nil
+	}
+	table, err := a.db.Nodes(ctx)
+	if err != nil {
+		return nil, err
+	}
+	views := make([]api.NodeView, 0, len(table.Nodes))
+	at := map[string]int{}
+	for i, n := range table.Nodes {
+		views = append(views, api.NodeView{ID: n.ID, Name: n.Name, Address: n.Address, Roles: n.Roles, Version: n.Version, Started: n.Started,
+			Until: &table.Nodes[i].Until, Alive: n.Until.After(table.Clock), Self: n.ID == a.cluster.ID(), Shards: map[string]int{}})
+		at[n.ID] = i
+	}
+	for _, lease := range table.Leases {
+		if i, ok := at[lease.Owner]; ok {
+			views[i].Shards[lease.Kind]++
+		}
+	}
+	return views, nil
 }

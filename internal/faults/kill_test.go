@@ -63,7 +63,7 @@ func killRounds(t *testing.T, h *home, rounds int) {
 			case <-time.After(patience):
 				t.Fatal("does not start")
 			}
-			l.url.Store(p.url)
+			l.to(p)
 			<-time.After(time.Duration(chance.Int64N(int64(800 * time.Millisecond))))
 		}
 		d := death{sent: time.Now()}
@@ -74,7 +74,7 @@ func killRounds(t *testing.T, h *home, rounds int) {
 		deaths = append(deaths, d)
 	}
 	p = h.start()
-	l.url.Store(p.url)
+	l.to(p)
 	l.end()
 	l.settle(p, a)
 

@@ -141,7 +141,7 @@ type sent struct {
 // load is producers and what they know.
 type load struct {
 	t   *testing.T
-	url atomic.Value // string: where the program is now
+	url atomic.Value // []string: where the program is now
 
 	mu         sync.Mutex
 	seq        int
@@ -157,8 +157,17 @@ type load struct {
 
 func newLoad(t *testing.T, p *process) *load {
 	l := &load{t: t, events: map[string]*sent{}, statuses: map[int]int{}}
-	l.url.Store(p.url)
+	l.to(p)
 	return l
+}
+
+// to says where the program is from now on: any of the processes takes events.
+func (l *load) to(ps ...*process) {
+	urls := make([]string, len(ps))
+	for i, p := range ps {
+		urls[i] = p.url
+	}
+	l.url.Store(urls)
 }
 
 // begin starts producers: of single events and of batches, each posting at a
@@ -230,7 +239,8 @@ func (l *load) post(c *http.Client, events []*sent) {
 		return
 	}
 	begun := time.Now()
-	a, err := do(c, http.MethodPost, l.url.Load().(string)+"/v1/events", "application/json", bytes.NewReader(raw))
+	urls := l.url.Load().([]string)
+	a, err := do(c, http.MethodPost, urls[rand.IntN(len(urls))]+"/v1/events", "application/json", bytes.NewReader(raw))
 	var receipt struct{ IDs []string }
 	if err == nil && a.status == http.StatusAccepted {
 		if err := json.Unmarshal(a.body, &receipt); err != nil || len(receipt.IDs) != len(events) {

@@ -45,7 +45,7 @@ func stopRounds(t *testing.T, h *home, rounds int) {
 			t.Errorf("does not say that it stopped:\n%s", last(p.logged(), 2000))
 		}
 		p = h.start()
-		l.url.Store(p.url)
+		l.to(p)
 	}
 	l.end()
 	l.settle(p, a)

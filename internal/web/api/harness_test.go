@@ -71,7 +71,7 @@ func newHouse(t *testing.T, change ...func(*api.Options)) *house {
 	if err != nil {
 		t.Fatal(err)
 	}
-	o := api.Options{Auth: h.auth, Ingest: in, Manage: manager(t, db, box), Running: running{}, Explain: h.explain, Events: reads{db}, Delivery: reads{db},
+	o := api.Options{Auth: h.auth, Ingest: in, Manage: manager(t, db, box), Running: running{}, Nodes: nodes{}, Explain: h.explain, Events: reads{db}, Delivery: reads{db},
 		Inbox: h.inbox, Documents: documents{db}, Public: h.public, Health: h, Seal: box, Log: log, Now: now, Version: "test", PublicURL: "https://belfry.example",
 		Preview: previews{}, Metrics: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { h.metrics(w, r) })}
 	for _, f := range change {
@@ -272,6 +272,12 @@ func (running) TestChannel(_ context.Context, _, name, _ string) (belfry.Outcome
 
 func (running) SourceStatus(string, string) (api.SourceStatus, bool) {
 	return api.SourceStatus{}, false
+}
+
+type nodes struct{}
+
+func (nodes) Nodes(context.Context) ([]api.NodeView, error) {
+	return []api.NodeView{{Name: "here", Alive: true, Self: true, Roles: belfry.Roles, Shards: map[string]int{"plan": 256}}}, nil
 }
 
 type previews struct{}

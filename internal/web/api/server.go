@@ -24,6 +24,7 @@ type Options struct {
 	Ingest    Ingester
 	Manage    Manager
 	Running   Running
+	Nodes     Nodes
 	Preview   Previewer
 	Explain   Explainer
 	Events    EventReader
@@ -70,6 +71,7 @@ func New(o Options) *Server {
 	s.deliveryRoutes()
 	s.catalogueRoutes()
 	s.keyRoutes()
+	s.nodeRoutes()
 	s.publicRoutes()
 	s.docsRoutes()
 	return s
