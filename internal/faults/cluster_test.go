@@ -150,7 +150,7 @@ func TestZombieNode(t *testing.T) {
 	l.grows(other, 60)
 	divided(t, other, 2)
 	var halts []death
-	for range rounds(2, 20) {
+	for range rounds(1, 20) {
 		d := death{sent: time.Now()}
 		zombie.signal(syscall.SIGSTOP)
 		divided(t, other, 1)

@@ -14,26 +14,19 @@ import (
 	"github.com/belfryhq/belfry/internal/testdb"
 )
 
-// One process works with a database: a second one says so and ends, and the
-// first notices nothing.
+// One process works with an SQLite database: a second one says so and ends, and
+// the first notices nothing.
 // feature: NEW-12
 func TestSecondProcessIsRefused(t *testing.T) {
-	for engine, where := range map[string]func(*testing.T) *home{
-		"SQLite":     func(t *testing.T) *home { return newHome(t) },
-		"PostgreSQL": func(t *testing.T) *home { return newHome(t, onPostgres(testdb.Postgres(t))...) },
-	} {
-		t.Run(engine, func(t *testing.T) {
-			h := where(t)
-			p := h.start()
-			h.refused("belfry: another Belfry process works with", "stop it")
-			p.call(http.MethodPost, "/v1/events", map[string]string{"source": "s", "type": "a.b"}, nil)
-			p.signal(syscall.SIGTERM)
-			if code := p.exit(); code != 0 {
-				t.Errorf("exit code %d", code)
-			}
-			h.start().call(http.MethodGet, "/readyz", nil, nil) // the place is free again
-		})
+	h := newHome(t)
+	p := h.start()
+	h.refused("belfry: another Belfry process works with", "stop it", "use PostgreSQL")
+	p.call(http.MethodPost, "/v1/events", map[string]string{"source": "s", "type": "a.b"}, nil)
+	p.signal(syscall.SIGTERM)
+	if code := p.exit(); code != 0 {
+		t.Errorf("exit code %d", code)
 	}
+	h.start().call(http.MethodGet, "/readyz", nil, nil) // the place is free again
 }
 
 // A database that a newer program wrote is left alone.
