@@ -7,8 +7,9 @@ import (
 )
 
 // Cache compiles filters at their first use and keeps the most recently used
-// programs, up to a bound. It is safe for concurrent use: each of its parts
-// holds its own lock for the time of a look, never while compiling.
+// programs, up to a bound. Filters that differ only in literals share one
+// program. It is safe for concurrent use: each of its parts holds its own lock
+// for the time of a look, never while compiling.
 type Cache struct {
 	seed  maphash.Seed
 	parts [16]cachePart
@@ -22,9 +23,9 @@ type cachePart struct {
 }
 
 type cacheEntry struct {
-	filter string
-	prog   *Program
-	err    error
+	key  string
+	prog *Program
+	err  error
 }
 
 // NewCache keeps about max programs, of 5 to 20 KB each.
@@ -37,11 +38,34 @@ func NewCache(max int) *Cache {
 	return c
 }
 
-// Get is Compile, remembered; errors are remembered too.
-func (c *Cache) Get(filter string) (*Program, error) {
-	p := &c.parts[maphash.String(c.seed, filter)%uint64(len(c.parts))]
+// A key is the text that was compiled after its kind.
+const (
+	wholeKey = 'w'
+	shapeKey = 's'
+)
+
+// Eval evaluates a filter, which is compiled if no program for it is kept. The
+// error is Compile's.
+func (c *Cache) Eval(filter string, v *Vars) (Verdict, error) {
+	var room [256]byte
+	if key, ok := v.params.shape(filter, append(room[:0], shapeKey)); ok {
+		prog, err := c.get(key)
+		if err == nil {
+			return prog.Eval(v), nil
+		}
+		// The words of an error are those of the filter as it was written.
+	}
+	prog, err := c.get(append(append(room[:0], wholeKey), filter...))
+	if err != nil {
+		return Verdict{}, err
+	}
+	return prog.Eval(v), nil
+}
+
+func (c *Cache) get(key []byte) (*Program, error) {
+	p := &c.parts[maphash.Bytes(c.seed, key)%uint64(len(c.parts))]
 	p.mu.Lock()
-	if el, ok := p.entries[filter]; ok {
+	if el, ok := p.entries[string(key)]; ok {
 		p.recent.MoveToFront(el)
 		e := el.Value.(*cacheEntry)
 		p.mu.Unlock()
@@ -49,19 +73,24 @@ func (c *Cache) Get(filter string) (*Program, error) {
 	}
 	p.mu.Unlock()
 
-	prog, err := Compile(filter) // two at once may both do it: harmless
+	e := &cacheEntry{key: string(key)}
+	if text := e.key[1:]; e.key[0] == shapeKey { // two at once may both do it: harmless
+		e.prog, e.err = compileShape(text)
+	} else {
+		e.prog, e.err = Compile(text)
+	}
 
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if _, ok := p.entries[filter]; !ok {
-		p.entries[filter] = p.recent.PushFront(&cacheEntry{filter, prog, err})
+	if _, ok := p.entries[e.key]; !ok {
+		p.entries[e.key] = p.recent.PushFront(e)
 		for p.recent.Len() > p.max {
 			last := p.recent.Back()
 			p.recent.Remove(last)
-			delete(p.entries, last.Value.(*cacheEntry).filter)
+			delete(p.entries, last.Value.(*cacheEntry).key)
 		}
 	}
-	return prog, err
+	return e.prog, e.err
 }
 
 // Len is the number of programs kept.

@@ -67,8 +67,10 @@ func (v Verdict) True() bool { return v.Code == belfry.FilterTrue }
 type Program struct{ prog cel.Program }
 
 // check parses and type-checks a filter.
-func check(source string) (*cel.Ast, error) {
-	ast, err := compileIn(environment(), source, "the expression is empty", "leave it out to match every event")
+func check(source string) (*cel.Ast, error) { return checkIn(environment(), source) }
+
+func checkIn(env *cel.Env, source string) (*cel.Ast, error) {
+	ast, err := compileIn(env, source, "the expression is empty", "leave it out to match every event")
 	if err != nil {
 		return nil, err
 	}
@@ -114,7 +116,11 @@ func Compile(filter string) (*Program, error) {
 	if err != nil {
 		return nil, err
 	}
-	prog, err := environment().Program(ast, programOptions()...)
+	return plan(environment(), ast)
+}
+
+func plan(env *cel.Env, ast *cel.Ast) (*Program, error) {
+	prog, err := env.Program(ast, programOptions()...)
 	if err != nil {
 		return nil, invalid(Fault{Message: oneLine(err.Error())})
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"strings"
 	"sync"
 	"testing"
@@ -332,25 +333,24 @@ func TestLiftedRoundTrip(t *testing.T) {
 
 func TestCacheIsBoundedAndShared(t *testing.T) {
 	c := NewCache(16)
-	first, err := c.Get("event.data.a > 1")
-	if err != nil {
-		t.Fatal(err)
+	v := func() *Vars { return NewVars(sampleEvent(), sampleFacts()) }
+	for i := range 100 {
+		if _, err := c.Eval(fmt.Sprintf("event.data.a > %d && event.data.b != 'x%d'", i, i), v()); err != nil {
+			t.Fatal(err)
+		}
 	}
-	if again, _ := c.Get("event.data.a > 1"); again != first {
-		t.Error("compiled twice")
+	if n := c.Len(); n != 1 {
+		t.Errorf("%d programs for one shape", n)
 	}
-	if _, err := c.Get("event.data.a >"); err == nil {
-		t.Error("no error for a broken filter")
+	_, want := Compile("event.data.a > 5 &&")
+	if _, err := c.Eval("event.data.a > 5 &&", v()); err == nil || err.Error() != want.Error() {
+		t.Errorf("%v, want %v", err, want)
 	}
 	var wg sync.WaitGroup
-	for g := range 4 {
+	for range 4 {
 		wg.Go(func() {
 			for i := range 50 {
-				f := "event.data.a > " + string(rune('0'+g)) + strings.Repeat("0", i%40)
-				if i%40 > 18 {
-					f = "event.data.a != '" + f + "'"
-				}
-				if _, err := c.Get(f); err != nil {
+				if _, err := c.Eval(fmt.Sprintf("event.data.a%d > 1", i), v()); err != nil {
 					t.Error(err)
 				}
 			}
@@ -359,5 +359,43 @@ func TestCacheIsBoundedAndShared(t *testing.T) {
 	wg.Wait()
 	if n := c.Len(); n > 16 {
 		t.Errorf("%d programs kept, want at most 16", n)
+	}
+}
+
+// What is taken out, and what stays because the compiler looks at it or
+// because it is not read as CEL does.
+func TestShape(t *testing.T) {
+	for filter, want := range map[string]string{
+		`event.data.n > 5`:                                `event.data.n > _i0`,
+		`event.data.n>-5.5&&'a'=="b"`:                     `event.data.n>-_f0&&_s0==_s1`,
+		`5 < event.data.n - 1`:                            `_i0 < event.data.n - 1`,
+		`event.data.a.startsWith( 'x' )`:                  `event.data.a.startsWith( _s0 )`,
+		`event.data.l.exists(x, x == 'é' || x == 2)`:      `event.data.l.exists(x, x == _s0 || x == _i0)`,
+		`event.data.a.matches('x')`:                       ``,
+		`event.data.a in ['x', 'y']`:                      ``,
+		`timestamp('2020-01-01T00:00:00Z') < now`:         ``,
+		`duration('1h') == duration("2h")`:                ``,
+		`event.data['a b'] == 1u`:                         ``,
+		`event.data.a == 0x10`:                            ``,
+		`event.data.a == 1e3`:                             ``,
+		`.5 < event.data.a`:                               ``,
+		`event.data.a == r'x'`:                            ``,
+		`event.data.a == '''x'''`:                         ``,
+		`event.data.a == 'O\'B'`:                          ``,
+		`event.data.a == 'x' // c`:                        ``,
+		`_i0 == 5`:                                        ``,
+		`[5].all(_s0, _s0 == 'x')`:                        ``,
+		`event.data.a == 9223372036854775808`:             ``,
+		`event.data.a == 1 && "ä" == '' && a_s0 == 'x'`:   `event.data.a == _i0 && _s0 == _s1 && a_s0 == _s2`,
+		strings.Repeat(`1 == 1 && `, 10) + `event.data.a`: `_i0 == _i1 && _i2 == _i3 && _i4 == _i5 && _i6 == _i7 && ` + strings.Repeat(`1 == 1 && `, 6) + `event.data.a`,
+	} {
+		var p params
+		got, ok := p.shape(filter, nil)
+		if !ok {
+			got = nil
+		}
+		if string(got) != want {
+			t.Errorf("%s: %s, want %s", filter, got, want)
+		}
 	}
 }

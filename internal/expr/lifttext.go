@@ -77,8 +77,8 @@ const (
 )
 
 // scan splits src at the && that stand outside of brackets and text. False =
-// something it does not know: comments, prefixed or triple quotes, escapes,
-// unbalanced brackets, characters beyond ASCII outside of text.
+// something it does not know: comments, prefixed or triple quotes, unbalanced
+// brackets, characters beyond ASCII outside of text.
 func scan(src string) (parts []string, s shape, ok bool) {
 	var open [maxDepth]byte
 	depth, start := 0, 0
@@ -89,15 +89,11 @@ func scan(src string) (parts []string, s shape, ok bool) {
 			if i > 0 && isIdent(src[i-1]) { // r'' or b''
 				return nil, 0, false
 			}
-			end := strings.IndexByte(src[i+1:], c)
+			end := quoted(src, i)
 			if end < 0 {
 				return nil, 0, false
 			}
-			text := src[i+1 : i+1+end]
-			if strings.ContainsAny(text, "\\\n\r") || end == 0 && i+2 < len(src) && src[i+2] == c {
-				return nil, 0, false
-			}
-			i += end + 1
+			i = end - 1
 		case '(', '[', '{':
 			if depth == len(open) {
 				return nil, 0, false
@@ -184,22 +180,54 @@ func readEquality(src string) (Equality, reading) {
 			if val, ok := r.literal(); ok && r.end() {
 				return typed(segments, val)
 			}
+			if r.other() {
+				return Equality{}, readNo
+			}
 		case r.word("in"):
 			if vals, ok := r.list(); ok && r.end() {
 				return typed(segments, vals...)
 			}
+			if r.other() {
+				return Equality{}, readNo
+			}
 		}
 	}
 	r.pos = start
-	if val, ok := r.literal(); ok && r.take("==") {
-		if segments, ok := r.path(); ok && r.end() {
-			return typed(segments, val)
+	if val, ok := r.literal(); ok {
+		switch {
+		case r.take("=="):
+			if segments, ok := r.path(); ok && r.end() {
+				return typed(segments, val)
+			}
+		case r.word("in"):
+			if r.other() { // 'x' in event.data.tags
+				return Equality{}, readNo
+			}
 		}
+	}
+	r.pos = start
+	if r.word("null") && r.take("==") && r.other() {
+		return Equality{}, readNo
 	}
 	if r.mayBeEquality() {
 		return Equality{}, readUnsure
 	}
 	return Equality{}, readNo
+}
+
+// other reports whether all that is left is a path or null: no literal that an
+// equality could be lifted for.
+func (r *reader) other() bool {
+	start := r.pos
+	if r.word("null") && r.end() {
+		return true
+	}
+	r.pos = start
+	if _, ok := r.path(); ok && r.end() {
+		return true
+	}
+	r.pos = start
+	return false
 }
 
 // typed makes the equality if CEL's type checker would surely pass it.
@@ -318,12 +346,15 @@ func (r *reader) text() (string, bool) {
 	if r.pos >= len(r.src) || r.src[r.pos] != '\'' && r.src[r.pos] != '"' {
 		return "", false
 	}
-	end := strings.IndexByte(r.src[r.pos+1:], r.src[r.pos])
+	end := quoted(r.src, r.pos)
 	if end < 0 {
 		return "", false
 	}
-	s := r.src[r.pos+1 : r.pos+1+end]
-	r.pos += end + 2
+	s := r.src[r.pos+1 : end-1]
+	if strings.IndexByte(s, '\\') >= 0 { // escapes are CEL's to read
+		return "", false
+	}
+	r.pos = end
 	return s, true
 }
 
@@ -411,23 +442,37 @@ func (r *reader) list() ([]Value, bool) {
 }
 
 // mayBeEquality reports whether an == or in stands outside of brackets and
-// text.
+// text, and no call does: one side of a comparison with a call is neither a
+// path nor a literal.
 func (r *reader) mayBeEquality() bool {
-	depth := 0
+	depth, found := 0, false
 	for i := 0; i < len(r.src); i++ {
 		switch c := r.src[i]; {
 		case c == '\'' || c == '"':
-			i += strings.IndexByte(r.src[i+1:], c) + 1
+			i = quoted(r.src, i) - 1
 		case strings.IndexByte("([{", c) >= 0:
+			if depth == 0 && c == '(' && called(r.src[:i]) {
+				return false
+			}
 			depth++
 		case strings.IndexByte(")]}", c) >= 0:
 			depth--
 		case depth == 0 && c == '=' && i+1 < len(r.src) && r.src[i+1] == '=':
-			return true
+			found = true
 		case depth == 0 && c == 'i' && strings.HasPrefix(r.src[i:], "in") &&
 			(i == 0 || !isIdent(r.src[i-1])) && (i+2 == len(r.src) || !isIdent(r.src[i+2])):
-			return true
+			found = true
 		}
 	}
-	return false
+	return found
+}
+
+// called reports whether the parenthesis after src makes a call.
+func called(src string) bool {
+	src = strings.TrimRight(src, " \t\r\n")
+	from := len(src)
+	for from > 0 && isIdent(src[from-1]) {
+		from--
+	}
+	return from < len(src) && src[from:] != "in"
 }

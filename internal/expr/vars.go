@@ -31,6 +31,7 @@ type Vars struct {
 	actor     userVal
 	ancestors []string
 	facts     Facts
+	params    params // of the program that runs
 }
 
 // noObject stands for an object that is not there: all its fields are empty.
@@ -99,7 +100,7 @@ func (v *Vars) ResolveName(name string) (any, bool) {
 	case varNow:
 		return v.facts.Now, true
 	}
-	return nil, false
+	return v.params.resolve(name)
 }
 
 // Parent makes Vars an activation of CEL.

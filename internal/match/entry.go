@@ -224,6 +224,12 @@ func (r *reader) texts() []string {
 	if n == 0 {
 		return nil
 	}
+	if at := r.pos; n == 1 {
+		if id := r.uint(); id&1 != 0 { // a word: a list of it is there already
+			return r.words[id>>1 : id>>1+1 : id>>1+1]
+		}
+		r.pos = at
+	}
 	list := make([]string, n)
 	for i := range list {
 		list[i] = r.text()

@@ -13,8 +13,8 @@ import (
 // Facts are what Match must know of an event besides itself.
 type Facts = expr.Facts
 
-// programs is how many compiled residuals an index keeps: some 10 to 40 MB
-// when all are in use.
+// programs is how many compiled residuals an index keeps, those that differ
+// only in literals counted once: some 10 to 40 MB when all are in use.
 const programs = 2048
 
 // Index takes edits and publishes a Snapshot after each. Its methods are safe

@@ -442,11 +442,11 @@ func (q *search) filter(r *reader, why bool) expr.Verdict {
 	if residual == "" {
 		return expr.Verdict{Code: belfry.FilterTrue}
 	}
-	prog, err := q.snap.cache.Get(residual)
+	v, err := q.snap.cache.Eval(residual, q.variables())
 	if err != nil {
 		return expr.Verdict{Code: belfry.FilterFault, Detail: err.Error()}
 	}
-	return prog.Eval(q.variables())
+	return v
 }
 
 func (q *search) matches() []belfry.Match {
