@@ -85,6 +85,10 @@ const (
 	KindSubscription = "subscription"
 	KindMembers      = "members" // key: the subscription
 
+	// KindEverything stands in the change log where it was cut off: whoever
+	// comes from before it must take everything for changed.
+	KindEverything = "*"
+
 	KindEventType = "event_type"
 	KindEndpoint  = "endpoint"
 	KindChannel   = "channel"

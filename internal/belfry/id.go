@@ -73,6 +73,24 @@ func DeliveryID(eventID string, run int, channel, address string) string {
 	return encodeID(DeliveryPrefix, &b)
 }
 
+// DeliveryRange is the range of ids, from (inclusive) to (exclusive), in which
+// the ids of an event's deliveries are; events accepted by two nodes in one
+// moment may share it. It is false for what is no event's id.
+func DeliveryRange(eventID string) (from, to string, ok bool) {
+	_, enc, ok := strings.Cut(eventID, "_")
+	if !ok || len(enc) != 26 {
+		return "", "", false
+	}
+	var b [16]byte
+	if _, err := idEncoding.Decode(b[:], []byte(enc)); err != nil {
+		return "", "", false
+	}
+	clear(b[8:])
+	from = encodeID(DeliveryPrefix, &b)
+	binary.BigEndian.PutUint64(b[:8], binary.BigEndian.Uint64(b[:8])+1)
+	return from, encodeID(DeliveryPrefix, &b), true
+}
+
 // IDTime is the time an id begins with, in milliseconds.
 func IDTime(id string) (time.Time, error) {
 	_, enc, ok := strings.Cut(id, "_")

@@ -275,6 +275,8 @@ func (d *Directory) Published(tenant string, version int64, ch *belfry.Changes) 
 // invalidate takes one changed thing out of the caches.
 func (d *Directory) invalidate(t *tenantState, kind, id string) {
 	switch kind {
+	case belfry.KindEverything: // the log was cut off here
+		d.forget(t)
 	case belfry.KindObject:
 		d.objects.drop(t.name, id)
 	case belfry.KindUser:

@@ -19,7 +19,20 @@ import (
 
 func engines(b *testing.B, run func(b *testing.B, db *store.DB)) {
 	b.Run("sqlite", func(b *testing.B) { run(b, storetest.SQLite(b)) })
-	b.Run("postgres", func(b *testing.B) { run(b, storetest.Postgres(b)) })
+	b.Run("postgres", func(b *testing.B) {
+		db := storetest.Postgres(b)
+		makePartitions(b, db, time.Now())
+		run(b, db)
+	})
+}
+
+// makePartitions makes those that a server makes before it begins.
+func makePartitions(b *testing.B, db *store.DB, now time.Time) {
+	for _, p := range belfry.Parts() {
+		if _, err := db.MakePartitions(context.Background(), p, now, 7*24*time.Hour); err != nil {
+			b.Fatal(err)
+		}
+	}
 }
 
 // spent is the processor time of the last spread.

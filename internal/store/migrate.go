@@ -53,6 +53,9 @@ var toPostgres = []struct {
 	{regexp.MustCompile(`\bBLOB\b`), `BYTEA`},
 	{regexp.MustCompile(`\) WITHOUT ROWID;`), `);`},
 	{regexp.MustCompile(`(?m)^-- postgres: `), ``}, // statements for it alone
+	// One of them may have semicolons within.
+	{regexp.MustCompile(`(?m)^-- postgres begin$`), `-- +goose StatementBegin`},
+	{regexp.MustCompile(`(?m)^-- postgres end$`), `-- +goose StatementEnd`},
 }
 
 // Open opens a file for reading, translated.

@@ -77,6 +77,13 @@ func Run(t *testing.T, place func(testing.TB) string) {
 		{"newer schema", testNewerSchema},
 		{"reopened", testReopened},
 		{"concurrent use", testConcurrent},
+		{"old rows", testClear},
+		{"old rows of types", testClearTypes},
+		{"old rows of other tables", testClearOthers},
+		{"partitions", testPartitions},
+		{"partitions made late", testPartitionsLate},
+		{"partitions by two nodes", testPartitionsTogether},
+		{"partitions and a reader", testPartitionsReader},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
