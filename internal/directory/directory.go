@@ -147,9 +147,10 @@ func New(o Options) *Directory {
 // View reads one tenant's directory at a version or later, for one piece of
 // work: it carries the context of its reads.
 type View struct {
-	d   *Directory
-	t   *tenantState
-	ctx context.Context
+	d       *Directory
+	t       *tenantState
+	ctx     context.Context
+	passing bool // people read are not kept
 }
 
 var _ resolve.Directory = (*View)(nil)
@@ -165,7 +166,15 @@ func (d *Directory) At(ctx context.Context, tenant string, asOf int64) (*View, e
 	if err := d.follow(ctx, t, asOf); err != nil {
 		return nil, err
 	}
-	return &View{d, t, ctx}, nil
+	return &View{d: d, t: t, ctx: ctx}, nil
+}
+
+// Passing is the same view for a pass over very many people: those it reads are
+// not kept, and so do not push out those that others ask for again and again.
+func (v *View) Passing() *View {
+	p := *v
+	p.passing = true
+	return &p
 }
 
 // Refresh makes the caches follow every edit committed so far, also those made
@@ -388,6 +397,9 @@ func (v *View) Groups(ids []string) (map[string]resolve.Group, error) {
 
 // Persons are those of the ids that are users, whatever their state.
 func (v *View) Persons(ids []string) (map[string]*belfry.Person, error) {
+	if v.passing {
+		return v.d.store.Persons(v.ctx, v.t.name, ids)
+	}
 	return v.d.persons.many(v.t.name, ids, func(missing []string) (map[string]*belfry.Person, error) {
 		return v.d.store.Persons(v.ctx, v.t.name, missing)
 	})

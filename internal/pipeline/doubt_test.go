@@ -108,7 +108,7 @@ func TestReadsPassNothingOver(t *testing.T) {
 			return nil, nil
 		}
 		j := jobOf(&pending[0])
-		page, _ := h.plan.pageOf(ctx, &j)
+		page, _ := h.plan.pageOf(ctx, &j, part{})
 		page.Deliveries[0].Due = due
 		if _, err := h.db.CommitPlans(ctx, []belfry.PlanPage{page}); err != nil {
 			t.Error(err)

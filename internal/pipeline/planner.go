@@ -33,15 +33,21 @@ type PlannerOptions struct {
 	Log        *slog.Logger
 	Now        func() time.Time
 
-	Workers int           // planners side by side; each owns the objects of some shards
-	Queue   int           // events in memory per worker at most
-	Poll    time.Duration // safety net: look for unplanned events at least so often
+	Workers  int           // planners side by side; each owns the objects of some shards
+	Queue    int           // events in memory per worker at most
+	Page     int           // people of an event's first page at most; who has no more is planned at once
+	LongPage int           // of each page that follows
+	Poll     time.Duration // safety net: look for unplanned events at least so often
 }
 
-// Defaults of a Planner's bounds.
+// Defaults of a Planner's bounds. The first page of a plan is as long as others
+// can wait for; those that follow are as short as they can be without costing
+// much more together.
 const (
 	DefaultWorkers   = 4
 	DefaultPlanQueue = 4096
+	DefaultPage      = 1024
+	DefaultLongPage  = 256
 )
 
 // Planner takes accepted events to committed plans. Events of one object go to
@@ -59,6 +65,7 @@ const (
 type Planner struct {
 	o       PlannerOptions
 	workers []*worker
+	longs   longLane
 	wake    chan struct{}
 
 	mu      sync.Mutex
@@ -92,6 +99,7 @@ func (j *job) shard() int { return belfry.Shard(j.acc.Tenant, j.acc.Event.Object
 type worker struct {
 	mu    sync.Mutex
 	queue []job
+	longs map[objectKey]*long // plans of several pages under way
 	wake  chan struct{}
 }
 
@@ -103,12 +111,19 @@ func NewPlanner(o PlannerOptions) *Planner {
 	if o.Queue == 0 {
 		o.Queue = DefaultPlanQueue
 	}
+	if o.Page == 0 {
+		o.Page = DefaultPage
+	}
+	if o.LongPage == 0 {
+		o.LongPage = DefaultLongPage
+	}
 	if o.Poll == 0 {
 		o.Poll = DefaultPoll
 	}
 	p := &Planner{o: o, wake: make(chan struct{}, 1), held: map[planKey]int{}, from: map[string]string{}, at: map[string]string{}, dropped: make(chan struct{})}
+	p.longs.wake = make(chan struct{}, 1)
 	for range o.Workers {
-		p.workers = append(p.workers, &worker{wake: make(chan struct{}, 1)})
+		p.workers = append(p.workers, &worker{longs: map[objectKey]*long{}, wake: make(chan struct{}, 1)})
 	}
 	return p
 }
@@ -211,8 +226,8 @@ func (p *Planner) Leave(ctx context.Context, shards []int) []int {
 	}
 }
 
-// drain takes the queued events of the shards out of memory, and wakes the
-// worker, which may have a long plan of one of them at hand.
+// drain takes the waiting events of the shards out of memory. The lane lets go
+// of long plans when their turn comes.
 func (p *Planner) drain(w *worker, leaving map[int]bool) {
 	var out []job
 	w.mu.Lock()
@@ -223,9 +238,11 @@ func (p *Planner) drain(w *worker, leaving map[int]bool) {
 		}
 		return false
 	})
-	select {
-	case w.wake <- struct{}{}:
-	default:
+	for _, l := range w.longs {
+		if leaving[l.job.shard()] {
+			out = append(out, l.after...)
+			l.after = nil
+		}
 	}
 	w.mu.Unlock()
 	for i := range out {
@@ -267,6 +284,7 @@ func (p *Planner) Run(ctx context.Context) error {
 	for _, w := range p.workers {
 		wg.Go(func() { p.work(ctx, w) })
 	}
+	wg.Go(func() { p.planLongs(ctx) })
 	p.read(ctx)
 	wg.Wait()
 	return nil
@@ -439,20 +457,11 @@ func jobOf(r *belfry.PendingPlan) job {
 // planBatch is how many events one door-2 call carries at most.
 const planBatch = 256
 
-// long is an event whose plan has several pages, and the later events of its
-// object, which wait for it.
-type long struct {
-	job   job
-	after []job
-}
-
-// work plans one worker's events. Long plans take turns with the others, a
-// page each.
+// work plans one worker's events.
 func (p *Planner) work(ctx context.Context, w *worker) {
-	var longs []*long
 	for {
-		jobs := w.take(planBatch)
-		if len(jobs) == 0 && len(longs) == 0 {
+		jobs := p.take(w, planBatch)
+		if len(jobs) == 0 {
 			select {
 			case <-ctx.Done():
 				return
@@ -463,70 +472,17 @@ func (p *Planner) work(ctx context.Context, w *worker) {
 		if ctx.Err() != nil {
 			return
 		}
-		longs = slices.DeleteFunc(longs, func(l *long) bool {
-			if p.o.Shards.Has(belfry.LeasePlan, l.job.shard()) {
+		jobs = slices.DeleteFunc(jobs, func(j job) bool {
+			if p.o.Shards.Has(belfry.LeasePlan, j.shard()) {
 				return false
 			}
-			p.drop(&l.job) // whoever has the shard now goes on at the cursor
-			for i := range l.after {
-				p.drop(&l.after[i])
-			}
+			p.drop(&j)
 			return true
 		})
-		jobs = slices.DeleteFunc(jobs, func(j job) bool {
-			if !p.o.Shards.Has(belfry.LeasePlan, j.shard()) {
-				p.drop(&j)
-				return true
-			}
-			for _, l := range longs {
-				if l.job.acc.Tenant == j.acc.Tenant && l.job.acc.Event.ObjectOrRoot() == j.acc.Event.ObjectOrRoot() {
-					l.after = append(l.after, j)
-					return true
-				}
-			}
-			return false
-		})
-		for _, l := range longs {
-			jobs = append(jobs, l.job)
-		}
-		unfinished := p.plan(ctx, jobs)
-		if ctx.Err() != nil {
+		if !p.plan(ctx, w, jobs) {
 			return
 		}
-		longs = p.turn(w, longs, unfinished)
 	}
-}
-
-// turn keeps the plans that go on, and puts what waited for finished ones back
-// at the head of the queue.
-func (p *Planner) turn(w *worker, longs []*long, unfinished []job) []*long {
-	next := make([]*long, 0, len(unfinished))
-	for _, j := range unfinished {
-		i := slices.IndexFunc(longs, func(l *long) bool { return l.job.key() == j.key() })
-		if i < 0 {
-			next = append(next, &long{job: j})
-			continue
-		}
-		longs[i].job = j
-		next = append(next, longs[i])
-	}
-	for _, l := range longs {
-		if !slices.Contains(next, l) && len(l.after) > 0 {
-			w.mu.Lock()
-			w.queue = append(l.after, w.queue...)
-			w.mu.Unlock()
-		}
-	}
-	return next
-}
-
-func (w *worker) take(n int) []job {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	n = min(n, len(w.queue))
-	jobs := slices.Clone(w.queue[:n])
-	w.queue = slices.Delete(w.queue, 0, n)
-	return jobs
 }
 
 // planned is one page on its way through door 2.
@@ -535,75 +491,75 @@ type planned struct {
 	page    belfry.PlanPage
 	payload *Payload
 	places  []bool
+	long    *long // the plan it is a page of, when that has several
+	left    bool  // no page: the plan's shard is another process's
 }
 
 // planRows is how many deliveries and suppressions one door-2 call carries, a
 // page more or less: it bounds what planning holds in memory.
 const planRows = 2048
 
-// plan makes and commits the next page of each job, and returns the jobs that
-// have more pages; nil when ctx ended.
-func (p *Planner) plan(ctx context.Context, jobs []job) (unfinished []job) {
+// plan makes and commits the first page of each job, and passes on those that
+// have more; false when ctx ended.
+func (p *Planner) plan(ctx context.Context, w *worker, jobs []job) bool {
 	for len(jobs) > 0 {
-		n, more, ok := p.planSome(ctx, jobs)
-		if !ok {
-			return nil
+		var ok bool
+		if jobs, ok = p.planSome(ctx, w, jobs); !ok {
+			return false
 		}
-		unfinished = append(unfinished, more...)
-		jobs = jobs[n:]
 	}
-	return unfinished
+	return true
 }
 
-// planSome plans the first n of the jobs, as many as one call carries. It
-// repeats until the store answers: an accepted event is never given up because
-// the database is away.
-func (p *Planner) planSome(ctx context.Context, jobs []job) (n int, unfinished []job, ok bool) {
+// planSome plans the first of the jobs, as many as one call carries, and gives
+// the others, without those that wait for a long plan now. It repeats until the
+// store answers: an accepted event is never given up because the database is
+// away.
+func (p *Planner) planSome(ctx context.Context, w *worker, jobs []job) (rest []job, ok bool) {
 	ps := make([]planned, 0, len(jobs))
-	rows := 0
-	for _, j := range jobs {
-		if rows >= planRows {
-			break
-		}
-		page, ok := p.pageOf(ctx, &j)
+	for rows := 0; len(jobs) > 0 && rows < planRows; {
+		j := jobs[0]
+		jobs = jobs[1:]
+		page, ok := p.pageOf(ctx, &j, part{limit: p.o.Page})
 		if !ok {
 			p.forgo(ps)
-			return 0, nil, false
+			return nil, false
 		}
 		rows += len(page.Deliveries) + len(page.Suppressions)
 		pl := planned{job: j, page: page, payload: NewPayload(j.acc)}
 		pl.places = p.o.Dispatcher.Reserve(page.Deliveries, pl.payload)
-		if j.cursor != "" {
-			// A later page may name an address an earlier one already told:
-			// the table knows, memory does not.
-			p.o.Dispatcher.Forgo(page.Deliveries, pl.payload, pl.places)
-			clear(pl.places)
+		if !page.Last {
+			pl.long, jobs = w.begin(j, jobs)
 		}
 		ps = append(ps, pl)
 	}
 	errs := p.commit(ctx, ps)
 	if errs == nil {
-		return 0, nil, false
+		return nil, false
 	}
 	for i := range ps {
-		pl := &ps[i]
-		if errs[i] != nil {
-			p.moved(pl, errs[i])
-			continue
+		p.committed(&ps[i], errs[i])
+		if l := ps[i].long; l != nil {
+			p.continues(l, &ps[i], errs[i])
 		}
-		p.o.Dispatcher.Handover(pl.page.Deliveries, pl.payload, pl.places)
-		p.show(pl)
-		p.o.Counters.Deliveries.Add(int64(len(pl.page.Deliveries)))
-		p.o.Counters.Suppressed.Add(int64(len(pl.page.Suppressions)))
-		if pl.page.Last {
-			p.o.Counters.Planned.Add(1)
-			p.drop(&pl.job)
-			continue
-		}
-		pl.job.cursor = pl.page.To
-		unfinished = append(unfinished, pl.job)
 	}
-	return len(ps), unfinished, true
+	return jobs, true
+}
+
+// committed tells the others of a page that door 2 has answered for.
+func (p *Planner) committed(pl *planned, err error) {
+	if err != nil {
+		p.moved(pl, err)
+		return
+	}
+	p.o.Dispatcher.Handover(pl.page.Deliveries, pl.payload, pl.places)
+	p.show(pl)
+	p.o.Counters.Deliveries.Add(int64(len(pl.page.Deliveries)))
+	p.o.Counters.Suppressed.Add(int64(len(pl.page.Suppressions)))
+	if pl.page.Last {
+		p.o.Counters.Planned.Add(1)
+		p.drop(&pl.job)
+	}
 }
 
 // forgo gives back the places of pages that will not be committed.
@@ -670,10 +626,10 @@ func (p *Planner) commit(ctx context.Context, ps []planned) []error {
 // pageOf makes a job's next page, repeating while facts cannot be read. A
 // fault in a stage ends the plan with that recorded, so that one event can
 // never hold up the rest; a replay can plan it again.
-func (p *Planner) pageOf(ctx context.Context, j *job) (page belfry.PlanPage, ok bool) {
+func (p *Planner) pageOf(ctx context.Context, j *job, of part) (page belfry.PlanPage, ok bool) {
 	wait := 50 * time.Millisecond
 	for {
-		page, err := p.guarded(ctx, j)
+		page, err := p.guarded(ctx, j, of)
 		switch {
 		case err == nil:
 			return page, true
@@ -694,14 +650,15 @@ func (p *Planner) pageOf(ctx context.Context, j *job) (page belfry.PlanPage, ok 
 
 var errFault = errors.New("fault in planning")
 
-func (p *Planner) guarded(ctx context.Context, j *job) (page belfry.PlanPage, err error) {
+func (p *Planner) guarded(ctx context.Context, j *job, of part) (page belfry.PlanPage, err error) {
 	defer func() {
 		if r := recover(); r != nil {
 			p.o.Log.Error("panic while planning", "event", j.acc.EventID, "panic", r, "stack", string(debug.Stack()))
 			err = fmt.Errorf("%w: %v", errFault, r)
 		}
 	}()
-	return p.o.Stages.Page(ctx, j.acc, j.run, j.cursor, p.o.Now())
+	of.run, of.cursor = j.run, j.cursor
+	return p.o.Stages.page(ctx, j.acc, of, p.o.Now())
 }
 
 // faultPage ends a plan that cannot be made.

@@ -59,9 +59,17 @@ func (v *view) facts(e *belfry.Event, now time.Time) (match.Facts, error) {
 	return f, nil
 }
 
-// Page makes the page of an event's plan that begins at cursor.
-func (s *Stages) Page(ctx context.Context, acc *belfry.Accepted, run int, cursor string, now time.Time) (belfry.PlanPage, error) {
-	page := belfry.PlanPage{Tenant: acc.Tenant, EventID: acc.EventID, Run: run, From: cursor, To: cursor, Last: true}
+// part says which page of a plan is wanted.
+type part struct {
+	run     int
+	cursor  string // where it begins
+	limit   int    // of people, addresses and endpoints; 0 = as many as a page may have
+	passing bool   // one of very many: what is read of its people is not kept
+}
+
+// page makes a page of an event's plan.
+func (s *Stages) page(ctx context.Context, acc *belfry.Accepted, of part, now time.Time) (belfry.PlanPage, error) {
+	page := belfry.PlanPage{Tenant: acc.Tenant, EventID: acc.EventID, Run: of.run, From: of.cursor, To: of.cursor, Last: true}
 	if err := s.In.Reach(ctx, acc.Tenant, acc.AsOf); err != nil {
 		return page, err
 	}
@@ -81,16 +89,20 @@ func (s *Stages) Page(ctx context.Context, acc *belfry.Accepted, run int, cursor
 	if len(matches) == 0 {
 		return page, nil
 	}
-	result, err := resolve.Page(v.dir, acc, matches, v.typ, now, cursor, 0)
+	dir := v.dir
+	if of.passing {
+		dir = dir.Passing()
+	}
+	result, err := resolve.Page(dir, acc, matches, v.typ, now, of.cursor, of.limit)
 	if err != nil {
 		return page, err
 	}
-	page.Deliveries, page.Suppressions, err = s.route(ctx, acc, run, v, &result, now)
+	page.Deliveries, page.Suppressions, err = s.route(ctx, acc, of.run, v, &result, now)
 	if err != nil {
 		return page, err
 	}
 	page.To, page.Last = result.Next, result.Last
-	if cursor == "" {
+	if of.cursor == "" {
 		page.Matches = make([]belfry.MatchNote, len(matches))
 		for i := range matches {
 			page.Matches[i] = belfry.MatchNote{Subscription: matches[i].Subscription.ID, Because: matches[i].Because}

@@ -31,6 +31,7 @@ type run struct {
 	matches []belfry.Match
 	typ     belfry.EventType
 	now     time.Time
+	chunk   int // how much of a long list is read at once
 
 	chain  []belfry.Object // the event's object first, the root last
 	at     map[string]int  // position in chain
@@ -301,8 +302,8 @@ func (r *run) joinMembers(mi int) ([]request, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &memberStream{dir: r.dir, match: mi, subscription: sub.ID}
-	r.streams = append(r.streams, s, &optOutStream{dir: r.dir, match: mi, subscription: sub.ID})
+	s := &memberStream{dir: r.dir, chunk: r.chunk, match: mi, subscription: sub.ID}
+	r.streams = append(r.streams, s, &optOutStream{dir: r.dir, chunk: r.chunk, match: mi, subscription: sub.ID})
 	if len(joined) == 0 {
 		return nil, nil
 	}
@@ -483,7 +484,7 @@ func (r *run) expand(q *request, emails map[string][]int32) {
 	}
 	if f.everyone {
 		if r.everyone == nil {
-			r.everyone = &everyoneStream{dir: r.dir}
+			r.everyone = &everyoneStream{dir: r.dir, chunk: r.chunk}
 			r.streams = append(r.streams, r.everyone)
 		}
 		r.everyone.sources = append(r.everyone.sources, first)
@@ -535,7 +536,7 @@ func (r *run) placeEmails(emails map[string][]int32) error {
 		for _, n := range emails[a] {
 			s := &r.sources[n]
 			if outs[s.match] == nil {
-				outs[s.match] = &optOutStream{dir: r.dir, match: s.match, subscription: r.matches[s.match].Subscription.ID}
+				outs[s.match] = &optOutStream{dir: r.dir, chunk: memberChunk, match: s.match, subscription: r.matches[s.match].Subscription.ID}
 			}
 			out, err := outs[s.match].has(a)
 			if err != nil {

@@ -76,7 +76,7 @@ func Page(dir Directory, e *belfry.Accepted, matches []belfry.Match, typ belfry.
 	if limit <= 0 || limit > MaxPage {
 		limit = MaxPage
 	}
-	r := &run{dir: dir, acc: e, e: e.Event, matches: matches, typ: typ, now: now}
+	r := &run{dir: dir, acc: e, e: e.Event, matches: matches, typ: typ, now: now, chunk: chunkOf(limit)}
 	if err := r.compile(); err != nil {
 		return PageResult{}, err
 	}

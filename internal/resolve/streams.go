@@ -154,13 +154,17 @@ func (s *grantStream) hits(r *run, e *entry) {
 	}
 }
 
-// memberChunk is how many members are read at once: a subscription's million
-// members pass through a buffer of this size.
+// memberChunk is how many members are read at once at most: a subscription's
+// million members pass through a buffer of this size. A short page reads no more
+// than it holds, and one to tell whether it is the last.
 const memberChunk = 1000
+
+func chunkOf(limit int) int { return min(memberChunk, limit+1) }
 
 // memberStream yields the users who joined one subscription.
 type memberStream struct {
 	dir          Directory
+	chunk        int
 	match        int
 	subscription string
 	buf          []belfry.Member
@@ -173,7 +177,7 @@ type memberStream struct {
 func (s *memberStream) seek(after string) (bool, error) {
 	var err error
 	s.pos = 0
-	s.buf, err = s.dir.Members(s.subscription, after, memberChunk)
+	s.buf, err = s.dir.Members(s.subscription, after, s.chunk)
 	return len(s.buf) > 0, err
 }
 
@@ -220,6 +224,7 @@ func (s *memberStream) hits(r *run, e *entry) {
 // subscription. It names nobody.
 type optOutStream struct {
 	dir          Directory
+	chunk        int
 	match        int
 	subscription string
 	buf          []belfry.OptOut
@@ -229,7 +234,7 @@ type optOutStream struct {
 func (s *optOutStream) seek(after string) (bool, error) {
 	var err error
 	s.pos = 0
-	s.buf, err = s.dir.OptOuts(s.subscription, after, memberChunk)
+	s.buf, err = s.dir.OptOuts(s.subscription, after, s.chunk)
 	return len(s.buf) > 0, err
 }
 
@@ -267,6 +272,7 @@ func (s *optOutStream) has(who string) (bool, error) {
 // everyoneStream yields every active user, for the pseudo groups.
 type everyoneStream struct {
 	dir     Directory
+	chunk   int
 	buf     []string
 	pos     int
 	sources []int32
@@ -275,7 +281,7 @@ type everyoneStream struct {
 func (s *everyoneStream) seek(after string) (bool, error) {
 	var err error
 	s.pos = 0
-	s.buf, err = s.dir.UserIDs(after, memberChunk)
+	s.buf, err = s.dir.UserIDs(after, s.chunk)
 	return len(s.buf) > 0, err
 }
 

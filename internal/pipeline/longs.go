@@ -1,0 +1,239 @@
+package pipeline
+
+import (
+	"context"
+	"sync"
+	"sync/atomic"
+
+	"github.com/belfryhq/belfry/internal/belfry"
+)
+
+// longLane plans what has several pages, beside the workers, for all of them:
+// a page is short, its commit is shared with others, and the plans take turns
+// page by page. So nobody else's event waits longer than for one such page
+// however many people the large ones have, and large ones take no more than one
+// processor from the others. While a page is committed the next one is made.
+//
+// The later events of a long plan's object wait for its end, in order. Whoever
+// joins, leaves or is edited while it runs is told or not by what is known when
+// her page is made: pages go through people in one order and never back, so
+// everybody is decided once.
+type longLane struct {
+	mu    sync.Mutex
+	queue []*long
+	wake  chan struct{}
+}
+
+// objectKey is what keeps the order of its events.
+type objectKey struct{ tenant, object string }
+
+func (j *job) object() objectKey {
+	return objectKey{j.acc.Tenant, j.acc.Event.ObjectOrRoot()}
+}
+
+// long is an event whose plan has several pages, and the later events of its
+// object, which wait for it.
+type long struct {
+	job   job // the lane's, but for its event
+	w     *worker
+	made  int // people of the pages made so far, about
+	gone  atomic.Bool
+	after []job // w.mu
+}
+
+// keptPeople is how many people of a long plan are kept in memory for the next
+// event to them. Of more, those that were read first would be pushed out before
+// they are asked for again, and everybody else's with them.
+const keptPeople = 4096
+
+// take gives up to n jobs of the queue; those whose object has a long plan
+// under way wait for its end.
+func (p *Planner) take(w *worker, n int) []job {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	jobs := make([]job, 0, min(n, len(w.queue)))
+	rest := w.queue[:0]
+	for i, j := range w.queue {
+		if len(jobs) == n {
+			rest = append(rest, w.queue[i:]...)
+			break
+		}
+		switch l := w.longs[j.object()]; {
+		case l == nil && j.cursor == "":
+			jobs = append(jobs, j)
+		case l == nil: // begun before, by a process that ended
+			l = &long{job: j, w: w, made: keptPeople}
+			w.longs[j.object()] = l
+			p.longs.put(l)
+		case len(l.after) < p.o.Queue:
+			l.after = append(l.after, j)
+		default:
+			rest = append(rest, j)
+		}
+	}
+	clear(w.queue[len(rest):])
+	w.queue = rest
+	return jobs
+}
+
+// begin notes that a job's plan goes on after the page just made. Of the jobs
+// that were taken with it, those of its object wait for it; the others are given
+// back.
+func (w *worker) begin(j job, with []job) (l *long, others []job) {
+	l = &long{job: j, w: w}
+	for _, o := range with {
+		if o.object() == j.object() {
+			l.after = append(l.after, o)
+		} else {
+			others = append(others, o)
+		}
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.longs[j.object()] = l
+	return l, others
+}
+
+// ended lets the events that waited for a long plan go on, before all others.
+func (l *long) ended() {
+	w := l.w
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	l.gone.Store(true)
+	delete(w.longs, l.job.object())
+	w.queue = append(l.after, w.queue...)
+	l.after = nil
+	select {
+	case w.wake <- struct{}{}:
+	default:
+	}
+}
+
+// leave lets go of a plan whose shard is not this process's any more, and of what
+// waits for it: whoever has the shard now goes on at the cursor.
+func (p *Planner) leave(l *long) {
+	w := l.w
+	w.mu.Lock()
+	l.gone.Store(true)
+	delete(w.longs, l.job.object())
+	after := l.after
+	l.after = nil
+	w.mu.Unlock()
+	for i := range after {
+		p.drop(&after[i])
+	}
+	p.drop(&l.job)
+}
+
+// continues puts a plan in line when its first page was committed.
+func (p *Planner) continues(l *long, first *planned, err error) {
+	if err != nil {
+		l.ended()
+		p.Requeue() // whoever moved the cursor may not be there any more
+		return
+	}
+	l.job.cursor = first.page.To
+	l.made = len(first.page.Deliveries) + len(first.page.Suppressions)
+	p.longs.put(l)
+}
+
+func (ll *longLane) put(l *long) {
+	ll.mu.Lock()
+	defer ll.mu.Unlock()
+	ll.queue = append(ll.queue, l)
+	select {
+	case ll.wake <- struct{}{}:
+	default:
+	}
+}
+
+// next is the plan whose turn it is; nil when ctx ended.
+func (ll *longLane) next(ctx context.Context) *long {
+	for ctx.Err() == nil {
+		ll.mu.Lock()
+		if len(ll.queue) > 0 {
+			l := ll.queue[0]
+			ll.queue[0] = nil
+			ll.queue = ll.queue[1:]
+			ll.mu.Unlock()
+			return l
+		}
+		ll.mu.Unlock()
+		select {
+		case <-ll.wake:
+		case <-ctx.Done():
+		}
+	}
+	return nil
+}
+
+// planLongs makes page after page until ctx ends, the plans in turn. One page
+// at most is made that is not on its way through door 2 yet.
+func (p *Planner) planLongs(ctx context.Context) {
+	pages := make(chan planned)
+	var committing sync.WaitGroup
+	committing.Go(func() {
+		for pl := range pages {
+			p.commitLong(ctx, &pl)
+		}
+	})
+	defer committing.Wait()
+	defer close(pages)
+	for {
+		l := p.longs.next(ctx)
+		if l == nil {
+			return
+		}
+		if l.gone.Load() {
+			continue
+		}
+		if !p.o.Shards.Has(belfry.LeasePlan, l.job.shard()) {
+			select {
+			case pages <- planned{job: l.job, long: l, left: true}: // behind its last page
+				continue
+			case <-ctx.Done():
+				return
+			}
+		}
+		page, ok := p.pageOf(ctx, &l.job, part{limit: p.o.LongPage, passing: l.made >= keptPeople})
+		if !ok {
+			return
+		}
+		pl := planned{job: l.job, page: page, payload: NewPayload(l.job.acc), long: l}
+		l.job.cursor = page.To
+		l.made += len(page.Deliveries) + len(page.Suppressions)
+		select {
+		case pages <- pl:
+		case <-ctx.Done():
+			return
+		}
+		if !page.Last {
+			p.longs.put(l)
+		}
+	}
+}
+
+// commitLong passes one page of a long plan through door 2. No place in memory
+// is held for what it tells: a later page may name an address an earlier one
+// already told, which the table knows and memory does not.
+func (p *Planner) commitLong(ctx context.Context, pl *planned) {
+	if pl.long.gone.Load() {
+		return // the page before it was not ours to commit
+	}
+	if pl.left {
+		p.leave(pl.long)
+		return
+	}
+	pl.places = make([]bool, len(pl.page.Deliveries))
+	errs := p.commit(ctx, []planned{*pl})
+	if errs == nil {
+		return
+	}
+	p.committed(pl, errs[0])
+	if errs[0] != nil || pl.page.Last {
+		pl.long.ended()
+	}
+	if errs[0] != nil {
+		p.Requeue() // whoever moved the cursor may not be there any more
+	}
+}
