@@ -135,13 +135,32 @@ func (r *running) TestChannel(ctx context.Context, tenant, name, address string)
 func (r *running) SourceStatus(tenant, id string) (api.SourceStatus, bool) {
 	st, ok := r.app.sources.Status(tenant, id)
 	if !ok {
-		return api.SourceStatus{}, false
+		return r.elsewhere(tenant, id)
 	}
 	out := api.SourceStatus{State: st.State, At: &st.At, Position: st.Position, LagMS: st.Lag.Milliseconds(), Error: st.Error, Counters: st.Counters}
 	if !st.ErrorAt.IsZero() {
 		out.ErrorAt = &st.ErrorAt
 	}
 	return out, true
+}
+
+// elsewhere says which other node runs a source.
+func (r *running) elsewhere(tenant, id string) (api.SourceStatus, bool) {
+	if r.app.cluster == nil {
+		return api.SourceStatus{}, false
+	}
+	table := r.app.cluster.Table()
+	for _, lease := range table.Leases {
+		if lease.Kind != belfry.LeaseSource || lease.Shard != (sourceKey{tenant, id}).shard() || lease.Owner == r.app.cluster.ID() {
+			continue
+		}
+		for i := range table.Nodes {
+			if n := &table.Nodes[i]; n.ID == lease.Owner {
+				return api.SourceStatus{State: "elsewhere", Position: "node " + n.ID + " on " + n.Name + " runs it: ask it at " + n.Address}, true
+			}
+		}
+	}
+	return api.SourceStatus{}, false
 }
 
 // previews renders drafts of templates.

@@ -25,7 +25,10 @@ type Stats struct {
 
 // counts follows the numbers of pending plans and open deliveries, so that
 // asking for them costs no scan. They are counted when the store is opened;
-// after a commit whose outcome is unknown again, when next asked for.
+// after a commit whose outcome is unknown again, when next asked for. Where
+// other processes work with the database, too, what they do is counted now and
+// then: pending plans often, since ingest is held back by them and they are few,
+// open deliveries seldom.
 type counts struct {
 	mu    sync.Mutex
 	known bool
@@ -35,18 +38,25 @@ type counts struct {
 	// when it is counted again. Until doubt, counts are not kept for long.
 	doubt   time.Time
 	counted time.Time // when all was counted
+	plans   time.Time // when pending plans were
 }
 
 // How long the outcome of a commit is in doubt, and how long a count taken
-// meanwhile is kept.
+// meanwhile is kept; how long counts are kept that other processes change.
 const (
 	countsDoubt = time.Minute
 	countsKept  = 5 * time.Second
+
+	sharedPlansKept  = 2 * time.Second
+	sharedCountsKept = time.Minute
 )
 
 // standing reports whether the counts can be used at a time. c.mu is held.
-func (c *counts) standing(now time.Time) bool {
-	return c.known && (!c.counted.Before(c.doubt) || now.Sub(c.counted) < countsKept)
+func (c *counts) standing(now time.Time, shared bool) bool {
+	if !c.known || shared && now.Sub(c.counted) >= sharedCountsKept {
+		return false
+	}
+	return !c.counted.Before(c.doubt) || now.Sub(c.counted) < countsKept
 }
 
 type count struct{ plans, open int64 }
@@ -108,6 +118,9 @@ func (db *DB) Stats(ctx context.Context) (Stats, error) {
 		return Stats{}, err
 	}
 	all, err := db.countAll(ctx)
+	if err == nil && db.fenceID() != "" {
+		err = db.countPlans(ctx, all)
+	}
 	if err != nil {
 		return Stats{}, err
 	}
@@ -124,7 +137,7 @@ func (db *DB) countAll(ctx context.Context) (map[string]count, error) {
 	c := &db.counts
 	for tries := 0; ; tries++ {
 		c.mu.Lock()
-		if c.standing(db.now()) {
+		if c.standing(db.now(), db.fenceID() != "") {
 			out := make(map[string]count, len(c.all))
 			for k, v := range c.all {
 				out[k] = v
@@ -163,6 +176,43 @@ func (db *DB) countAll(ctx context.Context) (map[string]count, error) {
 			c.mu.Unlock()
 		}
 	}
+}
+
+// countPlans counts pending plans again unless that was done a moment ago.
+func (db *DB) countPlans(ctx context.Context, all map[string]count) error {
+	c := &db.counts
+	now := db.now()
+	c.mu.Lock()
+	due := now.Sub(c.plans) >= sharedPlansKept
+	c.mu.Unlock()
+	if !due {
+		return nil
+	}
+	plans := map[string]int64{}
+	err := db.query(ctx, func(rows *sql.Rows) error {
+		var tenant string
+		var n int64
+		err := rows.Scan(&tenant, &n)
+		plans[tenant] = n
+		return err
+	}, "SELECT tenant, count(*) FROM plans GROUP BY tenant")
+	if err != nil {
+		return err
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.plans = now
+	for tenant := range plans {
+		all[tenant] = count{plans[tenant], all[tenant].open}
+	}
+	for tenant, n := range all {
+		n.plans = plans[tenant]
+		all[tenant] = n
+		if c.known {
+			c.all[tenant] = n
+		}
+	}
+	return nil
 }
 
 // firstCount counts before the writers start, when nothing changes. A backlog

@@ -329,11 +329,11 @@ func (s *Server) sourceRoutes() {
 				return nil, err
 			}
 			st, running := s.Running.SourceStatus(c.tenant(), string(in.ID))
-			if !running {
+			switch {
+			case v.State == "paused" && (!running || st.State == "elsewhere"):
+				st = SourceStatus{State: "paused"}
+			case !running:
 				st = SourceStatus{State: "stopped"}
-				if v.State == "paused" {
-					st.State = "paused"
-				}
 			}
 			return &reply[SourceStatus]{Status: http.StatusOK, Body: st}, nil
 		})

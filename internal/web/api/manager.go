@@ -116,7 +116,7 @@ type ChannelManager interface {
 
 // SourceStatus is how a source is doing.
 type SourceStatus struct {
-	State    string           `json:"state" doc:"starting, syncing, tailing, failing, paused or stopped"`
+	State    string           `json:"state" doc:"starting, syncing, tailing, failing, paused, stopped, or elsewhere: another node runs it, see position"`
 	At       *time.Time       `json:"at,omitempty" doc:"Of this report"`
 	Position string           `json:"position,omitempty" doc:"Where it is, in words"`
 	LagMS    int64            `json:"lag_ms" doc:"How far it is behind the platform"`
@@ -150,7 +150,8 @@ type Running interface {
 	// TestChannel sends a test message to an address now. NotFound when no such
 	// channel is set up, Invalid when it has no sender or the address is wrong.
 	TestChannel(ctx context.Context, tenant, name, address string) (belfry.Outcome, error)
-	// SourceStatus is how a source is doing; false when it does not run.
+	// SourceStatus is how a source is doing; false when it does not run. Where
+	// another node runs it, that is said.
 	SourceStatus(tenant, id string) (SourceStatus, bool)
 }
 
