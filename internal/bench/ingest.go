@@ -108,7 +108,10 @@ func (r *rig) ingestPlanned(ctx context.Context, window time.Duration, batch int
 	from, start, err := follow(func(_ int64, at time.Time) bool { return at.Sub(begin) >= window/3 })
 	to, end := from, start
 	if err == nil {
-		to, end, err = follow(func(_ int64, at time.Time) bool { return at.Sub(start) >= window })
+		to, end, err = follow(func(n int64, at time.Time) bool {
+			took := at.Sub(start)
+			return took >= window && n > from || took >= 20*window // as windowed does
+		})
 	}
 	stop()
 	group.Wait()
