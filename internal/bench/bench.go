@@ -52,18 +52,21 @@ type Size struct {
 	Fsyncs      int
 	Settle      time.Duration // before memory is read
 	People      int           // of the group that inboxes are filled for
+	Hanging     Hanging
 }
 
 // Full takes some minutes.
 func Full() Size {
 	return Size{Rounds: 5, Window: 4 * time.Second, Latency: 15 * time.Second, Endpoints: 100, Outstanding: 1024, InboxEvents: 400, Backlog: 1_000_000,
-		Match: []int{1_000, 10_000, 100_000, 1_000_000}, Starts: 5, Fsyncs: 500, Settle: 3 * time.Second, People: 1000}
+		Match: []int{1_000, 10_000, 100_000, 1_000_000}, Starts: 5, Fsyncs: 500, Settle: 3 * time.Second, People: 1000,
+		Hanging: Hanging{Endpoints: 50, Hang: 5, Pause: 10 * time.Second, PerSecond: 250, Window: 30 * time.Second, Rounds: 2}}
 }
 
 // Quick takes less than 45 seconds.
 func Quick() Size {
 	return Size{Quick: true, Rounds: 2, Window: time.Second, Latency: 3 * time.Second, Endpoints: 100, Outstanding: 1024, InboxEvents: 60, Backlog: 50_000,
-		Match: []int{1_000, 100_000}, Starts: 2, Fsyncs: 200, Settle: 1500 * time.Millisecond, People: 1000}
+		Match: []int{1_000, 100_000}, Starts: 2, Fsyncs: 200, Settle: 1500 * time.Millisecond, People: 1000,
+		Hanging: Hanging{Endpoints: 50, Hang: 5, Pause: 10 * time.Second, PerSecond: 250, Window: 15 * time.Second, Rounds: 1}}
 }
 
 // run is a run in progress.
@@ -104,6 +107,7 @@ func Run(ctx context.Context, o Options) (_ *Report, err error) {
 		{"ceiling again", ceiling, r.ceiling},
 		{"start and idle memory", o.wants("start", "backlog"), r.starts},
 		{"backlog of " + thousands(o.Size.Backlog) + " deliveries", o.wants("backlog"), r.backlog},
+		{"hanging endpoints", o.wants("hanging"), r.hanging},
 	} {
 		if !stage.wanted {
 			continue

@@ -116,15 +116,11 @@ func (r *rig) publish(ctx context.Context, body []byte, out *bytes.Buffer) error
 func (r *rig) setUp(ctx context.Context, fan int) error {
 	r.fan = fan
 	for i := range fan {
-		var endpoint struct{ ID, Secret string }
-		if err := r.api.Call(ctx, http.MethodPost, "/v1/endpoints", map[string]any{"url": r.sink.url + "/" + strconv.Itoa(i)}, &endpoint); err != nil {
+		id, err := r.endpoint(ctx, i)
+		if err != nil {
 			return err
 		}
-		if err := r.sink.keep(i, endpoint.Secret); err != nil {
-			return err
-		}
-		r.endpoints = append(r.endpoints, endpoint.ID)
-		if err := r.subscribe(ctx, "bench.fanout", map[string]any{"endpoint": endpoint.ID}); err != nil {
+		if err := r.subscribe(ctx, "bench.fanout", map[string]any{"endpoint": id}); err != nil {
 			return err
 		}
 	}

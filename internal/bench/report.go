@@ -29,6 +29,7 @@ type Report struct {
 	DiskPerMillion int64              `json:"disk_bytes_per_million_events,omitempty"`
 	Fsync          float64            `json:"fsync_us,omitempty"`
 	StartMS        float64            `json:"start_ms,omitempty"`
+	Hanging        *HangingReport     `json:"hanging,omitempty"`
 	Database       string             `json:"database"` // sqlite or postgres
 
 	notes notes
@@ -58,6 +59,7 @@ type notes struct {
 	backlog   int // deliveries due
 	endpoints int
 	people    int
+	hanging   Hanging
 }
 
 // Write prints a table for people.
@@ -110,6 +112,11 @@ func (r *Report) Write(w io.Writer) error {
 	}
 	if r.StartMS > 0 {
 		line("start to ready", fmt.Sprintf("%.0f ms", r.StartMS), "empty database")
+	}
+	if h := r.Hanging; h != nil {
+		n := r.notes.hanging
+		line(fmt.Sprintf("%d endpoints, %d/s", n.Endpoints-n.Hang, n.PerSecond*(n.Endpoints-n.Hang)/n.Endpoints), h.Without.String(), "p50 / p99 / max, event due to webhook received")
+		line(fmt.Sprintf("  beside %d that hang", n.Hang), h.With.String(), fmt.Sprintf("%v each request: p99 %.2f times as much", n.Pause, h.Ratio))
 	}
 	if r.notes.checked > 0 {
 		line("deliveries", "none lost", fmt.Sprintf("%s repeated, %s signatures checked", thousands(int(r.notes.repeated)), thousands(int(r.notes.checked))))

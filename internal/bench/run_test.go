@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"os"
 	"os/signal"
+	"path/filepath"
 	"strings"
 	"syscall"
 	"testing"
@@ -49,7 +50,7 @@ func serve() error {
 func TestRun(t *testing.T) {
 	for name, database := range map[string]string{"sqlite": "", "postgres": testdb.Postgres(t)} {
 		t.Run(name, func(t *testing.T) {
-			temporary := t.TempDir()
+			temporary, plots := t.TempDir(), t.TempDir()
 			t.Setenv("TMPDIR", temporary)
 			var progress strings.Builder
 			ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
@@ -58,7 +59,9 @@ func TestRun(t *testing.T) {
 				Size: bench.Size{
 					Quick: true, Rounds: 1, Window: 250 * time.Millisecond, Latency: time.Second, Endpoints: 5, Outstanding: 512, InboxEvents: 20, People: 50,
 					Backlog: 500, Match: []int{100}, Starts: 1, Fsyncs: 5, Settle: 50 * time.Millisecond,
+					Hanging: bench.Hanging{Endpoints: 4, Hang: 1, Pause: 400 * time.Millisecond, PerSecond: 80, Window: time.Second, Rounds: 1},
 				},
+				Only: []string{"match", "disk", "ceiling", "fanout", "single", "latency", "ingest", "inbox", "start", "backlog", "hanging"}, Plots: plots,
 				Database: database, Program: []string{os.Args[0], "serve"}, Progress: &progress,
 				Start: func(ctx context.Context, c config.Config) (bench.Server, error) {
 					return app.New(ctx, app.Options{Config: c, Log: slog.New(slog.NewTextHandler(io.Discard, nil)), Version: "test"})
@@ -82,6 +85,11 @@ func TestRun(t *testing.T) {
 			}
 			if figures["database"] != name {
 				t.Errorf("measured on %v", figures["database"])
+			}
+			for _, name := range []string{"hanging"} {
+				if text, err := os.ReadFile(filepath.Join(plots, name+".svg")); err != nil || !strings.Contains(string(text), "<polyline") {
+					t.Errorf("plot %s: %v", name, err)
+				}
 			}
 			left, err := os.ReadDir(temporary)
 			if err != nil || len(left) > 0 {

@@ -10,20 +10,30 @@ import (
 type Scenario struct {
 	Name  string
 	About string
+	in    set
 }
+
+// set says which runs hold a scenario that nobody asked for by name.
+type set int
+
+const (
+	everyRun set = iota
+	fullRun      // not the quick one
+)
 
 // scenarios in the order in which they are measured.
 var scenarios = []Scenario{
-	{"match", "one event through the index of many subscriptions"},
-	{"disk", "one fsync"},
-	{"ceiling", "POSTs over loopback with net/http alone"},
-	{"fanout", "events to 100 endpoints each"},
-	{"single", "one event, one webhook"},
-	{"latency", "from the request to the webhook, at a low rate"},
-	{"ingest", "batches of events nobody subscribed to, accepted and planned"},
-	{"inbox", "inbox rows of events to a group of 1,000 people"},
-	{"start", "start to ready, memory when idle"},
-	{"backlog", "memory with many deliveries due"},
+	{"match", "one event through the index of many subscriptions", everyRun},
+	{"disk", "one fsync", everyRun},
+	{"ceiling", "POSTs over loopback with net/http alone", everyRun},
+	{"fanout", "events to 100 endpoints each", everyRun},
+	{"single", "one event, one webhook", everyRun},
+	{"latency", "from the request to the webhook, at a low rate", everyRun},
+	{"ingest", "batches of events nobody subscribed to, accepted and planned", everyRun},
+	{"inbox", "inbox rows of events to a group of 1,000 people", everyRun},
+	{"start", "start to ready, memory when idle", everyRun},
+	{"backlog", "memory with many deliveries due", everyRun},
+	{"hanging", "50 endpoints of which 5 hang 10 s each request, beside a run without those", fullRun},
 }
 
 // Scenarios are all there are, in their order.
@@ -54,7 +64,7 @@ func (o *Options) wants(names ...string) bool {
 			if slices.Contains(o.Only, s.Name) {
 				return true
 			}
-		default:
+		case s.in == everyRun, s.in == fullRun && !o.Size.Quick:
 			return true
 		}
 	}

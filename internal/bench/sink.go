@@ -25,10 +25,28 @@ type sink struct {
 	url    string
 	failed chan error
 
-	track   atomic.Pointer[track]
+	track   atomic.Pointer[track] // the first of what is counted now
 	mu      sync.RWMutex
 	secrets map[int][]byte // HMAC keys by endpoint
 	buffers sync.Pool
+	hang    atomic.Pointer[hang]
+}
+
+// hang makes endpoints from a number on answer late.
+type hang struct {
+	from    int
+	pause   time.Duration
+	release chan struct{} // closed = nobody waits any more
+}
+
+func (h *hang) wait(ctx context.Context) {
+	timer := time.NewTimer(h.pause)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+	case <-h.release:
+	case <-ctx.Done():
+	}
 }
 
 // sampled is how many deliveries share one check of the signature.
@@ -47,8 +65,20 @@ type track struct {
 	unexpected atomic.Int64
 	step       chan struct{} // told now and then that something came
 	sent       []atomic.Int64
-	latencies  []atomic.Int64 // ns by event, 0 = not there yet; nil = not measured
+	latencies  []atomic.Int64 // ns by event and delivery of it, 0 = not there yet; nil = not measured
+	each       int            // latencies of an event
 	began      time.Time
+	also       []*track // counted at the same time, of other sequence numbers
+}
+
+// of finds what counts a sequence number: t itself when nothing does.
+func (t *track) of(seq int64) *track {
+	for _, a := range t.also {
+		if seq >= a.base && seq < a.base+a.events {
+			return a
+		}
+	}
+	return t
 }
 
 func newTrack(base, events int64, fan int, latencies bool) *track {
@@ -57,10 +87,16 @@ func newTrack(base, events int64, fan int, latencies bool) *track {
 		t.seen = append(t.seen, make([]atomic.Uint64, events/64+1))
 	}
 	if latencies {
-		t.sent = make([]atomic.Int64, events)
-		t.latencies = make([]atomic.Int64, events)
+		t.measure(1, t.began)
 	}
 	return t
+}
+
+// measure makes the track keep times from a start on, each per event.
+func (t *track) measure(each int, start time.Time) {
+	t.began, t.each = start, each
+	t.sent = make([]atomic.Int64, t.events)
+	t.latencies = make([]atomic.Int64, t.events*int64(each))
 }
 
 func startSink() (*sink, error) {
@@ -108,12 +144,16 @@ func (s *sink) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		if err != nil || !ok {
 			t.unexpected.Add(1)
 		} else {
+			t = t.of(seq)
 			t.mark(endpoint, seq, now)
 			if seq%sampled == 0 {
 				t.checked.Add(1)
 				if !s.signed(endpoint, r.Header, buf.Bytes()) {
 					t.badSigned.Add(1)
 				}
+			}
+			if h := s.hang.Load(); h != nil && endpoint >= h.from {
+				h.wait(r.Context())
 			}
 		}
 	}
@@ -150,7 +190,7 @@ func (t *track) mark(endpoint int, seq int64, now time.Time) {
 		return
 	}
 	if t.latencies != nil {
-		t.latencies[i].Store(max(1, now.Sub(t.began).Nanoseconds()-t.sent[i].Load()))
+		t.latencies[i*int64(t.each)+int64(endpoint%t.each)].Store(max(1, now.Sub(t.began).Nanoseconds()-t.sent[i].Load()))
 	}
 	if n := t.received.Add(1); n%64 == 0 || t.latencies != nil || t.fan == 1 {
 		select {
