@@ -53,20 +53,26 @@ type Size struct {
 	Settle      time.Duration // before memory is read
 	People      int           // of the group that inboxes are filled for
 	Hanging     Hanging
+	Crowd       Crowd
+	Hostile     Hostile
 }
 
 // Full takes some minutes.
 func Full() Size {
 	return Size{Rounds: 5, Window: 4 * time.Second, Latency: 15 * time.Second, Endpoints: 100, Outstanding: 1024, InboxEvents: 400, Backlog: 1_000_000,
 		Match: []int{1_000, 10_000, 100_000, 1_000_000}, Starts: 5, Fsyncs: 500, Settle: 3 * time.Second, People: 1000,
-		Hanging: Hanging{Endpoints: 50, Hang: 5, Pause: 10 * time.Second, PerSecond: 250, Window: 30 * time.Second, Rounds: 2}}
+		Hanging: Hanging{Endpoints: 50, Hang: 5, Pause: 10 * time.Second, PerSecond: 250, Window: 30 * time.Second, Rounds: 2},
+		Crowd:   Crowd{Members: 1_000_000, Stored: 10, Events: 3},
+		Hostile: Hostile{Members: 1_000_000, Endpoints: 1000, PerSecond: 1000, Small: 50_000, Idle: 10 * time.Second}}
 }
 
 // Quick takes less than 45 seconds.
 func Quick() Size {
 	return Size{Quick: true, Rounds: 2, Window: time.Second, Latency: 3 * time.Second, Endpoints: 100, Outstanding: 1024, InboxEvents: 60, Backlog: 50_000,
 		Match: []int{1_000, 100_000}, Starts: 2, Fsyncs: 200, Settle: 1500 * time.Millisecond, People: 1000,
-		Hanging: Hanging{Endpoints: 50, Hang: 5, Pause: 10 * time.Second, PerSecond: 250, Window: 15 * time.Second, Rounds: 1}}
+		Hanging: Hanging{Endpoints: 50, Hang: 5, Pause: 10 * time.Second, PerSecond: 250, Window: 15 * time.Second, Rounds: 1},
+		Crowd:   Crowd{Members: 50_000, Stored: 10, Events: 3},
+		Hostile: Hostile{Members: 50_000, Endpoints: 100, PerSecond: 400, Small: 2000, Idle: 5 * time.Second}}
 }
 
 // run is a run in progress.
@@ -107,6 +113,8 @@ func Run(ctx context.Context, o Options) (_ *Report, err error) {
 		{"ceiling again", ceiling, r.ceiling},
 		{"start and idle memory", o.wants("start", "backlog"), r.starts},
 		{"backlog of " + thousands(o.Size.Backlog) + " deliveries", o.wants("backlog"), r.backlog},
+		{"a hostile mix", o.wants("hostile"), r.hostile},
+		{"inboxes of " + thousands(o.Size.Crowd.Members) + " members", o.wants("million"), r.million},
 		{"hanging endpoints", o.wants("hanging"), r.hanging},
 	} {
 		if !stage.wanted {

@@ -101,7 +101,7 @@ func (r *run) hangingRound(ctx context.Context, rig *rig, h Hanging, window time
 		}
 		streams = append(streams, slow)
 	}
-	if err := flow(ctx, streams); err != nil {
+	if err := flow(ctx, time.Now().Add(20*time.Millisecond), streams); err != nil {
 		return nil, err
 	}
 	release()

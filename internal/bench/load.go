@@ -354,25 +354,32 @@ func (r *rig) planned(ctx context.Context, answer []byte) error {
 	}
 	ctx, cancel := context.WithTimeoutCause(ctx, 2*time.Minute, errors.New("waited two minutes"))
 	defer cancel()
-	tick := time.NewTicker(10 * time.Millisecond)
-	defer tick.Stop()
 	for _, id := range receipt.IDs {
-		for {
-			var trace struct{ Planned bool }
-			if err := r.api.Call(ctx, http.MethodGet, "/v1/events/"+id+"/trace?limit=1", nil, &trace); err != nil {
-				return err
-			}
-			if trace.Planned {
-				break
-			}
-			select {
-			case <-tick.C:
-			case <-ctx.Done():
-				return fmt.Errorf("event %s was not planned: %w", id, context.Cause(ctx))
-			}
+		if err := r.isPlanned(ctx, id); err != nil {
+			return err
 		}
 	}
 	return nil
+}
+
+// isPlanned waits until an event is planned.
+func (r *rig) isPlanned(ctx context.Context, id string) error {
+	tick := time.NewTicker(10 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		var trace struct{ Planned bool }
+		if err := r.api.Call(ctx, http.MethodGet, "/v1/events/"+id+"/trace?limit=1", nil, &trace); err != nil {
+			return err
+		}
+		if trace.Planned {
+			return nil
+		}
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return fmt.Errorf("event %s was not planned: %w", id, context.Cause(ctx))
+		}
+	}
 }
 
 // inbox gives rows a second that reach inboxes: events to a group of people.

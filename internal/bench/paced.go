@@ -33,13 +33,12 @@ const streamWorkers = 24
 // all, and how long later it was received.
 type sample struct{ due, took time.Duration }
 
-// flow runs streams side by side until all their events were answered. Streams
+// flow runs streams side by side from a start on until all their events were answered. Streams
 // of one sink must be of one rig, which numbers their events. It does not wait
 // for deliveries.
-func flow(ctx context.Context, streams []*stream) error {
+func flow(ctx context.Context, start time.Time, streams []*stream) error {
 	ctx, stop := context.WithCancel(ctx)
 	defer stop()
-	start := time.Now().Add(20 * time.Millisecond)
 	var group sync.WaitGroup
 	var mu sync.Mutex
 	var first error

@@ -3,6 +3,7 @@ package bench
 import (
 	"fmt"
 	"io"
+	"maps"
 	"slices"
 	"strconv"
 	"strings"
@@ -29,7 +30,9 @@ type Report struct {
 	DiskPerMillion int64              `json:"disk_bytes_per_million_events,omitempty"`
 	Fsync          float64            `json:"fsync_us,omitempty"`
 	StartMS        float64            `json:"start_ms,omitempty"`
+	CrowdRows      float64            `json:"inbox_million_rows_per_s,omitempty"`
 	Hanging        *HangingReport     `json:"hanging,omitempty"`
+	Hostile        *HostileReport     `json:"hostile,omitempty"`
 	Database       string             `json:"database"` // sqlite or postgres
 
 	notes notes
@@ -60,6 +63,8 @@ type notes struct {
 	endpoints int
 	people    int
 	hanging   Hanging
+	crowd     Crowd
+	hostile   Hostile
 }
 
 // Write prints a table for people.
@@ -113,10 +118,21 @@ func (r *Report) Write(w io.Writer) error {
 	if r.StartMS > 0 {
 		line("start to ready", fmt.Sprintf("%.0f ms", r.StartMS), "empty database")
 	}
+	if r.CrowdRows > 0 {
+		line("inbox rows, "+thousands(r.notes.crowd.Members)+" members", perSecond(r.CrowdRows), fmt.Sprintf("one event, %d rows a member stored before", r.notes.crowd.Stored))
+	}
 	if h := r.Hanging; h != nil {
 		n := r.notes.hanging
 		line(fmt.Sprintf("%d endpoints, %d/s", n.Endpoints-n.Hang, n.PerSecond*(n.Endpoints-n.Hang)/n.Endpoints), h.Without.String(), "p50 / p99 / max, event due to webhook received")
 		line(fmt.Sprintf("  beside %d that hang", n.Hang), h.With.String(), fmt.Sprintf("%v each request: p99 %.2f times as much", n.Pause, h.Ratio))
+	}
+	if h := r.Hostile; h != nil {
+		n := r.notes.hostile
+		for _, name := range slices.Sorted(maps.Keys(h.Tenants)) {
+			line("tenant "+name+" idle", h.Tenants[name].Idle.String(), fmt.Sprintf("p50 / p99 / max, %s small events/s of all tenants", thousands(n.PerSecond)))
+			line("  in the mix", h.Tenants[name].Mix.String(), fmt.Sprintf("p99 %.2f times as much", h.Tenants[name].Mix.P99/h.Tenants[name].Idle.P99))
+		}
+		line("  the mix", fmt.Sprintf("%.1f s", h.Crowd), fmt.Sprintf("one event of %s members planned, %s deliveries/s to %[2]s endpoints", thousands(n.Members), thousands(n.Endpoints)))
 	}
 	if r.notes.checked > 0 {
 		line("deliveries", "none lost", fmt.Sprintf("%s repeated, %s signatures checked", thousands(int(r.notes.repeated)), thousands(int(r.notes.checked))))

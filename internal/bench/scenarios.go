@@ -19,6 +19,7 @@ type set int
 const (
 	everyRun set = iota
 	fullRun      // not the quick one
+	byName       // takes gigabytes, many minutes, or a server of its own
 )
 
 // scenarios in the order in which they are measured.
@@ -33,6 +34,8 @@ var scenarios = []Scenario{
 	{"inbox", "inbox rows of events to a group of 1,000 people", everyRun},
 	{"start", "start to ready, memory when idle", everyRun},
 	{"backlog", "memory with many deliveries due", everyRun},
+	{"million", "an event to the inboxes of a subscription of 1,000,000 members with 10 rows each; takes some GB of disk", byName},
+	{"hostile", "one event of 1,000,000 members, 1,000 endpoints and 50,000 small events of several tenants", byName},
 	{"hanging", "50 endpoints of which 5 hang 10 s each request, beside a run without those", fullRun},
 }
 
