@@ -55,6 +55,7 @@ type Size struct {
 	Hanging     Hanging
 	Crowd       Crowd
 	Hostile     Hostile
+	Growth      Growth
 }
 
 // Full takes some minutes.
@@ -63,7 +64,8 @@ func Full() Size {
 		Match: []int{1_000, 10_000, 100_000, 1_000_000}, Starts: 5, Fsyncs: 500, Settle: 3 * time.Second, People: 1000,
 		Hanging: Hanging{Endpoints: 50, Hang: 5, Pause: 10 * time.Second, PerSecond: 250, Window: 30 * time.Second, Rounds: 2},
 		Crowd:   Crowd{Members: 1_000_000, Stored: 10, Events: 3},
-		Hostile: Hostile{Members: 1_000_000, Endpoints: 1000, PerSecond: 1000, Small: 50_000, Idle: 10 * time.Second}}
+		Hostile: Hostile{Members: 1_000_000, Endpoints: 1000, PerSecond: 1000, Small: 50_000, Idle: 10 * time.Second},
+		Growth:  Growth{Stored: []int{10_000, 100_000, 1_000_000, 10_000_000}, Window: 4 * time.Second, Limit: 40 * time.Minute}}
 }
 
 // Quick takes less than 45 seconds.
@@ -72,7 +74,8 @@ func Quick() Size {
 		Match: []int{1_000, 100_000}, Starts: 2, Fsyncs: 200, Settle: 1500 * time.Millisecond, People: 1000,
 		Hanging: Hanging{Endpoints: 50, Hang: 5, Pause: 10 * time.Second, PerSecond: 250, Window: 15 * time.Second, Rounds: 1},
 		Crowd:   Crowd{Members: 50_000, Stored: 10, Events: 3},
-		Hostile: Hostile{Members: 50_000, Endpoints: 100, PerSecond: 400, Small: 2000, Idle: 5 * time.Second}}
+		Hostile: Hostile{Members: 50_000, Endpoints: 100, PerSecond: 400, Small: 2000, Idle: 5 * time.Second},
+		Growth:  Growth{Stored: []int{10_000, 100_000}, Window: time.Second, Limit: 2 * time.Minute}}
 }
 
 // run is a run in progress.
@@ -114,6 +117,7 @@ func Run(ctx context.Context, o Options) (_ *Report, err error) {
 		{"start and idle memory", o.wants("start", "backlog"), r.starts},
 		{"backlog of " + thousands(o.Size.Backlog) + " deliveries", o.wants("backlog"), r.backlog},
 		{"a hostile mix", o.wants("hostile"), r.hostile},
+		{"growth", o.wants("growth"), r.growth},
 		{"inboxes of " + thousands(o.Size.Crowd.Members) + " members", o.wants("million"), r.million},
 		{"hanging endpoints", o.wants("hanging"), r.hanging},
 	} {

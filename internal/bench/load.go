@@ -143,9 +143,10 @@ func (r *rig) begin(events int64, fan int, latencies bool) *track {
 
 // tally is what a round of deliveries came to.
 type tally struct {
-	rate     float64
-	repeated int64
-	checked  int64
+	rate      float64
+	delivered int64 // in all, not only within the window
+	repeated  int64
+	checked   int64
 }
 
 // maxEvents bounds a round's events, so that its bit sets stay small.
@@ -251,7 +252,7 @@ func (r *rig) steady(ctx context.Context, t *track, window time.Duration, genera
 	if err := t.wait(drain, n); err != nil {
 		return tally{}, err
 	}
-	return tally{rate: result, repeated: t.repeated.Load(), checked: t.checked.Load()}, t.sound()
+	return tally{rate: result, delivered: n, repeated: t.repeated.Load(), checked: t.checked.Load()}, t.sound()
 }
 
 // latency publishes perSecond events a second, each at its time whether or not

@@ -33,7 +33,9 @@ type Report struct {
 	CrowdRows      float64            `json:"inbox_million_rows_per_s,omitempty"`
 	Hanging        *HangingReport     `json:"hanging,omitempty"`
 	Hostile        *HostileReport     `json:"hostile,omitempty"`
-	Database       string             `json:"database"` // sqlite or postgres
+	Growth         []GrowthPoint      `json:"growth,omitempty"`
+	GrowthRatio    float64            `json:"growth_ratio,omitempty"` // of a delivery's cost, last to first
+	Database       string             `json:"database"`               // sqlite or postgres
 
 	notes notes
 }
@@ -133,6 +135,9 @@ func (r *Report) Write(w io.Writer) error {
 			line("  in the mix", h.Tenants[name].Mix.String(), fmt.Sprintf("p99 %.2f times as much", h.Tenants[name].Mix.P99/h.Tenants[name].Idle.P99))
 		}
 		line("  the mix", fmt.Sprintf("%.1f s", h.Crowd), fmt.Sprintf("one event of %s members planned, %s deliveries/s to %[2]s endpoints", thousands(n.Members), thousands(n.Endpoints)))
+	}
+	for _, p := range r.Growth {
+		line("with "+thousands(p.Stored)+" deliveries stored", fmt.Sprintf("%.1f us", p.Delivery), fmt.Sprintf("a delivery of an event to %d endpoints; an event to one takes %.1f us", r.notes.endpoints, p.Event))
 	}
 	if r.notes.checked > 0 {
 		line("deliveries", "none lost", fmt.Sprintf("%s repeated, %s signatures checked", thousands(int(r.notes.repeated)), thousands(int(r.notes.checked))))

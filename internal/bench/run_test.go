@@ -61,9 +61,10 @@ func TestRun(t *testing.T) {
 					Backlog: 500, Match: []int{100}, Starts: 1, Fsyncs: 5, Settle: 50 * time.Millisecond,
 					Hanging: bench.Hanging{Endpoints: 4, Hang: 1, Pause: 400 * time.Millisecond, PerSecond: 80, Window: time.Second, Rounds: 1},
 					Crowd:   bench.Crowd{Members: 300, Stored: 1, Events: 1},
+					Growth:  bench.Growth{Stored: []int{100, 500}, Window: 100 * time.Millisecond, Limit: time.Minute},
 					Hostile: bench.Hostile{Members: 300, Endpoints: 5, PerSecond: 80, Small: 80, Idle: 500 * time.Millisecond},
 				},
-				Only: []string{"match", "disk", "ceiling", "fanout", "single", "latency", "ingest", "inbox", "start", "backlog", "million", "hostile", "hanging"}, Plots: plots,
+				Only: []string{"match", "disk", "ceiling", "fanout", "single", "latency", "ingest", "inbox", "start", "backlog", "million", "hostile", "growth", "hanging"}, Plots: plots,
 				Database: database, Program: []string{os.Args[0], "serve"}, Progress: &progress,
 				Start: func(ctx context.Context, c config.Config) (bench.Server, error) {
 					return app.New(ctx, app.Options{Config: c, Log: slog.New(slog.NewTextHandler(io.Discard, nil)), Version: "test"})
@@ -88,7 +89,7 @@ func TestRun(t *testing.T) {
 			if figures["database"] != name {
 				t.Errorf("measured on %v", figures["database"])
 			}
-			for _, name := range []string{"million", "hostile", "hanging"} {
+			for _, name := range []string{"million", "hostile", "growth", "hanging"} {
 				if text, err := os.ReadFile(filepath.Join(plots, name+".svg")); err != nil || !strings.Contains(string(text), "<polyline") {
 					t.Errorf("plot %s: %v", name, err)
 				}
