@@ -10,6 +10,7 @@ type Changes struct {
 
 	Objects       []Object // put; parents may follow children
 	DeleteObjects []string // tombstones the objects and everything under them
+	Places        []Place  // put
 
 	Users       []User // put; nil Contacts = untouched, else replaces those of User.Origin
 	DeleteUsers []string
@@ -43,6 +44,12 @@ type Changes struct {
 	// IfMatch lists versions that must still hold, else nothing is applied
 	// and the error is Stale.
 	IfMatch []Expectation
+}
+
+// Place sets an object's settings. The root has some, too.
+type Place struct {
+	Object   string
+	Settings ObjectSettings
 }
 
 // GrantSet replaces the grants of one origin on one object, or, when Principal

@@ -20,7 +20,31 @@ type Object struct {
 	Implied    bool            `json:"implied,omitempty"` // named by an event, declared by nobody
 	Deleted    *time.Time      `json:"deleted,omitempty"` // tombstone
 	Origin     string          `json:"origin,omitempty"`  // who declared it: a key's or a source's name
+	Settings   *ObjectSettings `json:"-"`                 // nil = none; kept apart, since whoever declares the object does not know them
 }
+
+// Ways subscriptions are looked up from an event's object upward.
+const (
+	LookupMerge   = "merge"   // those of all objects on the way
+	LookupNearest = "nearest" // administrators' of the closest object that has any for the type, or has OwnSubscriptions
+)
+
+// ObjectSettings say how subscriptions are looked up from an object and below
+// it, and who is told there. People's own subscriptions always apply.
+type ObjectSettings struct {
+	Lookup           string   `json:"lookup,omitempty"`            // merge | nearest; empty = as the closest object above says, at last merge
+	Stop             bool     `json:"stop,omitempty"`              // administrators' subscriptions above the object do not apply
+	OwnSubscriptions bool     `json:"own_subscriptions,omitempty"` // nearest goes no further, though the object has none
+	Flags            []string `json:"flags,omitempty"`             // as of events; an event's own win
+}
+
+// Empty reports whether nothing is set.
+func (s *ObjectSettings) Empty() bool {
+	return s == nil || s.Lookup == "" && !s.Stop && !s.OwnSubscriptions && len(s.Flags) == 0
+}
+
+// Has reports whether the object has a flag.
+func (s *ObjectSettings) Has(flag string) bool { return s != nil && slices.Contains(s.Flags, flag) }
 
 // BlocksRole reports whether role is not inherited from above o.
 func (o *Object) BlocksRole(role string) bool {

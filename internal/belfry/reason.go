@@ -47,8 +47,11 @@ const (
 	GrantBlocked       = "grant_blocked" // an object between does not inherit the role
 	FlagNoRoles        = "flag_no_local"
 	FlagOnlyLocal      = "flag_local_only"
-	RuleFault          = "rule_fault" // a rule could not be worked out for this event: it names nobody
-	RuleCut            = "rule_cut"   // a rule gave more names than are taken
+	PlaceNoRoles       = "place_no_local"   // object settings, as the flag of an event
+	PlaceOnlyLocal     = "place_local_only" // object settings, as the flag of an event
+	PlaceIsSilent      = "place_silent"     // object settings, as the flag of an event
+	RuleFault          = "rule_fault"       // a rule could not be worked out for this event: it names nobody
+	RuleCut            = "rule_cut"         // a rule gave more names than are taken
 	MayNotSee          = "may_not_see"
 	ObjectHidden       = "object_hidden"
 	JoinedElsewhere    = "joined_elsewhere"
@@ -134,6 +137,9 @@ var texts = map[string]string{
 	GrantBlocked:       "the role is not inherited here",
 	FlagNoRoles:        "the event asks that role holders are not told",
 	FlagOnlyLocal:      "the event asks that only roles on the object itself count",
+	PlaceNoRoles:       "role holders are not told of what happens directly there",
+	PlaceOnlyLocal:     "only roles on the object itself count there",
+	PlaceIsSilent:      "nobody is told of what happens there",
 	RuleFault:          "a rule of the subscription could not be worked out for this event",
 	RuleCut:            "a rule of the subscription names more people than are taken",
 	MayNotSee:          "may not see this",

@@ -210,6 +210,9 @@ func (d *Directory) Published(tenant string, version int64, ch *belfry.Changes) 
 	for i := range ch.Objects {
 		d.invalidate(t, belfry.KindObject, ch.Objects[i].ID)
 	}
+	for i := range ch.Places {
+		d.invalidate(t, belfry.KindObject, ch.Places[i].Object)
+	}
 	if len(ch.DeleteObjects) > 0 {
 		// What stood below is known to the store only.
 		d.objects.dropAll(tenant)

@@ -33,6 +33,7 @@ type run struct {
 	now     time.Time
 	chunk   int // how much of a long list is read at once
 
+	flags  flags
 	chain  []belfry.Object // the event's object first, the root last
 	at     map[string]int  // position in chain
 	grants map[string]Grants
@@ -168,6 +169,7 @@ func (r *run) loadChain() error {
 		return err
 	}
 	r.chain = chain
+	r.flags = flagsOf(r.e, chain)
 	r.at = make(map[string]int, len(chain))
 	for i := range chain {
 		if _, ok := r.at[chain[i].ID]; !ok {

@@ -215,6 +215,16 @@ func (n *naive) run() (map[string]verdict, map[string]verdict) {
 		}
 	}
 	chain := n.chain(n.e.ObjectOrRoot())
+	noLocal, localOnly, silent := n.e.Has(belfry.FlagNoLocal), n.e.Has(belfry.FlagLocalOnly), n.e.Has(belfry.FlagSilent)
+	if !noLocal && !localOnly {
+		for i, o := range chain {
+			noLocal = noLocal || i < 2 && o.Settings.Has(belfry.FlagNoLocal)
+			localOnly = localOnly || o.Settings.Has(belfry.FlagLocalOnly)
+		}
+	}
+	for _, o := range chain {
+		silent = silent || o.Settings.Has(belfry.FlagSilent)
+	}
 	for _, m := range n.matches {
 		s := m.Subscription
 		for _, r := range s.Recipients {
@@ -257,7 +267,7 @@ func (n *naive) run() (map[string]verdict, map[string]verdict) {
 							if !slices.Contains(r.Role.Roles, g.Role) {
 								continue
 							}
-							counts := g.InactiveAt(noon) == "" && !n.e.Has(belfry.FlagNoLocal) && (i == 0 || !n.e.Has(belfry.FlagLocalOnly))
+							counts := g.InactiveAt(noon) == "" && !noLocal && (i == 0 || !localOnly)
 							for _, below := range from[:i] {
 								counts = counts && !below.BlocksRole(g.Role)
 							}
@@ -355,6 +365,8 @@ func (n *naive) run() (map[string]verdict, map[string]verdict) {
 			v = verdict{Decided: belfry.ObjectHidden}
 		case len(n.typ.SeeRoles) > 0 && !slices.ContainsFunc(n.typ.SeeRoles, func(r string) bool { return n.roleHolds(id, r, chain) }):
 			v = verdict{Decided: belfry.MayNotSee}
+		case silent:
+			v = verdict{Decided: belfry.EventIsSilent}
 		default:
 			v.Decided = ""
 		}
@@ -389,7 +401,7 @@ func (n *naive) run() (map[string]verdict, map[string]verdict) {
 	return people, addresses
 }
 
-var denials = []string{belfry.GrantInactive, belfry.GrantBlocked, belfry.FlagNoRoles, belfry.FlagOnlyLocal, belfry.JoinedElsewhere, belfry.GroupUnknown, belfry.OptedOut}
+var denials = []string{belfry.GrantInactive, belfry.GrantBlocked, belfry.FlagNoRoles, belfry.FlagOnlyLocal, belfry.PlaceNoRoles, belfry.PlaceOnlyLocal, belfry.JoinedElsewhere, belfry.GroupUnknown, belfry.OptedOut}
 
 func verdicts(t *rapid.T, p PageResult) (people, addresses map[string]verdict) {
 	people, addresses = map[string]verdict{}, map[string]verdict{}
@@ -425,6 +437,9 @@ func verdicts(t *rapid.T, p PageResult) (people, addresses map[string]verdict) {
 		out[id] = v
 	}
 	for _, d := range p.Dropped {
+		if d.Because[0].Code == belfry.NamedEndpoint {
+			continue
+		}
 		out, id := people, d.Principal
 		if d.Address != "" {
 			out, id = addresses, d.Address
@@ -433,6 +448,9 @@ func verdicts(t *rapid.T, p PageResult) (people, addresses map[string]verdict) {
 			t.Fatalf("%s is both told and dropped, or dropped twice", id)
 		}
 		code := d.Because[len(d.Because)-1].Code
+		if code == belfry.PlaceIsSilent {
+			code = belfry.EventIsSilent
+		}
 		if slices.Contains(denials, code) {
 			code = "denied"
 		}
@@ -478,6 +496,9 @@ func drawWorld(t *rapid.T) (*world, *belfry.Accepted, []belfry.Match, belfry.Eve
 			x.Hidden = one("hidden", 8)
 			x.Type = anyOf("type", types)
 			x.Document = anyOf("document", []string{"", "doc"})
+			if one("settings", 6) {
+				x.Settings = &belfry.ObjectSettings{Flags: []string{anyOf("its flag", []string{belfry.FlagNoLocal, belfry.FlagLocalOnly, belfry.FlagSilent})}}
+			}
 			if one("blocks", 4) {
 				x.Blocks = []string{anyOf("block", roles, []string{"*"})}
 			}

@@ -221,11 +221,14 @@ func (r *run) denyRole(below []belfry.Object, role string, inherited bool, mi in
 	if o := blockedBy(below, role); o != nil {
 		return &belfry.Reason{Code: belfry.GrantBlocked, Subscription: id, Object: o.ID, Role: role}
 	}
-	if r.e.Has(belfry.FlagNoLocal) {
-		return &belfry.Reason{Code: belfry.FlagNoRoles, Subscription: id}
+	deny := r.flags.noRoles
+	if deny == nil && inherited {
+		deny = r.flags.onlyLocal
 	}
-	if inherited && r.e.Has(belfry.FlagLocalOnly) {
-		return &belfry.Reason{Code: belfry.FlagOnlyLocal, Subscription: id}
+	if deny != nil {
+		reason := *deny
+		reason.Subscription = id
+		return &reason
 	}
 	return nil
 }

@@ -212,8 +212,8 @@ func (r *run) tellPerson(out *PageResult, e *entry, c *combo, p *belfry.Person) 
 		drop(naming(live), []belfry.Reason{*reason})
 		return
 	}
-	if r.e.Has(belfry.FlagSilent) {
-		drop(naming(live), []belfry.Reason{{Code: belfry.EventIsSilent}})
+	if r.flags.silent != nil {
+		drop(naming(live), []belfry.Reason{*r.flags.silent})
 		return
 	}
 	for _, v := range vias {
@@ -332,8 +332,8 @@ func (r *run) tellAddress(out *PageResult, address string) {
 		drop(naming(live), []belfry.Reason{*reason})
 		return
 	}
-	if r.e.Has(belfry.FlagSilent) {
-		drop(naming(live), []belfry.Reason{{Code: belfry.EventIsSilent}})
+	if r.flags.silent != nil {
+		drop(naming(live), []belfry.Reason{*r.flags.silent})
 		return
 	}
 	for _, v := range vias {
@@ -361,12 +361,12 @@ func (r *run) tellEndpoint(out *PageResult, id string) {
 			apart = append(apart, []belfry.Via{v})
 		}
 	}
-	if r.e.Has(belfry.FlagSilent) {
+	if r.flags.silent != nil {
 		var because []belfry.Reason
 		for i := range dropped {
 			because = append(because, dropped[i].Because...)
 		}
-		out.Dropped = append(out.Dropped, belfry.Dropped{Address: id, Because: append(because, belfry.Reason{Code: belfry.EventIsSilent})})
+		out.Dropped = append(out.Dropped, belfry.Dropped{Address: id, Because: append(because, *r.flags.silent)})
 		return
 	}
 	if merged != nil {

@@ -55,7 +55,7 @@ func commitEdits(s *session, jobs []*job) error {
 }
 
 func weightOf(ch *belfry.Changes) int {
-	n := 1 + len(ch.Objects) + len(ch.DeleteObjects) + len(ch.Users) + len(ch.DeleteUsers) + len(ch.Groups) + len(ch.DropGroups) + len(ch.Grants) +
+	n := 1 + len(ch.Objects) + len(ch.DeleteObjects) + len(ch.Places) + len(ch.Users) + len(ch.DeleteUsers) + len(ch.Groups) + len(ch.DropGroups) + len(ch.Grants) +
 		len(ch.History) + len(ch.Settings) + len(ch.Preferences) + len(ch.Subscriptions) + len(ch.Members) + len(ch.DropMembers) + len(ch.Documents) +
 		len(ch.DropDocuments) + len(ch.Audit) + len(ch.OptOuts) + len(ch.DropOptOuts) + len(ch.DeadContacts) +
 		len(ch.Cancels) + len(ch.Retries) + len(ch.Jobs) + len(ch.CancelJobs)
@@ -99,6 +99,9 @@ func checkChanges(ch *belfry.Changes) error {
 		}
 		add(g.ID, g.Name, g.Address, g.Origin)
 		add(g.Members...)
+	}
+	for i := range ch.Places {
+		add(ch.Places[i].Object)
 	}
 	for i := range ch.Grants {
 		add(ch.Grants[i].Object, ch.Grants[i].Origin, ch.Grants[i].Principal)
@@ -196,7 +199,7 @@ func (s *session) apply(ch *belfry.Changes) (int64, error) {
 	}
 	e := &edit{s, ch, ch.Tenant, version}
 	for _, step := range []func() error{
-		e.expect, e.objects, e.deleteObjects, e.users, e.deleteUsers, e.groups, e.dropGroups, e.grants, e.history,
+		e.expect, e.objects, e.deleteObjects, e.places, e.users, e.deleteUsers, e.groups, e.dropGroups, e.grants, e.history,
 		e.settings, e.preferences, e.subscriptions, e.members, e.dropMembers, e.optOuts, e.dropOptOuts, e.deadContacts, e.documents, e.dropDocuments,
 		e.cancels, e.retries, e.jobs, e.cancelJobs, e.audit,
 	} {
@@ -332,6 +335,40 @@ func (e *edit) deleteObjects() error {
 		if err != nil {
 			return err
 		}
+	}
+	return nil
+}
+
+// places set the settings of objects, which must be known; the root is.
+func (e *edit) places() error {
+	for i := range e.ch.Places {
+		p := &e.ch.Places[i]
+		settings := []byte{}
+		if !p.Settings.Empty() {
+			var err error
+			if settings, err = json.Marshal(&p.Settings); err != nil {
+				return belfry.Errorf(belfry.Invalid, "settings of %s: %w", p.Object, err)
+			}
+		}
+		if p.Object == belfry.RootObject {
+			body, err := json.Marshal(belfry.Object{ID: p.Object})
+			if err != nil {
+				return err
+			}
+			rows := e.rows(insertImplied)
+			rows.text(e.tenant).text(p.Object).text("").num(0).num(e.version).blob(body)
+			if _, err := rows.flush(); err != nil {
+				return err
+			}
+		}
+		n, err := e.exec("UPDATE objects SET settings = $3, version = $4 WHERE tenant = $1 AND id = $2 AND deleted = 0", e.tenant, p.Object, settings, e.version)
+		if err == nil && n == 0 {
+			err = belfry.Errorf(belfry.NotFound, "there is no object %q", p.Object)
+		}
+		if err != nil {
+			return err
+		}
+		e.note(belfry.KindObject, p.Object)
 	}
 	return nil
 }

@@ -64,11 +64,15 @@ func (db *DB) Versions(ctx context.Context, tenant, kind string, keys []string) 
 
 func scanObject(rows *sql.Rows) (o belfry.Object, err error) {
 	var deleted int64
-	var body []byte
-	if err := rows.Scan(&o.ID, &deleted, &body); err != nil {
+	var body, settings []byte
+	if err := rows.Scan(&o.ID, &deleted, &body, &settings); err != nil {
 		return o, err
 	}
 	err = json.Unmarshal(body, &o)
+	if len(settings) > 0 && err == nil {
+		o.Settings = new(belfry.ObjectSettings)
+		err = json.Unmarshal(settings, o.Settings)
+	}
 	o.Deleted = timeOf(deleted)
 	return o, err
 }
@@ -80,7 +84,7 @@ func (db *DB) Objects(ctx context.Context, tenant string, ids []string) (map[str
 		o, err := scanObject(rows)
 		out[o.ID] = o
 		return err
-	}, "SELECT id, deleted, body FROM objects WHERE tenant = $1 AND id IN_LIST", ids, tenant)
+	}, "SELECT id, deleted, body, settings FROM objects WHERE tenant = $1 AND id IN_LIST", ids, tenant)
 	return out, err
 }
 
@@ -94,7 +98,7 @@ func (db *DB) Children(ctx context.Context, tenant, parent, after string, limit 
 		o, err := scanObject(rows)
 		list = append(list, o)
 		return err
-	}, "SELECT id, deleted, body FROM objects WHERE tenant = $1 AND parent = $2 AND id > $3 AND deleted = 0 AND id <> 'root' ORDER BY id LIMIT $4",
+	}, "SELECT id, deleted, body, settings FROM objects WHERE tenant = $1 AND parent = $2 AND id > $3 AND deleted = 0 AND id <> 'root' ORDER BY id LIMIT $4",
 		tenant, parent, after, orDefault(limit, 100))
 	return list, err
 }

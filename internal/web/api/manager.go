@@ -41,6 +41,9 @@ type ObjectManager interface {
 	PutObject(ctx context.Context, by By, o belfry.Object, match Expect) (stored belfry.Object, version int64, created bool, err error)
 	DeleteObject(ctx context.Context, by By, id string, match Expect) error
 	PutObjects(ctx context.Context, by By, os []belfry.Object) error // whole or not at all; parents may follow children
+	// ObjectSettings of the root are the tree's.
+	ObjectSettings(ctx context.Context, tenant, object string) (belfry.ObjectSettings, error)
+	PutObjectSettings(ctx context.Context, by By, object string, s belfry.ObjectSettings) (belfry.ObjectSettings, error)
 	Grants(ctx context.Context, tenant, object string) ([]belfry.Grant, error)
 	// PutGrants replaces the grants of by's origin on each object named by
 	// sets.

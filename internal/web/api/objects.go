@@ -228,6 +228,22 @@ func (s *Server) objectRoutes() {
 		func(ctx context.Context, c *call, in *batch[belfry.Object]) (*reply[BatchReceipt], error) {
 			return storeBatch(in.Value, func() error { return s.Manage.PutObjects(ctx, c.by(), in.Value) })
 		})
+	route(s, spec{id: "getObjectSettings", method: http.MethodGet, path: "/v1/objects/{id}/settings", tag: "Objects", may: auth.Read, summary: "Get an object's settings",
+		detail: "How subscriptions are looked up from the object and below it, and who is told there; those of root are the whole tree's."},
+		func(ctx context.Context, c *call, in *ThingPath) (*reply[belfry.ObjectSettings], error) {
+			v, err := s.Manage.ObjectSettings(ctx, c.tenant(), string(in.ID))
+			return &reply[belfry.ObjectSettings]{Status: http.StatusOK, Body: v}, err
+		})
+	type puttingSettings struct {
+		ThingPath
+		body[belfry.ObjectSettings]
+	}
+	route(s, spec{id: "putObjectSettings", method: http.MethodPut, path: "/v1/objects/{id}/settings", tag: "Objects", may: auth.Admin, summary: "Replace an object's settings",
+		detail: "lookup: merge (all objects on the way up count) or nearest (of administrators' subscriptions only those of the closest object that has any for the event's type). stop: those above the object do not apply. own_subscriptions: nearest ends here, though there are none. flags: notify_no_local (on the object and directly in it), notify_local_only and silent (on it and below). People's own subscriptions always apply. Putting the object again does not touch them."},
+		func(ctx context.Context, c *call, in *puttingSettings) (*reply[belfry.ObjectSettings], error) {
+			v, err := s.Manage.PutObjectSettings(ctx, c.by(), string(in.ID), in.Value)
+			return &reply[belfry.ObjectSettings]{Status: http.StatusOK, Body: v}, err
+		})
 	route(s, spec{id: "getGrants", method: http.MethodGet, path: "/v1/objects/{id}/grants", tag: "Objects", may: auth.Read, summary: "List the grants on an object"},
 		func(ctx context.Context, c *call, in *ThingID) (*reply[list[belfry.Grant]], error) {
 			gs, err := s.Manage.Grants(ctx, c.tenant(), string(in.ID))
