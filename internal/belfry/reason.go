@@ -19,11 +19,13 @@ type Reason struct {
 // somebody was named, the third why somebody was not told, the fourth what
 // decided a channel.
 const (
-	ScopeMatched = "scope_matched"
-	TypeMatched  = "type_matched"
-	FilterTrue   = "filter_true"
-	FilterFalse  = "filter_false"
-	FilterFault  = "filter_fault" // the filter failed on this event: counts as no match
+	ScopeMatched  = "scope_matched"
+	TypeMatched   = "type_matched"
+	FilterTrue    = "filter_true"
+	FilterFalse   = "filter_false"
+	LookupStopped = "lookup_stopped" // an object between does not look further up
+	LookupNearer  = "lookup_nearer"  // a closer object has subscriptions of its own
+	FilterFault   = "filter_fault"   // the filter failed on this event: counts as no match
 
 	NamedUser     = "named_user"
 	NamedGroup    = "named_group"
@@ -109,11 +111,13 @@ func (r Reason) Text() string {
 }
 
 var texts = map[string]string{
-	ScopeMatched: "the event happened within the subscription's scope",
-	TypeMatched:  "the event's type is one it asks for",
-	FilterTrue:   "its filter is true for this event",
-	FilterFalse:  "its filter is false for this event",
-	FilterFault:  "its filter could not be evaluated for this event",
+	ScopeMatched:  "the event happened within the subscription's scope",
+	TypeMatched:   "the event's type is one it asks for",
+	FilterTrue:    "its filter is true for this event",
+	FilterFalse:   "its filter is false for this event",
+	LookupStopped: "subscriptions above the object do not apply there",
+	LookupNearer:  "a closer object has subscriptions of its own for this type",
+	FilterFault:   "its filter could not be evaluated for this event",
 
 	NamedUser:     "named by the subscription",
 	NamedGroup:    "member of a group the subscription names",

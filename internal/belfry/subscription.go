@@ -20,6 +20,14 @@ const (
 	SubscriptionEnded  = "ended"
 )
 
+// Origins of a subscription: who made it.
+const (
+	FromPerson   = "person"
+	FromAdmin    = "admin"
+	FromManifest = "manifest"
+	FromBelfry   = "belfry" // built in
+)
+
 // Subscription says: when these events happen here, tell these people, this way.
 type Subscription struct {
 	ID           string    `json:"id"`
@@ -184,6 +192,13 @@ func (s *Subscription) ExcludesActor() bool { return s.ExcludeActor == nil || *s
 
 // Merges is Merge with its default.
 func (s *Subscription) Merges() bool { return s.Merge == nil || *s.Merge }
+
+// OfAdministrators reports whether it is one that the ways of looking up
+// subscriptions at objects are for: people's own, and those that are built in,
+// always apply.
+func (s *Subscription) OfAdministrators() bool {
+	return s.Origin != FromPerson && s.Origin != FromBelfry
+}
 
 // ScopeObject is the object of the scope, the root when it names none.
 func (s *Subscription) ScopeObject() string {

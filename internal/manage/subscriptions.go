@@ -29,9 +29,6 @@ type SubscriptionQuery struct {
 	Limit  int
 }
 
-// originAdmin is the origin of subscriptions that keys make.
-const originAdmin = "admin"
-
 // Bounds of a subscription.
 const (
 	maxTypes  = 200
@@ -150,7 +147,7 @@ func wants(s *belfry.Subscription, typ string, places map[string]int) bool {
 func (m *Manager) CreateSubscription(ctx context.Context, by By, s belfry.Subscription) (Stored, error) {
 	now := m.now()
 	s.ID = belfry.NewID(belfry.SubscriptionPrefix, now)
-	s.State, s.Because, s.Created, s.Version, s.Origin = belfry.SubscriptionActive, "", now, 0, originAdmin
+	s.State, s.Because, s.Created, s.Version, s.Origin = belfry.SubscriptionActive, "", now, 0, belfry.FromAdmin
 	known, err := m.checkSubscription(ctx, by.Tenant, &s)
 	if err != nil {
 		return Stored{}, err

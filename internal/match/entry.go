@@ -30,6 +30,7 @@ type head struct {
 	filter      string
 	eqs         []expr.Equality // the one it is filed under first, see filed
 	residual    string
+	admins      bool // it is one of administrators
 }
 
 func (h *head) scopeObject() string {
@@ -66,6 +67,7 @@ var everyType = []string{""}
 func headOf(s *belfry.Subscription) (head, error) {
 	h := head{
 		id: s.ID, scope: s.Scope.Object, types: unique(s.Types), applies: s.Scope.Applies, objectTypes: s.ObjectTypes,
+		admins: s.OfAdministrators(),
 	}
 	h.filter = s.Filter
 	if strings.TrimSpace(s.Filter) == "" {

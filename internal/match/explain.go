@@ -8,18 +8,21 @@ import (
 	"github.com/belfryhq/belfry/internal/expr"
 )
 
-// Explain is Match, and in the same order the near misses: subscriptions in
-// whose scope, types and object types the event is, but whose filter is false
-// or fails on it; their last reason says which. At most limit near misses are
+// Explain is Match, and in the same order the near misses: first those that are
+// not looked up there, then subscriptions in whose scope, types and object types
+// the event is, but whose filter is false or fails on it; their last reason says
+// which. At most limit near misses are
 // given, the first in order. It walks all subscriptions (some 0.1 µs each) and
 // is for people who ask, not for planning.
 func (s *Snapshot) Explain(e *belfry.Event, facts Facts, limit int) (matched, missed []belfry.Match) {
-	matched = s.Match(e, facts)
-	hits := make(map[string]bool, len(matched))
-	for i := range matched {
-		hits[matched[i].Subscription.ID] = true
-	}
 	q := search{snap: s, event: e, facts: facts}
+	found := q.all()
+	hits := make(map[string]bool, len(found))
+	for i := range found {
+		hits[found[i].Subscription.ID] = true
+	}
+	matched, missed = q.lookUp(found)
+	missed = missed[:min(limit, len(missed))]
 	where := make(map[string]place)
 	for _, pl := range s.places(e, facts) {
 		where[pl.scope] = pl
@@ -33,7 +36,7 @@ func (s *Snapshot) Explain(e *belfry.Event, facts Facts, limit int) (matched, mi
 			}
 		}
 	}
-	for _, h := range first(near, limit) {
+	for _, h := range first(near, limit-len(missed)) {
 		r := s.read(h.e)
 		r.toFilter()
 		v := q.filter(&r, true)

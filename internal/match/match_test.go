@@ -238,6 +238,7 @@ var genSubscription = rapid.Custom(func(t *rapid.T) *belfry.Subscription {
 		Filter: rapid.SampledFrom(filters).Draw(t, "filter"),
 		State:  rapid.SampledFrom([]string{belfry.SubscriptionActive, belfry.SubscriptionActive, belfry.SubscriptionActive, belfry.SubscriptionPaused}).Draw(t, "state"),
 	}
+	s.Origin = rapid.SampledFrom([]string{belfry.FromAdmin, belfry.FromManifest, belfry.FromPerson, belfry.FromBelfry}).Draw(t, "origin")
 	if rapid.IntRange(0, 3).Draw(t, "object types") == 0 {
 		s.ObjectTypes = []string{"forum"}
 	}
@@ -258,10 +259,20 @@ var genEvent = rapid.Custom(func(t *rapid.T) *belfry.Event {
 })
 
 var genFacts = rapid.Custom(func(t *rapid.T) Facts {
-	return rapid.SampledFrom([]Facts{
+	f := rapid.SampledFrom([]Facts{
 		chain(), chain("course/1:course"), chain("course/2:course"), chain("forum/1:forum", "course/1:course"), chain("forum/2:forum", "course/2:course"),
 		chain("post/1:post", "forum/1:forum", "course/1:course", "category/1:category"), chain("unknown/1:"),
 	}).Draw(t, "place")
+	f.Ancestors = slices.Clone(f.Ancestors)
+	for i := range f.Ancestors {
+		if rapid.IntRange(0, 3).Draw(t, "set") == 0 {
+			f.Ancestors[i].Settings = &belfry.ObjectSettings{
+				Lookup: rapid.SampledFrom([]string{"", belfry.LookupMerge, belfry.LookupNearest, belfry.LookupNearest}).Draw(t, "lookup"),
+				Stop:   rapid.IntRange(0, 3).Draw(t, "stop") == 0, OwnSubscriptions: rapid.IntRange(0, 4).Draw(t, "own") == 0,
+			}
+		}
+	}
+	return f
 })
 
 // naive walks over all subscriptions and evaluates whole filters with CEL.
@@ -271,6 +282,7 @@ func naive(subs map[string]*belfry.Subscription, e *belfry.Event, f Facts) []str
 		distance, key int
 	}
 	var out []result
+	counts := naiveLookup(subs, e, f)
 	for _, s := range subs {
 		if s.State != belfry.SubscriptionActive {
 			continue
@@ -293,6 +305,9 @@ func naive(subs map[string]*belfry.Subscription, e *belfry.Event, f Facts) []str
 			}
 		}
 		if key < 0 || len(s.ObjectTypes) > 0 && !slices.Contains(s.ObjectTypes, f.Ancestors[0].Type) {
+			continue
+		}
+		if !counts(s, distance) {
 			continue
 		}
 		if s.Filter != "" {

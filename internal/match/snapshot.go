@@ -32,6 +32,7 @@ type bucket struct {
 	scope, pattern string
 	plain          bag[entry]
 	paths          trie[use] // of equalities that entries are filed under
+	admins         admins
 }
 
 // use counts how many times something is used.
@@ -127,6 +128,9 @@ func (s *Snapshot) remove(id string) {
 	s.ids = s.ids.without(s.edit, idHash, e, s.entryHash)
 	r := s.read(e)
 	h := r.head()
+	var sub belfry.Subscription
+	s.unpack(e, &sub)
+	h.admins = sub.OfAdministrators()
 	s.file(e, &h, -1)
 }
 
@@ -191,6 +195,9 @@ func (s *Snapshot) file(e *entry, hd *head, delta int) {
 				}
 			}
 			b.paths = count(b.paths, s.edit, path, string(eq.Path), delta)
+		}
+		if hd.admins && (pattern != "" || len(hd.types) == 0) { // an empty pattern that was written down is no event's
+			b.admins.count(hd.applies, delta)
 		}
 		s.setBucket(h, old, &b)
 		if prefix, ok := strings.CutSuffix(pattern, "*"); ok {
@@ -330,8 +337,16 @@ const manyPaths = 24
 // then the most specific type, then the oldest id.
 func (s *Snapshot) Match(e *belfry.Event, facts Facts) []belfry.Match {
 	q := search{snap: s, event: e, facts: facts}
-	patterns := s.patternsFor(e.Type)
-	for _, pl := range s.places(e, facts) {
+	matched, _ := q.lookUp(q.all())
+	return matched
+}
+
+// all are the subscriptions that want the event, as if those of every object
+// on the way up counted.
+func (q *search) all() []belfry.Match {
+	s := q.snap
+	patterns := s.patternsFor(q.event.Type)
+	for _, pl := range s.places(q.event, q.facts) {
 		for _, p := range patterns {
 			h := s.hash.bucket(pl.hash, p.hash)
 			if b := s.findBucket(h, pl.scope, p.text); b != nil {

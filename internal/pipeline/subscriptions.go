@@ -166,6 +166,6 @@ func notices() *belfry.Subscription {
 	return &belfry.Subscription{
 		ID: NoticesID, Title: "Notices of this service to the people they concern",
 		Types: []string{NoticePrefix + "*"}, Recipients: []belfry.Rule{{Related: &belfry.RelatedRule{}}},
-		ExcludeActor: &no, State: belfry.SubscriptionActive, Origin: "belfry", Created: time.Unix(0, 0).UTC(),
+		ExcludeActor: &no, State: belfry.SubscriptionActive, Origin: belfry.FromBelfry, Created: time.Unix(0, 0).UTC(),
 	}
 }

@@ -56,6 +56,7 @@ func Run(t *testing.T, place func(testing.TB) string) {
 		{"grants", testGrants},
 		{"history", testHistory},
 		{"steps", testSteps},
+		{"places", testPlaces},
 		{"subscriptions and members", testSubscriptions},
 		{"opt-outs", testOptOuts},
 		{"dead contacts", testDeadContacts},

@@ -294,6 +294,32 @@ func TestSubscriptions(t *testing.T) {
 	h.want(404, "GET", "/v1/subscriptions/sub_unknown", "").problem(t)
 }
 
+// feature: CPS-5, CPS-13
+func TestObjectSettings(t *testing.T) {
+	h := newHouse(t)
+	h.people()
+	const at = "/v1/objects/course%2F41/settings"
+	if got := h.want(200, "GET", at, "").body; strings.TrimSpace(got) != "{}" {
+		t.Errorf("before anything was set: %s", got)
+	}
+	const set = `{"lookup":"nearest","stop":true,"own_subscriptions":true,"flags":["notify_no_local","silent"]}`
+	for _, path := range []string{at, "/v1/objects/root/settings"} {
+		h.want(200, "PUT", path, set)
+		if got := h.want(200, "GET", path, "").body; strings.TrimSpace(got) != set {
+			t.Errorf("%s: %s", path, got)
+		}
+	}
+	h.want(200, "PUT", "/v1/objects/course%2F41", `{"type":"course","title":"Put again"}`)
+	if got := h.want(200, "GET", at, "").body; strings.TrimSpace(got) != set {
+		t.Errorf("after the object was put again: %s", got)
+	}
+	h.wantFault(422, "/lookup", "PUT", at, `{"lookup":"closest"}`)
+	h.wantFault(422, "/flags/0", "PUT", at, `{"flags":["anonymous"]}`)
+	h.wantFault(422, "/policy", "PUT", at, `{"policy":"merge"}`)
+	h.want(404, "PUT", "/v1/objects/nowhere/settings", `{}`).problem(t)
+	h.want(404, "GET", "/v1/objects/nowhere/settings", "").problem(t)
+}
+
 func TestBadSubscriptions(t *testing.T) {
 	h := newHouse(t)
 	h.people()
