@@ -1,0 +1,374 @@
+package nodes
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"pgregory.net/rapid"
+
+	"github.com/belfryhq/belfry/internal/belfry"
+)
+
+// cluster is several hosts that tell each other of changes, unless deaf.
+type cluster struct {
+	*memory
+	*watch
+	deaf bool
+
+	mu    sync.Mutex
+	hosts []*host
+	seeds uint64
+}
+
+func newCluster(deaf bool) *cluster {
+	return &cluster{memory: newMemory(), watch: newWatch(), deaf: deaf}
+}
+
+func (c *cluster) changed() {
+	if c.deaf {
+		return
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, h := range c.hosts {
+		h.k.Wake()
+	}
+}
+
+func (c *cluster) add() *host {
+	c.seeds++
+	h := c.start(c.watch, c.seeds, c.changed)
+	c.mu.Lock()
+	c.hosts = append(c.hosts, h)
+	c.mu.Unlock()
+	return h
+}
+
+// remove forgets a host that is no more.
+func (c *cluster) remove(h *host) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.hosts = slices.DeleteFunc(c.hosts, func(o *host) bool { return o == h })
+}
+
+func (c *cluster) list() []*host {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return slices.Clone(c.hosts)
+}
+
+// within waits up to d of virtual time for ok and says how long it took.
+func within(d time.Duration, ok func() error) (took time.Duration, err error) {
+	for begun := time.Now(); ; {
+		if err = ok(); err == nil || time.Since(begun) > d {
+			return time.Since(begun), err
+		}
+		pass(tick)
+	}
+}
+
+func (c *cluster) divided() error {
+	if len(c.list()) == 0 {
+		return nil // nobody is there to do anything
+	}
+	for _, kind := range allKind {
+		if err := c.memory.divided(kind, len(c.list())); err != nil {
+			return err
+		}
+	}
+	// What the table says is what the nodes work on.
+	for _, h := range c.list() {
+		for _, kind := range allKind {
+			c.memory.mu.Lock()
+			n := counts(c.owners[kind])[h.k.ID()]
+			c.memory.mu.Unlock()
+			if len(h.k.Mine(kind)) != n {
+				return fmt.Errorf("%s works on %d shards of %s and has %d", h.k.ID(), len(h.k.Mine(kind)), kind, n)
+			}
+		}
+	}
+	return nil
+}
+
+func (c *cluster) end(t *testing.T) {
+	t.Helper()
+	for _, h := range c.list() {
+		h.setCut(false)
+		h.resume()
+		h.stop()
+	}
+	wrong, sends := c.verdict()
+	if len(wrong) > 0 {
+		t.Errorf("two at once:\n%s", strings.Join(wrong, "\n"))
+	}
+	if sends == 0 {
+		t.Error("nothing was sent: the test shows nothing")
+	}
+}
+
+// Nodes come and go in order: the work is divided fairly soon, and at once
+// where they tell each other.
+// feature: NEW-12
+func TestNodesDivideTheWork(t *testing.T) {
+	for _, deaf := range []bool{false, true} {
+		t.Run(fmt.Sprintf("deaf %v", deaf), func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				c := newCluster(deaf)
+				defer c.end(t)
+				soon := 2 * lease
+				for n := range 5 {
+					c.add()
+					if took, err := within(soon, c.divided); err != nil {
+						t.Fatalf("%d nodes, after %v: %v", n+1, took, err)
+					}
+					<-c.list()[n].k.Joined()
+				}
+				if !c.list()[0].k.Shared() {
+					t.Error("a node thinks itself alone among five")
+				}
+				for len(c.list()) > 1 {
+					h := c.list()[0]
+					h.stop()
+					c.remove(h)
+					if len(h.k.Mine(belfry.LeasePlan)) != 0 || h.k.MaySend() {
+						t.Error("who has left still works")
+					}
+					if took, err := within(soon, c.divided); err != nil {
+						t.Fatalf("%d nodes left, after %v: %v", len(c.list()), took, err)
+					}
+				}
+				if len(c.buried) > 0 {
+					t.Errorf("nobody died, and %v were buried", c.buried)
+				}
+				if _, err := within(soon, func() error {
+					if c.list()[0].k.Shared() {
+						return fmt.Errorf("the last does not think itself alone")
+					}
+					return nil
+				}); err != nil {
+					t.Error(err)
+				}
+			})
+		})
+	}
+}
+
+// A dead node's work is in other hands within two lengths of a lease, also
+// when nobody tells.
+// feature: NEW-12
+func TestTakeOverWithinTwoLeases(t *testing.T) {
+	for _, deaf := range []bool{false, true} {
+		t.Run(fmt.Sprintf("deaf %v", deaf), func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				c := newCluster(deaf)
+				defer c.end(t)
+				for range 4 {
+					c.add()
+				}
+				if _, err := within(3*lease, c.divided); err != nil {
+					t.Fatal(err)
+				}
+				for range 2 {
+					h := c.list()[1]
+					h.kill()
+					c.remove(h)
+					if took, err := within(2*lease, c.divided); err != nil {
+						t.Errorf("after %v: %v", took, err)
+					} else if took < lease/3 {
+						t.Errorf("taken over after %v: its sends may be under way still", took)
+					}
+				}
+			})
+		})
+	}
+}
+
+// A database that was away for all: nobody takes the others for dead when it
+// comes back, all keep what they had.
+// feature: NEW-12
+func TestDatabaseAwayForAllBuriesNobody(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := newCluster(false)
+		defer c.end(t)
+		for range 4 {
+			c.add()
+		}
+		if _, err := within(3*lease, c.divided); err != nil {
+			t.Fatal(err)
+		}
+		had := c.state()
+		for _, away := range []time.Duration{lease / 2, lease, 2 * lease, 5 * lease} {
+			for _, h := range c.list() {
+				h.setCut(true)
+			}
+			pass(away)
+			for _, h := range c.list() {
+				if away > lease && h.k.MaySend() {
+					t.Errorf("%v without the database, and it may still send", away)
+				}
+			}
+			for _, h := range c.list() {
+				h.setCut(false)
+			}
+			pass(2 * lease)
+			if len(c.buried) > 0 {
+				t.Fatalf("away for %v: %v were buried, and were only cut off", away, c.buried)
+			}
+			if now := c.state(); now != had {
+				t.Errorf("away for %v: shards changed hands\n%s\n%s", away, had, now)
+			}
+			for _, h := range c.list() {
+				if !h.k.MaySend() {
+					t.Error("may not send again")
+				}
+			}
+		}
+	})
+}
+
+func (c *cluster) state() string {
+	c.memory.mu.Lock()
+	defer c.memory.mu.Unlock()
+	return fmt.Sprint(c.owners[belfry.LeasePlan], c.owners[belfry.LeaseDelivery])
+}
+
+// A node that is cut off, or halted, beyond its lease sends nothing after it,
+// loses its work to the others and comes back as a new node.
+// feature: NEW-12
+func TestCutOffNodeStopsAndComesBack(t *testing.T) {
+	for name, fault := range map[string]struct{ begin, end func(h *host) }{
+		"cut":    {func(h *host) { h.setCut(true) }, func(h *host) { h.setCut(false) }},
+		"halted": {(*host).halt, (*host).resume},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				c := newCluster(false)
+				defer c.end(t)
+				for range 3 {
+					c.add()
+				}
+				if _, err := within(3*lease, c.divided); err != nil {
+					t.Fatal(err)
+				}
+				h := c.list()[1]
+				was := h.k.ID()
+				fault.begin(h)
+				pass(lease * 2 / 3)
+				if h.k.MaySend() {
+					t.Error("begins sends in the last third of its lease")
+				}
+				if _, err := within(2*lease, func() error {
+					for _, kind := range allKind {
+						c.memory.mu.Lock()
+						n := counts(c.owners[kind])
+						c.memory.mu.Unlock()
+						if n[was]+n[""] > 0 {
+							return fmt.Errorf("%v", n)
+						}
+					}
+					return nil
+				}); err != nil {
+					t.Errorf("not taken over: %v", err)
+				}
+				fault.end(h)
+				if took, err := within(2*lease, c.divided); err != nil {
+					t.Errorf("after %v: %v", took, err)
+				}
+				if h.k.ID() == was {
+					t.Error("it did not join anew")
+				}
+				if len(c.buried) != 1 || c.buried[0] != was {
+					t.Errorf("%v were buried, want %s alone", c.buried, was)
+				}
+			})
+		})
+	}
+}
+
+// Whatever happens to the nodes, no shard is worked on by two of them, and
+// when it is over the work is divided again.
+// feature: NEW-12
+func TestAnyFaultsLeaveEachShardToOne(t *testing.T) {
+	type step struct {
+		what string
+		who  int
+		then time.Duration
+	}
+	rapid.Check(t, func(rt *rapid.T) {
+		nodes := rapid.IntRange(1, 5).Draw(rt, "nodes")
+		deaf := rapid.Bool().Draw(rt, "deaf")
+		steps := make([]step, rapid.IntRange(1, 25).Draw(rt, "steps"))
+		for i := range steps {
+			steps[i] = step{
+				what: rapid.SampledFrom([]string{"start", "stop", "kill", "cut", "cut", "flaky", "flaky", "heal", "halt", "halt", "resume", "away", "back"}).Draw(rt, "what"),
+				who:  rapid.IntRange(0, 9).Draw(rt, "who"),
+				then: time.Duration(rapid.IntRange(1, int(2*lease/time.Millisecond)).Draw(rt, "then")) * time.Millisecond,
+			}
+		}
+		var wrong []string
+		synctest.Test(t, func(t *testing.T) {
+			c := newCluster(deaf)
+			for range nodes {
+				c.add()
+			}
+			pass(lease)
+			for _, s := range steps {
+				hosts := c.list()
+				if s.what == "start" || len(hosts) == 0 {
+					if len(hosts) < 6 {
+						c.add()
+					}
+					pass(s.then)
+					continue
+				}
+				h := hosts[s.who%len(hosts)]
+				switch s.what {
+				case "stop":
+					h.setCut(false)
+					h.resume()
+					h.stop()
+					c.remove(h)
+				case "kill":
+					h.kill()
+					c.remove(h)
+				case "cut":
+					h.setCut(true)
+				case "flaky":
+					h.setFlaky()
+				case "heal":
+					h.setCut(false)
+				case "halt":
+					h.halt()
+				case "resume":
+					h.resume()
+				case "away", "back":
+					for _, h := range hosts {
+						h.setCut(s.what == "away")
+					}
+				}
+				pass(s.then)
+			}
+			for _, h := range c.list() {
+				h.setCut(false)
+				h.resume()
+			}
+			if took, err := within(6*lease, c.divided); err != nil {
+				wrong = append(wrong, fmt.Sprintf("all is well for %v, and %v", took, err))
+			}
+			for _, h := range c.list() {
+				h.stop()
+			}
+			pass(2 * lease) // what was killed ends
+			two, _ := c.verdict()
+			wrong = append(wrong, two...)
+		})
+		if len(wrong) > 0 {
+			rt.Fatal(strings.Join(wrong, "\n"))
+		}
+	})
+}
