@@ -51,9 +51,9 @@ func (s State) MarshalText() ([]byte, error) { return []byte(s.String()), nil }
 // Delivery is one message to one destination on one channel.
 type Delivery struct {
 	Tenant       string
-	ID           string // DeliveryID(EventID, Run, Channel, Address)
+	ID           string // DeliveryID(EventID, 0, Channel, Address), whatever the run
 	EventID      string
-	Run          int    // 0 = first planning; replays count up
+	Run          int    // that planned it last: 0 = the first planning; replays count up
 	Subscription string // the leading one: gives template and unsubscribe link
 	Channel      string // a channel's name; ChannelInbox rows are kept in the inbox
 	Principal    string // the user; empty for bare addresses and endpoints

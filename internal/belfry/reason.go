@@ -78,6 +78,7 @@ const (
 	PlanningFault      = "planning_fault" // a stage failed on this event; a replay plans it again
 	NobodyNamed        = "nobody_named"   // no rule of any matching subscription names this principal
 
+	ReplayOpen  = "on_its_way"
 	CancelledBy = "cancelled"
 
 	ByForced       = "by_forced"
@@ -169,6 +170,7 @@ var texts = map[string]string{
 	ReplayDelivered:    "was told before",
 	PlanningFault:      "the event could not be planned",
 	NobodyNamed:        "no rule names them",
+	ReplayOpen:         "is on its way already",
 	CancelledBy:        "was cancelled",
 
 	ByForced:       "the administrator forces this channel for this type",

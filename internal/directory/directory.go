@@ -72,6 +72,7 @@ type Directory struct {
 	outs      *cache[*outList]
 	types     *cache[belfry.EventType]
 	endpoints *cache[*belfry.Endpoint]
+	settings  *cache[*belfry.TenantSettings]
 }
 
 // grantList is what is granted on an object.
@@ -141,6 +142,7 @@ func New(o Options) *Directory {
 	d.outs = newCache(or(o.Members, 100_000), func(l *outList) int { return 1 + len(l.few) })
 	d.types = newCache[belfry.EventType](or(o.Documents, 4096), nil)
 	d.endpoints = newCache[*belfry.Endpoint](or(o.Documents, 4096), nil)
+	d.settings = newCache[*belfry.TenantSettings](or(o.Documents, 4096), nil)
 	return d
 }
 
@@ -208,6 +210,12 @@ func (d *Directory) Endpoint(ctx context.Context, tenant, id string) (*belfry.En
 		e, err := belfry.DecodeEndpoint(doc)
 		return &e, err
 	})
+}
+
+// TenantSettings are what is set for the whole tenant; nil when nothing is.
+func (d *Directory) TenantSettings(ctx context.Context, tenant string) (*belfry.TenantSettings, error) {
+	s, _, err := document(ctx, d, d.settings, tenant, belfry.KindSetting, belfry.TenantSettingsID, belfry.DecodeTenantSettings)
+	return s, err
 }
 
 // document reads a document through a cache of its decoded form.

@@ -301,6 +301,8 @@ func (d *Directory) invalidate(t *tenantState, kind, id string) {
 		d.types.drop(t.name, id)
 	case belfry.KindEndpoint:
 		d.endpoints.drop(t.name, id)
+	case belfry.KindSetting:
+		d.settings.drop(t.name, id)
 	}
 }
 
@@ -314,6 +316,7 @@ func (d *Directory) forget(t *tenantState) {
 	d.outs.dropAll(t.name)
 	d.types.dropAll(t.name)
 	d.endpoints.dropAll(t.name)
+	d.settings.dropAll(t.name)
 	t.mu.Lock()
 	t.users++
 	t.groups.lost()

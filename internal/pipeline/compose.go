@@ -90,10 +90,15 @@ func (m *Messages) webhook(ctx context.Context, d *belfry.Delivery, p *Payload) 
 		return Composed{}, err
 	case !found:
 		return Composed{Drop: &belfry.Reason{Code: belfry.EndpointUnknown, Detail: d.Address}}, nil
-	case e.State == belfry.EndpointPaused:
+	case e.State == belfry.EndpointPaused, e.State == belfry.EndpointDisabled:
+		return Composed{Wait: true}, nil // what waits when it is resumed is sent
+	}
+	settings, err := m.facts.Directory.TenantSettings(ctx, d.Tenant)
+	if err != nil {
+		return Composed{}, err
+	}
+	if settings.WebhooksOff() {
 		return Composed{Wait: true}, nil
-	case e.State == belfry.EndpointDisabled:
-		return Composed{Drop: &belfry.Reason{Code: belfry.EndpointIsDisabled, Detail: e.Because}}, nil
 	}
 	parts, err := m.partsOf(d.Tenant, e)
 	if err != nil {
@@ -150,6 +155,15 @@ func (p *endpointParts) valid(now time.Time) [][]byte {
 }
 
 func (m *Messages) person(ctx context.Context, d *belfry.Delivery, p *Payload, sub *belfry.Subscription) (Composed, error) {
+	if sub != nil {
+		out, err := m.facts.OptedOut(ctx, d)
+		if err != nil {
+			return Composed{}, err
+		}
+		if out {
+			return Composed{Drop: &belfry.Reason{Code: belfry.OptedOut, Subscription: d.Subscription}}, nil
+		}
+	}
 	who, err := m.facts.Person(ctx, d.Tenant, d.Principal)
 	if err != nil {
 		return Composed{}, err

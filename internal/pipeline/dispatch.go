@@ -109,12 +109,17 @@ type Dispatcher struct {
 	// released are ids that left memory while the backlog is being read: what
 	// is read of them may be older than what became of them.
 	released map[string]struct{}
-	reading  bool
-	bytes    int
-	lanes    map[laneKey]*lane
-	backlogs map[string]*backlog
-	closing  bool
-	runners  sync.WaitGroup
+	// revoked are those of held that were cancelled, seen the rows of held ones
+	// that were read again.
+	revoked     map[string]struct{}
+	revocations atomic.Int32 // len(revoked)
+	seen        map[string]rowMark
+	reading     bool
+	bytes       int
+	lanes       map[laneKey]*lane
+	backlogs    map[string]*backlog
+	closing     bool
+	runners     sync.WaitGroup
 
 	wake    chan struct{}
 	records chan record
@@ -193,6 +198,8 @@ func NewDispatcher(o DispatcherOptions) *Dispatcher {
 		held:     map[string]uint8{},
 		emptied:  make(chan struct{}),
 		released: map[string]struct{}{},
+		revoked:  map[string]struct{}{},
+		seen:     map[string]rowMark{},
 		lanes:    map[laneKey]*lane{},
 		backlogs: map[string]*backlog{},
 		wake:     make(chan struct{}, 1),
@@ -421,6 +428,7 @@ func (d *Dispatcher) fits(size int) bool {
 // offer puts a row that was read from disk into memory if it fits. d.mu is held.
 func (d *Dispatcher) offer(dv belfry.Delivery, p *Payload) offered {
 	if _, ok := d.held[dv.ID]; ok {
+		d.seen[dv.ID] = markOf(&dv)
 		return taken
 	}
 	if _, ok := d.released[dv.ID]; ok {
@@ -454,6 +462,10 @@ func (d *Dispatcher) accepts(ds *dest) bool {
 // put queues a held delivery, or parks it when its destination takes no more.
 // d.mu is held.
 func (d *Dispatcher) put(it item) {
+	if _, is := d.revoked[it.d.ID]; is { // cancelled between its commit and its hand-over
+		d.drop(&it)
+		return
+	}
 	key := destKey{it.d.Tenant, it.d.Destination}
 	ds := d.dests[key]
 	if ds == nil {
@@ -645,6 +657,7 @@ func (d *Dispatcher) next(l *lane) (*dest, item, bool) {
 func (d *Dispatcher) release(id string, size int) {
 	shard := d.held[id]
 	delete(d.held, id)
+	d.unmark(id)
 	if d.heldBy[shard]--; d.heldBy[shard] == 0 && d.o.Shards.Shared() { // somebody may wait in Leave
 		close(d.emptied)
 		d.emptied = make(chan struct{})

@@ -2,7 +2,10 @@ package pipeline
 
 import (
 	"context"
+	"slices"
+	"strings"
 	"time"
+	"unicode/utf8"
 
 	"github.com/belfryhq/belfry/internal/belfry"
 	"github.com/belfryhq/belfry/internal/directory"
@@ -28,6 +31,35 @@ func (f *Facts) Person(ctx context.Context, tenant, principal string) (*belfry.P
 		return nil, err
 	}
 	return people[principal], nil
+}
+
+// optOutPage is how many opt-outs are looked at once on the way to one.
+const optOutPage = 64
+
+// OptedOut reports whether whoever a delivery is for has opted out of its
+// subscription since it was planned.
+func (f *Facts) OptedOut(ctx context.Context, d *belfry.Delivery) (bool, error) {
+	who := d.Principal
+	if who == "" {
+		who = d.Address
+	}
+	view, err := f.Directory.At(ctx, d.Tenant, 0)
+	if err != nil {
+		return false, err
+	}
+	_, last := utf8.DecodeLastRuneInString(who)
+	after := who[:len(who)-last] // shorter, so before it
+	for {
+		list, err := view.OptOuts(d.Subscription, after, optOutPage)
+		if err != nil || len(list) == 0 {
+			return false, err
+		}
+		at, found := slices.BinarySearchFunc(list, who, func(o belfry.OptOut, who string) int { return strings.Compare(o.Who, who) })
+		if found || at < len(list) || len(list) < optOutPage {
+			return found, nil
+		}
+		after = list[len(list)-1].Who
+	}
 }
 
 // Item gathers an event's facts for one reader (nil for a bare address).

@@ -19,6 +19,7 @@ type PlanStore interface {
 	Tenants(ctx context.Context) ([]string, error)
 	PendingPlans(ctx context.Context, tenant, after string, limit int, shards []int) ([]belfry.PendingPlan, error)
 	CommitPlans(ctx context.Context, pages []belfry.PlanPage) ([]error, error)
+	DeliveryStates(ctx context.Context, tenant string, ids []string) (map[string]belfry.State, error)
 }
 
 // PlannerOptions are the parts a Planner works with; all are needed.
@@ -88,6 +89,7 @@ type job struct {
 	acc    *belfry.Accepted
 	run    int
 	cursor string
+	terms  belfry.Replay // of a run that somebody ordered
 }
 
 func (j *job) key() planKey { return planKey{j.acc.EventID, j.run} }
@@ -451,7 +453,7 @@ func (p *Planner) pushAll(tenant string, rows []belfry.PendingPlan, last map[str
 
 func jobOf(r *belfry.PendingPlan) job {
 	acc := r.Accepted
-	return job{acc: &acc, run: r.Run, cursor: r.Cursor}
+	return job{acc: &acc, run: r.Run, cursor: r.Cursor, terms: r.Terms}
 }
 
 // planBatch is how many events one door-2 call carries at most.
@@ -527,7 +529,11 @@ func (p *Planner) planSome(ctx context.Context, w *worker, jobs []job) (rest []j
 		}
 		rows += len(page.Deliveries) + len(page.Suppressions)
 		pl := planned{job: j, page: page, payload: NewPayload(j.acc)}
-		pl.places = p.o.Dispatcher.Reserve(page.Deliveries, pl.payload)
+		if j.run == 0 {
+			pl.places = p.o.Dispatcher.Reserve(page.Deliveries, pl.payload)
+		} else { // a replay finds rows that are there: the table says which go
+			pl.places = make([]bool, len(page.Deliveries))
+		}
 		if !page.Last {
 			pl.long, jobs = w.begin(j, jobs)
 		}
@@ -657,8 +663,12 @@ func (p *Planner) guarded(ctx context.Context, j *job, of part) (page belfry.Pla
 			err = fmt.Errorf("%w: %v", errFault, r)
 		}
 	}()
-	of.run, of.cursor = j.run, j.cursor
-	return p.o.Stages.page(ctx, j.acc, of, p.o.Now())
+	of.run, of.cursor, of.terms = j.run, j.cursor, j.terms
+	page, err = p.o.Stages.page(ctx, j.acc, of, p.o.Now())
+	if err == nil && j.run > 0 {
+		err = p.leaveOut(ctx, &page)
+	}
+	return page, err
 }
 
 // faultPage ends a plan that cannot be made.

@@ -29,11 +29,12 @@ func settle(d *belfry.Delivery, out belfry.Outcome, at time.Time, took time.Dura
 	case belfry.OutcomeDelivered, belfry.OutcomeAccepted:
 		a.State = belfry.Delivered
 	case belfry.OutcomeRetry:
-		if d.Attempts >= len(waits) {
+		tries := d.Attempts - d.Base // since the last retry by hand
+		if tries >= len(waits) {
 			a.State = belfry.Failed
 			break
 		}
-		wait := time.Duration(float64(waits[d.Attempts]) * (0.9 + 0.2*jitter))
+		wait := time.Duration(float64(waits[tries]) * (0.9 + 0.2*jitter))
 		a.State = belfry.Retrying
 		// As it will be stored, so that what is in memory and what is read of
 		// it have one order.

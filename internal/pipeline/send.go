@@ -26,6 +26,16 @@ type record struct {
 func (d *Dispatcher) send(ctx context.Context, ds *dest, it item) {
 	start := d.o.Now()
 	composed, out, ok := d.try(ctx, ds, &it)
+	if !ok && d.isRevoked(it.d.ID) {
+		d.mu.Lock()
+		ds.running--
+		ds.lane.ended++
+		d.drop(&it)
+		d.ready(ds)
+		d.tidy(ds)
+		d.mu.Unlock()
+		return
+	}
 	if !ok { // stays as it is: a paused endpoint, or a database that is away
 		d.mu.Lock()
 		ds.running--
@@ -91,6 +101,9 @@ func (d *Dispatcher) try(ctx context.Context, ds *dest, it *item) (c Composed, o
 	}
 	if c.Rate > 0 || ds.limited.Load() {
 		d.grant(ds, c.Rate)
+	}
+	if d.isRevoked(it.d.ID) {
+		return c, out, false
 	}
 	ch, found := d.o.Channels.Channel(it.d.Tenant, it.d.Channel)
 	if !found {
@@ -199,8 +212,10 @@ func (d *Dispatcher) settled(ctx context.Context, rs []record, applied []bool) {
 	d.mu.Lock()
 	for i := range rs {
 		r := &rs[i]
-		d.release(r.it.d.ID, r.it.size)
+		_, revoked := d.revoked[r.it.d.ID]
+		d.drop(&r.it)
 		switch {
+		case revoked: // nothing more is to be done
 		case r.attempt.State == belfry.Retrying:
 			d.again(r)
 		case !applied[i] && d.o.Shards.Shared():

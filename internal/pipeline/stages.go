@@ -62,14 +62,15 @@ func (v *view) facts(e *belfry.Event, now time.Time) (match.Facts, error) {
 // part says which page of a plan is wanted.
 type part struct {
 	run     int
-	cursor  string // where it begins
-	limit   int    // of people, addresses and endpoints; 0 = as many as a page may have
-	passing bool   // one of very many: what is read of its people is not kept
+	cursor  string        // where it begins
+	limit   int           // of people, addresses and endpoints; 0 = as many as a page may have
+	passing bool          // one of very many: what is read of its people is not kept
+	terms   belfry.Replay // of a run that somebody ordered
 }
 
 // page makes a page of an event's plan.
 func (s *Stages) page(ctx context.Context, acc *belfry.Accepted, of part, now time.Time) (belfry.PlanPage, error) {
-	page := belfry.PlanPage{Tenant: acc.Tenant, EventID: acc.EventID, Run: of.run, From: of.cursor, To: of.cursor, Last: true}
+	page := belfry.PlanPage{Tenant: acc.Tenant, EventID: acc.EventID, Run: of.run, Resend: of.terms.Resend, From: of.cursor, To: of.cursor, Last: true}
 	if err := s.In.Reach(ctx, acc.Tenant, acc.AsOf); err != nil {
 		return page, err
 	}
@@ -93,7 +94,12 @@ func (s *Stages) page(ctx context.Context, acc *belfry.Accepted, of part, now ti
 	if of.passing {
 		dir = dir.Passing()
 	}
-	result, err := resolve.Page(dir, acc, matches, v.typ, now, of.cursor, of.limit)
+	var result resolve.PageResult
+	if of.terms.Only() {
+		result, err = resolve.Only(dir, acc, matches, v.typ, now, &of.terms)
+	} else {
+		result, err = resolve.Page(dir, acc, matches, v.typ, now, of.cursor, of.limit)
+	}
 	if err != nil {
 		return page, err
 	}

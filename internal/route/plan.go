@@ -162,7 +162,9 @@ func (p *plan) deliver(r *belfry.Recipient, channel, address, destination string
 	if person := p.in.Persons[r.Principal]; person != nil {
 		d.Locale = person.User.Locale
 	}
-	d.ID = belfry.DeliveryID(d.EventID, d.Run, slot, address)
+	// A replay's delivery is the first run's: a receiver knows a repeat by its
+	// id, and nobody gets a second inbox entry.
+	d.ID = belfry.DeliveryID(d.EventID, 0, slot, address)
 	if other, taken := p.ids[d.ID]; taken {
 		if other != destination {
 			p.suppress(r, channel, address, belfry.Reason{Code: belfry.SameAddress})

@@ -259,10 +259,10 @@ func TestDeliveryFields(t *testing.T) {
 	}
 	named := []belfry.Reason{{Code: belfry.NamedUser, Subscription: "lead", Rule: 1}, {Code: belfry.NamedUser, Subscription: "other", Rule: 1}}
 	want := []belfry.Delivery{
-		{Tenant: "default", ID: belfry.DeliveryID(in.Event.EventID, 3, "inbox", "ada"), EventID: in.Event.EventID, Run: 3, Subscription: "lead",
+		{Tenant: "default", ID: belfry.DeliveryID(in.Event.EventID, 0, "inbox", "ada"), EventID: in.Event.EventID, Run: 3, Subscription: "lead",
 			Channel: "inbox", Principal: "ada", Address: "ada", Destination: "ada", Shard: belfry.Shard("default", "ada"), State: belfry.Delivered, Due: noon,
 			Locale: "pt-BR", Template: "short", Because: append(slices.Clone(named), belfry.Reason{Code: belfry.BySubscription, Subscription: "lead"})},
-		{Tenant: "default", ID: belfry.DeliveryID(in.Event.EventID, 3, "email", "ada@example.org"), EventID: in.Event.EventID, Run: 3, Subscription: "other",
+		{Tenant: "default", ID: belfry.DeliveryID(in.Event.EventID, 0, "email", "ada@example.org"), EventID: in.Event.EventID, Run: 3, Subscription: "other",
 			Channel: "email", Principal: "ada", Address: "ada@example.org", Destination: "ada", Shard: belfry.Shard("default", "ada"), Due: noon,
 			Locale: "pt-BR", Template: "long", Because: append(slices.Clone(named), belfry.Reason{Code: belfry.BySubscription, Subscription: "other"})},
 	}

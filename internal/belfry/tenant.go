@@ -1,0 +1,33 @@
+package belfry
+
+import "encoding/json"
+
+// TenantSettings are what an administrator sets for the whole tenant: the body
+// of the document of KindSetting with the id TenantSettingsID.
+type TenantSettings struct {
+	// Webhooks is on (also when it is empty) or off: then deliveries to
+	// endpoints are planned and wait.
+	Webhooks string `json:"webhooks,omitempty"`
+	Because  string `json:"because,omitempty"` // why something is off
+}
+
+// TenantSettingsID is the id of the document of a tenant's settings.
+const TenantSettingsID = "tenant"
+
+// Values of switches.
+const (
+	On  = "on"
+	Off = "off"
+)
+
+// WebhooksOff reports whether endpoints are not to be called now.
+func (s *TenantSettings) WebhooksOff() bool { return s != nil && s.Webhooks == Off }
+
+// DecodeTenantSettings reads the document.
+func DecodeTenantSettings(doc Document) (*TenantSettings, error) {
+	s := new(TenantSettings)
+	if err := json.Unmarshal(doc.Body, s); err != nil {
+		return nil, Errorf(Internal, "the tenant's settings are stored in a form this version does not read: %w", err)
+	}
+	return s, nil
+}
