@@ -62,6 +62,21 @@ func (d *Dispatcher) Revoke(tenant string, ids []string) (inFlight []bool) {
 	return inFlight
 }
 
+// Resume makes the Dispatcher try every destination of a tenant again: something
+// that held all of them back may be over.
+func (d *Dispatcher) Resume(tenant string) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	for key, ds := range d.dests {
+		if key.tenant == tenant && ds.paused {
+			ds.paused = false
+			d.ready(ds)
+		}
+	}
+	d.backlogOf(tenant).rewind(belfry.DueKey{})
+	d.poke()
+}
+
 // isRevoked reports whether a delivery was cancelled since it came into memory.
 func (d *Dispatcher) isRevoked(id string) bool {
 	if d.revocations.Load() == 0 { // nearly always: spares the lock
