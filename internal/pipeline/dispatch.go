@@ -114,6 +114,7 @@ type Dispatcher struct {
 	revoked     map[string]struct{}
 	revocations atomic.Int32 // len(revoked)
 	seen        map[string]rowMark
+	resumes     atomic.Int64 // how often something was said to be sendable again
 	reading     bool
 	bytes       int
 	lanes       map[laneKey]*lane
@@ -321,6 +322,7 @@ func (d *Dispatcher) Forgo(ds []belfry.Delivery, p *Payload, places []bool) {
 func (d *Dispatcher) Requeue(tenant, destination string) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
+	d.resumes.Add(1)
 	b := d.backlogOf(tenant)
 	if ds := d.dests[destKey{tenant, destination}]; ds != nil {
 		ds.paused = false

@@ -67,6 +67,7 @@ func (d *Dispatcher) Revoke(tenant string, ids []string) (inFlight []bool) {
 func (d *Dispatcher) Resume(tenant string) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
+	d.resumes.Add(1)
 	for key, ds := range d.dests {
 		if key.tenant == tenant && ds.paused {
 			ds.paused = false

@@ -82,6 +82,7 @@ func (d *Dispatcher) try(ctx context.Context, ds *dest, it *item) (c Composed, o
 		d.pause(ds, time.Second) // another process may take over at any moment
 		return c, out, false
 	}
+	resumes := d.resumes.Load()
 	c, err := d.o.Composer.Compose(ctx, &it.d, it.p)
 	if err != nil {
 		if belfry.KindOf(err) == belfry.Unavailable || d.sendCtx.Err() != nil {
@@ -92,8 +93,12 @@ func (d *Dispatcher) try(ctx context.Context, ds *dest, it *item) (c Composed, o
 	}
 	if c.Wait {
 		d.mu.Lock()
-		ds.paused = true
+		over := d.resumes.Load() != resumes // what it waits for may have come meanwhile
+		ds.paused = !over
 		d.mu.Unlock()
+		if over {
+			d.pause(ds, 10*time.Millisecond)
+		}
 		return c, out, false
 	}
 	if c.Drop != nil {
