@@ -34,7 +34,7 @@ func (h *house) replay(terms belfry.Replay, ids ...string) {
 }
 
 // planned waits until no plan is pending.
-func (h *house) planned() {
+func (h *house) everythingPlanned() {
 	h.t.Helper()
 	tick := time.NewTicker(5 * time.Millisecond)
 	defer tick.Stop()
@@ -80,7 +80,7 @@ func TestReplay(t *testing.T) {
 	h.endpoints(3, "course.*") // one more since
 	h.replay(belfry.Replay{}, event)
 	h.r.wait(t, 3)
-	h.planned()
+	h.everythingPlanned()
 	h.drained()
 	for ep, want := range map[string]int{"ep_000": 1, "ep_001": 1, "ep_002": 1} {
 		if n := h.r.times(hook(ep)); n != want {
@@ -108,7 +108,7 @@ func TestReplay(t *testing.T) {
 
 	// Only one endpoint, and again.
 	h.replay(belfry.Replay{Endpoint: "ep_001", Resend: true}, event)
-	h.planned()
+	h.everythingPlanned()
 	h.drained()
 	for ep, want := range map[string]int{"ep_000": 1, "ep_001": 2, "ep_002": 1} {
 		if n := h.r.times(hook(ep)); n != want {
@@ -137,7 +137,7 @@ func TestReplayToOnePerson(t *testing.T) {
 	h.drained()
 	mail := func(address string) string { return belfry.DeliveryID(event, 0, "email\x00sub_1", address) }
 	h.replay(belfry.Replay{Recipient: "user/1", Resend: true}, event)
-	h.planned()
+	h.everythingPlanned()
 	h.drained()
 	for address, want := range map[string]int{"one@example.org": 2, "ten@example.org": 1, "two@example.org": 1} {
 		if n := h.r.times(mail(address)); n != want {
@@ -366,7 +366,7 @@ func TestSwitchedOffWebhooksWait(t *testing.T) {
 			planned := make(chan struct{})
 			go func() { defer close(planned); _ = h.plan.Run(ctx) }()
 			h.accept(50, "course.updated")
-			h.planned()
+			h.everythingPlanned()
 			stopPlanning()
 			<-planned
 			c.off(h)
