@@ -152,7 +152,7 @@ func (a *App) wire(ctx context.Context, cfg *config.Config, box *secret.Box, o O
 	a.auth = auth.New(auth.Options{Store: a.publisher, Bootstrap: string(cfg.BootstrapKey), Now: now})
 	a.publisher.auth = a.auth
 	links := &links{base: a.url, box: box, now: now}
-	stages := &pipeline.Stages{Directory: dir, Subscriptions: subs, Channels: a.channels, In: in}
+	stages := &pipeline.Stages{Directory: dir, Subscriptions: subs, Channels: a.channels, Acts: a.db, In: in}
 
 	messages := pipeline.NewMessages(facts, subs, templates, links, box, now)
 	a.dispatcher = pipeline.NewDispatcher(pipeline.DispatcherOptions{

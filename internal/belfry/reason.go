@@ -72,6 +72,8 @@ const (
 	EndpointUnknown    = "endpoint_unknown"
 	EndpointIsDisabled = "endpoint_disabled"
 	EventIsSilent      = "event_silent"
+	RepeatInCommit     = "commit_repeat" // the act had this type on this object before
+	ChildInCommit      = "commit_child"  // the act has this type on the object's parent
 	SubscriptionGone   = "subscription_gone"
 	EventExpired       = "expired"
 	ReplayDelivered    = "already_delivered"
@@ -164,6 +166,8 @@ var texts = map[string]string{
 	NoChannel:          "no channel is left",
 	EndpointUnknown:    "no such endpoint exists",
 	EndpointIsDisabled: "the endpoint is disabled",
+	RepeatInCommit:     "the same act did this to the object before, and that was told",
+	ChildInCommit:      "the same act did this to the object it is in, and that is told",
 	EventIsSilent:      "the event is marked silent",
 	SubscriptionGone:   "the subscription has ended or is paused",
 	EventExpired:       "too late to be told",

@@ -56,6 +56,14 @@ func (x *Explainer) compute(ctx context.Context, acc *belfry.Accepted, q belfry.
 	if err != nil {
 		return answer, err
 	}
+	reason, err := x.Stages.collapsed(ctx, acc, v)
+	if err != nil {
+		return answer, err
+	}
+	if reason != nil {
+		answer.People = peopleOf(nil, []belfry.Suppression{{Because: []belfry.Reason{*reason}}})
+		return answer, nil
+	}
 	facts, err := v.facts(acc.Event, now)
 	if err != nil {
 		return answer, err

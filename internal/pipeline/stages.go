@@ -17,11 +17,19 @@ type ChannelList interface {
 	Routes(tenant string) (channels []route.ChannelInfo, defaults []string)
 }
 
+// Acts tells which events of one act of the platform (belfry.Event.Commit) were
+// accepted.
+type Acts interface {
+	// Siblings gives the first accepted event of a type on each of the objects.
+	Siblings(ctx context.Context, tenant string, e *belfry.Event, objects []string) (first map[string]string, err error)
+}
+
 // Stages are match, resolve and route in their order, on facts of one version.
 type Stages struct {
 	Directory     *directory.Directory
 	Subscriptions *Subscriptions
 	Channels      ChannelList
+	Acts          Acts
 	In            In
 }
 
@@ -82,6 +90,16 @@ func (s *Stages) page(ctx context.Context, acc *belfry.Accepted, of part, now ti
 	if err != nil {
 		return page, err
 	}
+	if of.cursor == "" { // what a plan has begun it ends
+		reason, err := s.collapsed(ctx, acc, v)
+		if err != nil {
+			return page, err
+		}
+		if reason != nil {
+			page.Suppressions = []belfry.Suppression{{Because: []belfry.Reason{*reason}}}
+			return page, nil
+		}
+	}
 	facts, err := v.facts(acc.Event, now)
 	if err != nil {
 		return page, err
@@ -115,6 +133,23 @@ func (s *Stages) page(ctx context.Context, acc *belfry.Accepted, of part, now ti
 		}
 	}
 	return page, nil
+}
+
+// collapsed is why an event is not told because another one of its act is.
+func (s *Stages) collapsed(ctx context.Context, acc *belfry.Accepted, v *view) (*belfry.Reason, error) {
+	if acc.Event.Commit == "" {
+		return nil, nil
+	}
+	objects, parent := []string{acc.Event.ObjectOrRoot()}, ""
+	if len(v.ancestors) > 1 {
+		parent = v.ancestors[1].ID
+		objects = append(objects, parent)
+	}
+	first, err := s.Acts.Siblings(ctx, acc.Tenant, acc.Event, objects)
+	if err != nil {
+		return nil, err
+	}
+	return match.Collapse(acc, parent, first), nil
 }
 
 func (s *Stages) route(ctx context.Context, acc *belfry.Accepted, run int, v *view, r *resolve.PageResult, now time.Time) ([]belfry.Delivery, []belfry.Suppression, error) {

@@ -15,3 +15,4 @@ CREATE TABLE commits (
     event_id TEXT NOT NULL,
     PRIMARY KEY (tenant, act, type, object, event_id)
 ) WITHOUT ROWID;
+CREATE INDEX commits_by_event ON commits (tenant, event_id); -- the old ones go first

@@ -57,6 +57,7 @@ func Run(t *testing.T, place func(testing.TB) string) {
 		{"history", testHistory},
 		{"steps", testSteps},
 		{"places", testPlaces},
+		{"acts of the platform", testCommits},
 		{"subscriptions and members", testSubscriptions},
 		{"opt-outs", testOptOuts},
 		{"dead contacts", testDeadContacts},
