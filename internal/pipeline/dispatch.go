@@ -124,6 +124,10 @@ type Dispatcher struct {
 
 	wake    chan struct{}
 	records chan record
+
+	gathering sync.Mutex // held by the recorder that gathers
+	many      bool       // whether the last one gathered many
+
 	sendCtx context.Context
 	stopped chan struct{}
 }

@@ -149,28 +149,71 @@ func (d *Dispatcher) grant(ds *dest, perSecond float64) {
 // batch is how many attempts one door-3 call carries at most.
 const batch = 512
 
+// linger is how long a busy dispatcher gathers attempts for one call, and
+// manyAttempts how many in the call before make it a busy one. Rows that are
+// planned together lie together: the more of them are recorded at once, the
+// fewer pages the database writes. When little is sent nothing waits.
+const (
+	linger       = 20 * time.Millisecond
+	manyAttempts = 8
+)
+
 // record carries attempts to door 3 until records is closed. A delivery stays
 // in memory until its attempt is durable, so it cannot be read and sent again.
 func (d *Dispatcher) record(ctx context.Context) {
 	rs := make([]record, 0, batch)
 	as := make([]belfry.Attempt, 0, batch)
-	for r := range d.records {
-		rs, as = append(rs[:0], r), append(as[:0], r.attempt)
-	gather:
-		for len(rs) < batch {
-			select {
-			case more, ok := <-d.records:
-				if !ok {
-					break gather
-				}
-				rs, as = append(rs, more), append(as, more.attempt)
-			default:
-				break gather
-			}
+	for {
+		rs = d.gather(rs[:0])
+		if len(rs) == 0 {
+			return
+		}
+		as = as[:0]
+		for i := range rs {
+			as = append(as, rs[i].attempt)
 		}
 		applied := d.commit(ctx, as)
 		d.settled(ctx, rs, applied)
 	}
+}
+
+// gather waits for attempts and gives as many as there are, a batch at most;
+// none when records is closed and empty. One recorder gathers while the other
+// commits.
+func (d *Dispatcher) gather(rs []record) []record {
+	d.gathering.Lock()
+	defer d.gathering.Unlock()
+	r, ok := <-d.records
+	if !ok {
+		return rs
+	}
+	rs = append(rs, r)
+	var patience <-chan time.Time // none: what is there is enough
+	if d.many {
+		t := time.NewTimer(linger)
+		defer t.Stop()
+		patience = t.C
+	}
+	for len(rs) < batch && ok {
+		select {
+		case r, ok = <-d.records:
+		default:
+			if patience == nil {
+				ok = false
+				break
+			}
+			select {
+			case r, ok = <-d.records:
+			case <-patience:
+				ok = false
+			}
+		}
+		if ok {
+			rs = append(rs, r)
+		}
+	}
+	d.many = len(rs) >= manyAttempts
+	return rs
 }
 
 // commit repeats until the store has taken the attempts: what was sent must

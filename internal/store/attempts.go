@@ -59,11 +59,13 @@ func recordJob(r *recording) *job {
 // "state + 0" keeps PostgreSQL from walking an index of open deliveries where
 // the primary key is meant.
 const (
-	attemptCols = "tenant:t id:t n:n state:n due:n ended:t"
+	attemptCols = "tenant:t id:t n:n state:n due:n ended:t sent:t"
 	attemptSet  = `UPDATE deliveries SET state = a.state, due = a.due, ended = CASE WHEN a.ended = '' THEN deliveries.ended ELSE a.ended END,
+		sent = CASE WHEN a.sent = '' THEN deliveries.sent ELSE a.sent END,
 		attempts = CASE WHEN a.n = 0 THEN deliveries.attempts ELSE a.n END
 		FROM a WHERE deliveries.tenant = a.tenant AND deliveries.id = a.id AND deliveries.state + 0 < 3 AND (a.n = 0 OR deliveries.attempts = a.n - 1)`
 	attemptSend = "UPDATE deliveries SET state = ?, due = ?, attempts = ? WHERE tenant = ? AND id = ? AND state < 3 AND attempts = ?"
+	attemptOnly = "UPDATE deliveries SET state = 3, due = 0, attempts = 1, sent = ? WHERE tenant = ? AND id = ? AND state < 3 AND attempts = 0"
 	attemptLate = "UPDATE deliveries SET attempts = ? WHERE tenant = ? AND id = ? AND state = 6 AND attempts = ?"
 	attemptElse = `UPDATE deliveries SET state = ?1, due = ?2, attempts = max(attempts, ?3), ended = CASE WHEN ?6 = '' THEN ended ELSE ?6 END
 		WHERE tenant = ?4 AND id = ?5 AND state < 3 AND (?3 = 0 OR attempts = ?3 - 1)`
@@ -136,7 +138,7 @@ func (s *session) applyRound(round []attemptRef) error {
 		case !state.Open():
 			s.count(a.Tenant, 0, -1)
 		}
-		if a.N == 0 {
+		if a.N == 0 || !late[f] && withDelivery(a) {
 			continue
 		}
 		rows.text(a.Tenant).text(a.DeliveryID).num(int64(a.N)).num(micros(a.At)).num(a.Took.Microseconds()).num(int64(a.Outcome.Kind)).
@@ -192,7 +194,10 @@ func (s *session) noteLate(round []attemptRef) (map[attemptRef]bool, error) {
 // updateDelivery moves one delivery on, on SQLite.
 func (s *session) updateDelivery(a *belfry.Attempt) (int64, error) {
 	n := int64(a.N)
-	if a.N > 0 && a.Because == nil {
+	switch {
+	case withDelivery(a):
+		return s.execRow(attemptOnly, s.scribe.firstAttempt(a), a.Tenant, a.DeliveryID)
+	case a.N > 0 && a.Because == nil:
 		return s.execRow(attemptSend, int64(a.State), micros(a.Due), n, a.Tenant, a.DeliveryID, n-1)
 	}
 	return s.execRow(attemptElse, int64(a.State), micros(a.Due), n, a.Tenant, a.DeliveryID, s.scribe.reason(a.Because))
@@ -215,7 +220,11 @@ func (s *session) updateDeliveries(round []attemptRef) error {
 	rows := s.rows(applyAttempts)
 	for _, f := range round {
 		a := f.attempt()
-		rows.text(a.Tenant).text(a.DeliveryID).num(int64(a.N)).num(int64(a.State)).num(micros(a.Due)).text(s.scribe.reason(a.Because))
+		sent := ""
+		if withDelivery(a) {
+			sent = s.scribe.firstAttempt(a)
+		}
+		rows.text(a.Tenant).text(a.DeliveryID).num(int64(a.N)).num(int64(a.State)).num(micros(a.Due)).text(s.scribe.reason(a.Because)).text(sent)
 	}
 	if s.careful {
 		byID := make(map[string]attemptRef, len(round))

@@ -33,13 +33,21 @@ func short(t string) string {
 // scribe writes the JSON of reasons by hand, into pages it gives out as
 // strings: door 2 writes tens of thousands of them a second. The result is
 // what encoding/json would write for the same value.
-type scribe struct{ page []byte }
+type scribe struct {
+	page []byte
+	last []belfry.Reason // and what was written for them: everybody of a group has the same
+	text string
+}
 
 const scribePage = 64 << 10
 
-// reasons is the JSON array of rs.
+// reasons is the JSON array of rs, which nobody changes afterwards.
 func (w *scribe) reasons(rs []belfry.Reason) string {
-	return w.write(func(b []byte) []byte { return appendReasons(b, rs) })
+	if len(rs) > 0 && len(rs) == len(w.last) && &rs[0] == &w.last[0] {
+		return w.text
+	}
+	w.last, w.text = rs, w.write(func(b []byte) []byte { return appendReasons(b, rs) })
+	return w.text
 }
 
 // reason is the JSON of r, empty without one.

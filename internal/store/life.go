@@ -343,7 +343,8 @@ func (db *DB) DeliveryStates(ctx context.Context, tenant string, ids []string) (
 	return out, err
 }
 
-// LastAttempts reads the newest attempt of each delivery that has any.
+// LastAttempts reads the newest attempt of each delivery that has any and was
+// not delivered by the first.
 func (db *DB) LastAttempts(ctx context.Context, tenant string, ids []string) (map[string]belfry.Attempt, error) {
 	out := make(map[string]belfry.Attempt, len(ids))
 	err := queryRead(ctx, db, func(rows *sql.Rows) error {

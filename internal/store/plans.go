@@ -68,6 +68,9 @@ var (
 	insertMatches  = insert("plan_matches", "tenant:t event_id:t run:n matches:t", "ON CONFLICT DO NOTHING")
 	insertDelivery = insert("deliveries", `tenant:t id:t event_id:t run:n subscription:t channel:t principal:t address:t destination:t
 		shard:n state:n due:n attempts:n bundle:t priority:n locale:t template:t because:t ended=''`, "ON CONFLICT DO NOTHING")
+	// Most deliveries are of this form: fewer values to bind.
+	insertPlain = insert("deliveries", `tenant:t id:t event_id:t subscription:t channel:t principal:t address:t destination:t
+		shard:n state:n due:n locale:t because:t run=0 attempts=0 bundle='' priority=0 template='' ended=''`, "ON CONFLICT DO NOTHING")
 	// A replay's deliveries have the ids of the first run: what is there and over
 	// goes again, what is on its way stays; what succeeded only when asked.
 	replayDelivery = insert("deliveries", replayCols, replaySet+"deliveries.state > 3")
@@ -202,7 +205,8 @@ func eachPage(jobs []*job, f func(*belfry.PlanPage) error) error {
 }
 
 func (s *session) insertPages(jobs []*job) error {
-	matches, deliveries, inbox, suppressions := s.rows(insertMatches), s.rows(insertDelivery), s.rows(insertInbox), s.rows(insertSuppression)
+	matches, inbox, suppressions := s.rows(insertMatches), s.rows(insertInbox), s.rows(insertSuppression)
+	deliveries, plain := s.rows(insertDelivery), s.rows(insertPlain)
 	before := len(s.delta)
 	err := eachPage(jobs, func(p *belfry.PlanPage) error {
 		run := int64(p.Run)
@@ -225,6 +229,11 @@ func (s *session) insertPages(jobs []*job) error {
 			}
 			if d.State.Open() {
 				open++
+			}
+			if p.Run == 0 && d.Attempts == 0 && d.Bundle == "" && d.Priority == 0 && d.Template == "" {
+				plain.text(p.Tenant).text(d.ID).text(p.EventID).text(d.Subscription).text(d.Channel).text(d.Principal).text(d.Address).
+					text(d.Destination).num(int64(d.Shard)).num(int64(d.State)).num(micros(d.Due)).text(d.Locale).text(because)
+				continue
 			}
 			into.text(p.Tenant).text(d.ID).text(p.EventID).num(run).text(d.Subscription).text(d.Channel).text(d.Principal).text(d.Address).
 				text(d.Destination).num(int64(d.Shard)).num(int64(d.State)).num(micros(d.Due)).num(int64(d.Attempts)).text(d.Bundle).
@@ -255,14 +264,16 @@ func (s *session) insertPages(jobs []*job) error {
 			return err
 		}
 	}
-	want := int64(deliveries.n)
-	n, err := deliveries.flush()
-	if err != nil {
-		return err
-	}
-	if n != want { // some existed: how many of whose open ones is not worth asking
-		s.delta = s.delta[:before]
-		s.recount = true
+	for _, r := range []*rows{plain, deliveries} {
+		want := int64(r.n)
+		n, err := r.flush()
+		if err != nil {
+			return err
+		}
+		if n != want { // some existed: how many of whose open ones is not worth asking
+			s.delta = s.delta[:before]
+			s.recount = true
+		}
 	}
 	return nil
 }

@@ -269,6 +269,18 @@ func (db *DB) Delivery(ctx context.Context, tenant, id string) (d belfry.Deliver
 // Attempts reads the attempts of a delivery, in order.
 func (db *DB) Attempts(ctx context.Context, tenant, deliveryID string) (list []belfry.Attempt, err error) {
 	err = db.query(ctx, func(rows *sql.Rows) error {
+		var sent string
+		if err := rows.Scan(&sent); err != nil || sent == "" {
+			return err
+		}
+		first, err := readFirst(tenant, deliveryID, sent)
+		list = append(list, first)
+		return err
+	}, "SELECT sent FROM deliveries WHERE tenant = $1 AND id = $2", tenant, deliveryID)
+	if err != nil {
+		return nil, err
+	}
+	err = db.query(ctx, func(rows *sql.Rows) error {
 		a := belfry.Attempt{Tenant: tenant, DeliveryID: deliveryID}
 		var at, took, wait, due int64
 		var because string

@@ -55,6 +55,9 @@ func testAttempts(t *testing.T, place func(testing.TB) string) {
 		t.Errorf("an attempt out of turn changed the delivery: %v, %d attempts", d.State, d.Attempts)
 	}
 	same(t, "the attempt", must[[]belfry.Attempt](t)(db.Attempts(ctx, tenant, ids[0])), []belfry.Attempt{first})
+	if last := must[map[string]belfry.Attempt](t)(db.LastAttempts(ctx, tenant, ids[:1])); len(last) != 0 {
+		t.Errorf("a delivery that succeeded at once has attempts: %+v", last)
+	}
 
 	// A late answer, a zombie's repeat, a change of what is closed.
 	same(t, "of a closed delivery", record(t, db, attempt(ids[0], 1, belfry.Failed), attempt(ids[0], 2, belfry.Failed), attempt(ids[0], 0, belfry.Cancelled)), []bool{false, false, false})

@@ -137,7 +137,7 @@ func testPoison(t *testing.T, place func(testing.TB) string) {
 	ids := planned(t, db, "4", 5)
 	var attempts []belfry.Attempt
 	for n, id := range ids {
-		attempts = append(attempts, attempt(id, 1, belfry.Delivered, func(a *belfry.Attempt) {
+		attempts = append(attempts, attempt(id, 1, belfry.Failed, func(a *belfry.Attempt) {
 			if n == 3 {
 				a.Outcome.Detail = "poison"
 			}
