@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Installs what the tests need and this machine lacks: PostgreSQL, MariaDB,
+# Installs what the tests need and this machine lacks: PostgreSQL, PgBouncer, MariaDB,
 # Chromium and a C compiler (for the race detector), from Debian packages. Does
 # nothing when all are there. When it may not install (no root, no sudo without
 # a password, no apt) it says what is missing and ends with 1.
@@ -23,6 +23,7 @@ missing() {
     /opt/homebrew/opt/postgresql*/bin || packages+=(postgresql)
   have mariadbd ${BELFRY_TEST_MARIADB_BIN:+"$BELFRY_TEST_MARIADB_BIN"} /usr/sbin /usr/libexec /usr/local/bin /usr/local/sbin \
     /opt/homebrew/opt/mariadb*/bin || packages+=(mariadb-server)
+  have pgbouncer ${BELFRY_TEST_PGBOUNCER_BIN:+"$BELFRY_TEST_PGBOUNCER_BIN"} /usr/sbin /usr/local/sbin /opt/homebrew/bin || packages+=(pgbouncer)
   have chromium || have chromium-browser || have google-chrome || have headless_shell ||
     [ -x "${BELFRY_TEST_BROWSER:-}" ] || packages+=(chromium)
   have gcc || have clang || have cc || packages+=(gcc libc6-dev)

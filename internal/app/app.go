@@ -155,16 +155,20 @@ func (a *App) wire(ctx context.Context, cfg *config.Config, box *secret.Box, o O
 	stages := &pipeline.Stages{Directory: dir, Subscriptions: subs, Channels: a.channels, Acts: a.db, In: in}
 
 	messages := pipeline.NewMessages(facts, subs, templates, links, box, now)
+	poll := pipeline.DefaultPoll
+	if a.cluster != nil && !cfg.Nodes.Notify {
+		poll = time.Second // nobody tells: this node looks
+	}
 	a.dispatcher = pipeline.NewDispatcher(pipeline.DispatcherOptions{
 		Store: a.db, Channels: a.channels,
 		Composer:  messages,
 		Aftermath: &aftermath{app: a, dir: dir},
 		Shards:    here, Peers: here,
 		Counters: a.counters, Log: a.log, Now: now, Jitter: rand.Float64,
-		Window: cfg.Limits.Window, Grace: cfg.Limits.Drain,
+		Window: cfg.Limits.Window, Poll: poll, Grace: cfg.Limits.Drain,
 	})
 	a.planner = pipeline.NewPlanner(pipeline.PlannerOptions{
-		Store: a.db, Stages: stages, Dispatcher: a.dispatcher, Watch: watch, Shards: here, Peers: here, Counters: a.counters, Log: a.log, Now: now,
+		Store: a.db, Stages: stages, Dispatcher: a.dispatcher, Watch: watch, Shards: here, Peers: here, Poll: poll, Counters: a.counters, Log: a.log, Now: now,
 	})
 	a.backlog = &backlog{Planner: a.planner}
 	a.publisher.dispatcher, a.publisher.planner = a.dispatcher, a.backlog

@@ -233,3 +233,28 @@ func TestRolesApart(t *testing.T) {
 		t.Errorf("/readyz of a node without the role api: %v, %v", got, err)
 	}
 }
+
+// Behind a pooler that pools transactions, which carries no LISTEN and gives
+// every transaction another connection, nodes work as ever.
+// feature: NEW-12
+func TestNodesBehindPooler(t *testing.T) {
+	direct := testdb.Postgres(t)
+	h := newHome(t, append(onPostgres(testdb.Pooler(t, direct)), "BELFRY_NODES_LEASE="+lease.String(), "BELFRY_NODES_NOTIFY=false")...)
+	h.dsn = direct
+	first, second := h.start(), h.start()
+	a := furnish(t, first)
+	divided(t, first, 2)
+	l := newLoad(t, first)
+	l.to(first, second)
+	l.begin(2, 2, 20)
+	l.grows(first, 200)
+	l.to(second)
+	first.signal(syscall.SIGTERM)
+	if code := first.exit(); code != 0 {
+		t.Errorf("exit code %d", code)
+	}
+	l.grows(second, 100)
+	l.end()
+	l.settle(second, a)
+	l.noRepeats(a)
+}

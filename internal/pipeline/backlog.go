@@ -12,13 +12,14 @@ const page = 256
 
 // backlog is what a tenant has on disk.
 type backlog struct {
-	tenant  string
-	cursor  belfry.DueKey  // due rows up to here are in memory or behind a mark
-	dirty   bool           // there may be due rows after cursor
-	waiting bool           // there are, and the window is full
-	next    time.Time      // when the next scheduled row is due; zero = none known
-	asked   *belfry.DueKey // least key rewound to since the page under way began to be read
-	refill  map[*dest]struct{}
+	tenant    string
+	cursor    belfry.DueKey  // due rows up to here are in memory or behind a mark
+	dirty     bool           // there may be due rows after cursor
+	waiting   bool           // there are, and the window is full
+	next      time.Time      // when the next scheduled row is due; zero = none known
+	nextKnown bool           // next was asked for since it last came, or since the last survey
+	asked     *belfry.DueKey // least key rewound to since the page under way began to be read
+	refill    map[*dest]struct{}
 }
 
 // expect notes that something is due at a later time.
@@ -81,8 +82,15 @@ func (d *Dispatcher) follow(ctx context.Context) {
 			d.mu.Unlock()
 		}
 		poll.Reset(wait)
+		if d.o.Shards.Shared() && !sleep(ctx, sharedPace) {
+			return
+		}
 	}
 }
+
+// sharedPace is the least time between two looks for what other processes told
+// of: under load each look finds more.
+const sharedPace = 4 * time.Millisecond
 
 // survey is the safety net: it learns of tenants and of due times that no
 // hand-over told of, and marks every backlog for a look.
@@ -105,6 +113,7 @@ func (d *Dispatcher) survey(ctx context.Context) {
 		if !b.waiting {
 			b.dirty = true
 		}
+		b.nextKnown = false
 	}
 }
 
@@ -144,7 +153,7 @@ func (d *Dispatcher) drain(ctx context.Context, b *backlog) error {
 	clear(b.refill)
 	now := d.o.Now()
 	if !b.next.IsZero() && !b.next.After(now) {
-		b.next, b.dirty = time.Time{}, true
+		b.next, b.nextKnown, b.dirty = time.Time{}, false, true
 	}
 	dirty := b.dirty
 	b.dirty = false
@@ -249,14 +258,22 @@ func (d *Dispatcher) scan(ctx context.Context, b *backlog, now time.Time) error 
 			break
 		}
 	}
+	d.mu.Lock()
+	known := b.nextKnown
+	b.nextKnown = true // what falls due from now on is told of
+	d.mu.Unlock()
+	if known {
+		return nil
+	}
 	due, ok, err := d.o.Store.NextDue(ctx, b.tenant, now, d.o.Shards.Mine(belfry.LeaseDelivery))
+	d.mu.Lock()
+	defer d.mu.Unlock()
 	if err != nil {
+		b.nextKnown = false
 		return err
 	}
 	if ok {
-		d.mu.Lock()
 		b.expect(due)
-		d.mu.Unlock()
 	}
 	return nil
 }

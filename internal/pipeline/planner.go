@@ -319,6 +319,9 @@ func (p *Planner) read(ctx context.Context) {
 		case !done:
 			again.Reset(5 * time.Millisecond) // the queues are full: let them drain
 		}
+		if p.o.Shards.Shared() && !sleep(ctx, sharedPace) {
+			return
+		}
 	}
 }
 
