@@ -423,6 +423,9 @@ func (q *search) consider(e *entry, pattern string, pl place) {
 	}
 	r.filter = r.text()
 	if r.filter == "" || q.filter(&r, false).True() {
+		if q.found == nil {
+			q.found = make([]hit, 0, 8)
+		}
 		q.found = append(q.found, hit{e, id, pl, pattern, r.filter != ""})
 	}
 }

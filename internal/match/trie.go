@@ -49,7 +49,7 @@ type bagMore[T any] struct {
 }
 
 // maxFew is where a slice becomes a trie.
-const maxFew = 8
+const maxFew = 16
 
 func (b bag[T]) size() int {
 	switch {
