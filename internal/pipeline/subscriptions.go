@@ -3,7 +3,10 @@ package pipeline
 import (
 	"context"
 	"sync"
+	"sync/atomic"
 	"time"
+
+	lru "github.com/hashicorp/golang-lru/v2"
 
 	"github.com/belfryhq/belfry/internal/belfry"
 	"github.com/belfryhq/belfry/internal/match"
@@ -11,17 +14,17 @@ import (
 
 // SubscriptionStore is what Subscriptions reads.
 type SubscriptionStore interface {
-	Subscriptions(ctx context.Context, tenant, after string, limit int) ([]belfry.Subscription, error)
+	ActiveSubscriptions(ctx context.Context, tenant, after string, limit int) ([]belfry.Subscription, error)
+	Subscription(ctx context.Context, tenant, id string) (belfry.Subscription, bool, error)
 }
 
-// Subscriptions keeps the index of every tenant's active subscriptions, and why
-// the others do not stand. An edit is published here before it is answered.
+// Subscriptions keeps the index of every tenant's active subscriptions. An edit
+// is published here before it is answered. Tenants do not wait for each other:
+// one with a million subscriptions takes some seconds to be loaded.
 type Subscriptions struct {
-	store SubscriptionStore
-	log   faultLog
-
-	mu      sync.Mutex // serialises loading
-	tenants sync.Map   // tenant -> *tenantSubscriptions
+	store   SubscriptionStore
+	log     faultLog
+	tenants sync.Map // tenant -> *tenantSubscriptions
 }
 
 // faultLog takes what cannot be returned to anybody.
@@ -30,9 +33,20 @@ type faultLog interface {
 }
 
 type tenantSubscriptions struct {
-	index *match.Index
-	idle  sync.Map // id -> belfry.Reason: paused or ended
+	turn   chan struct{} // holds a value while somebody loads or edits
+	loaded atomic.Bool
+	index  *match.Index // set before loaded
+
+	// idle remembers why subscriptions that were asked for do not stand. What
+	// was read of the store is kept only if no edit came meanwhile.
+	idle  *lru.Cache[string, belfry.Reason]
+	mu    sync.Mutex
+	edits int
 }
+
+// maxIdle bounds what is remembered of subscriptions that do not stand: there
+// may be any number of them.
+const maxIdle = 2048
 
 // NewSubscriptions makes an empty set; tenants are loaded when first asked for.
 func NewSubscriptions(store SubscriptionStore, log faultLog) *Subscriptions {
@@ -45,37 +59,83 @@ func (s *Subscriptions) Load(ctx context.Context, tenant string) error {
 	return err
 }
 
-const loadPage = 5000
+// loadPage is how many are read at once: while one page is filed, the next is
+// read and a third may wait.
+const loadPage = 2000
 
 func (s *Subscriptions) of(ctx context.Context, tenant string) (*tenantSubscriptions, error) {
-	if t, ok := s.tenants.Load(tenant); ok {
-		return t.(*tenantSubscriptions), nil
-	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if t, ok := s.tenants.Load(tenant); ok {
-		return t.(*tenantSubscriptions), nil
-	}
-	t := &tenantSubscriptions{index: match.New()}
-	t.put(s.log, notices())
-	after := ""
 	for {
-		subs, err := s.store.Subscriptions(ctx, tenant, after, loadPage)
+		v, ok := s.tenants.Load(tenant)
+		if !ok {
+			idle, _ := lru.New[string, belfry.Reason](maxIdle) // the size is positive, which is all New checks
+			v, _ = s.tenants.LoadOrStore(tenant, &tenantSubscriptions{turn: make(chan struct{}, 1), idle: idle})
+		}
+		t := v.(*tenantSubscriptions)
+		if t.loaded.Load() {
+			return t, nil
+		}
+		select {
+		case t.turn <- struct{}{}:
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		}
+		var err error
+		if !t.loaded.Load() {
+			err = t.load(ctx, s.store, s.log, tenant)
+		}
+		<-t.turn
 		if err != nil {
 			return nil, err
 		}
-		t.load(s.log, subs)
-		if len(subs) < loadPage {
-			break
+		if v, ok := s.tenants.Load(tenant); ok && v == any(t) {
+			return t, nil
 		}
-		after = subs[len(subs)-1].ID
+		// Forgotten while it was read: it is read anew.
 	}
-	s.tenants.Store(tenant, t)
-	return t, nil
 }
 
-// Publish makes an edit's subscriptions take effect. s.mu keeps it from racing
-// with a load that read the table before the edit.
+// load reads and files all active subscriptions of a tenant, a page while the
+// page before is filed. The caller has the turn.
+func (t *tenantSubscriptions) load(ctx context.Context, store SubscriptionStore, log faultLog, tenant string) error {
+	index := match.New()
+	put(index, log, notices())
+	pages := make(chan []belfry.Subscription, 1)
+	var failed error
+	go func() {
+		defer close(pages)
+		after := ""
+		for {
+			subs, err := store.ActiveSubscriptions(ctx, tenant, after, loadPage)
+			if err != nil {
+				failed = err
+				return
+			}
+			pages <- subs
+			if len(subs) < loadPage {
+				return
+			}
+			after = subs[len(subs)-1].ID
+		}
+	}()
+	for subs := range pages {
+		list := make([]*belfry.Subscription, len(subs))
+		for i := range subs {
+			list[i] = &subs[i]
+		}
+		if err := index.Edit(list, nil); err != nil {
+			log.Error("filters of subscriptions are not valid", "tenant", tenant, "error", err)
+		}
+	}
+	if failed != nil {
+		return failed
+	}
+	t.index = index
+	t.loaded.Store(true)
+	return nil
+}
+
+// Publish makes an edit's subscriptions take effect. Having the turn keeps it
+// from racing with a load that read the table before the edit.
 func (s *Subscriptions) Publish(ctx context.Context, tenant string, changed []belfry.Subscription) error {
 	if len(changed) == 0 {
 		return nil
@@ -84,49 +144,30 @@ func (s *Subscriptions) Publish(ctx context.Context, tenant string, changed []be
 	if err != nil {
 		return err
 	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
+	t.turn <- struct{}{} // of somebody who edits: it is not long
+	defer func() { <-t.turn }()
 	for i := range changed {
-		t.put(s.log, &changed[i])
+		put(t.index, s.log, &changed[i])
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.edits++
+	for i := range changed {
+		t.idle.Remove(changed[i].ID)
 	}
 	return nil
 }
 
 // Forget makes a tenant's subscriptions be read anew when next asked for: edits
 // were made that were not published here.
-func (s *Subscriptions) Forget(tenant string) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.tenants.Delete(tenant)
-}
+func (s *Subscriptions) Forget(tenant string) { s.tenants.Delete(tenant) }
 
-// load files a page of the table at once.
-func (t *tenantSubscriptions) load(log faultLog, subs []belfry.Subscription) {
-	active := make([]*belfry.Subscription, 0, len(subs))
-	for i := range subs {
-		if subs[i].State == belfry.SubscriptionActive {
-			active = append(active, &subs[i])
-		} else {
-			t.put(log, &subs[i])
-		}
-	}
-	if err := t.index.Edit(active, nil); err != nil {
-		log.Error("filters of subscriptions are not valid", "error", err)
-	}
-}
-
-func (t *tenantSubscriptions) put(log faultLog, sub *belfry.Subscription) {
-	if sub.State != belfry.SubscriptionActive {
-		t.index.Drop(sub.ID)
-		t.idle.Store(sub.ID, belfry.Reason{Code: belfry.SubscriptionGone, Subscription: sub.ID, Detail: sub.Because})
-		return
-	}
-	if err := t.index.Put(sub); err != nil {
+func put(index *match.Index, log faultLog, sub *belfry.Subscription) {
+	if err := index.Put(sub); err != nil {
 		// It was valid when it was saved; a later version of the program may
 		// see it otherwise. The index keeps it and explains; it matches nothing.
 		log.Error("filter of a subscription is not valid", "subscription", sub.ID, "error", err)
 	}
-	t.idle.Delete(sub.ID)
 }
 
 // Snapshot is a tenant's index as of every edit that was answered.
@@ -139,6 +180,8 @@ func (s *Subscriptions) Snapshot(ctx context.Context, tenant string) (*match.Sna
 }
 
 // Standing is the subscription as it is now when it is active, else why not.
+// Of one that is active and not known here yet the store is believed: another
+// node has made it.
 func (s *Subscriptions) Standing(ctx context.Context, tenant, id string) (*belfry.Subscription, *belfry.Reason, error) {
 	t, err := s.of(ctx, tenant)
 	if err != nil {
@@ -147,11 +190,26 @@ func (s *Subscriptions) Standing(ctx context.Context, tenant, id string) (*belfr
 	if sub, ok := t.index.Snapshot().Get(id); ok {
 		return sub, nil, nil
 	}
-	if r, ok := t.idle.Load(id); ok {
-		reason := r.(belfry.Reason)
+	if reason, ok := t.idle.Get(id); ok {
 		return nil, &reason, nil
 	}
-	return nil, &belfry.Reason{Code: belfry.SubscriptionGone, Subscription: id}, nil
+	t.mu.Lock()
+	edits := t.edits
+	t.mu.Unlock()
+	stored, found, err := s.store.Subscription(ctx, tenant, id)
+	if err != nil {
+		return nil, nil, err
+	}
+	if found && stored.State == belfry.SubscriptionActive {
+		return &stored, nil, nil
+	}
+	reason := belfry.Reason{Code: belfry.SubscriptionGone, Subscription: id, Detail: stored.Because}
+	t.mu.Lock()
+	if t.edits == edits {
+		t.idle.Add(id, reason)
+	}
+	t.mu.Unlock()
+	return nil, &reason, nil
 }
 
 // NoticesID is the built-in subscription by which Belfry tells people about

@@ -364,6 +364,22 @@ func (db *DB) Subscriptions(ctx context.Context, tenant, after string, limit int
 	return list, err
 }
 
+// ActiveSubscriptions lists the active subscriptions after an id, in the order
+// of ids.
+func (db *DB) ActiveSubscriptions(ctx context.Context, tenant, after string, limit int) ([]belfry.Subscription, error) {
+	limit = orDefault(limit, 1000)
+	list := make([]belfry.Subscription, 0, min(limit, 4096))
+	err := db.query(ctx, func(rows *sql.Rows) error {
+		var body sql.RawBytes // decoded at once: what is read is not kept
+		if err := rows.Scan(&body); err != nil {
+			return err
+		}
+		list = append(list, belfry.Subscription{})
+		return json.Unmarshal(body, &list[len(list)-1])
+	}, "SELECT body FROM subscriptions WHERE tenant = $1 AND id > $2 AND state = 'active' ORDER BY id LIMIT $3", tenant, after, limit)
+	return list, err
+}
+
 // Subscription reads one subscription, false when there is none.
 func (db *DB) Subscription(ctx context.Context, tenant, id string) (s belfry.Subscription, ok bool, err error) {
 	err = db.query(ctx, func(rows *sql.Rows) error {

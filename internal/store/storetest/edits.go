@@ -310,6 +310,8 @@ func testSubscriptions(t *testing.T, place func(testing.TB) string) {
 		ids = append(ids, s.ID)
 	}
 	same(t, "after the first", ids, []string{"sub_b", "sub_c"})
+	same(t, "the active ones", must[[]belfry.Subscription](t)(db.ActiveSubscriptions(ctx, tenant, "sub_a", 10)), []belfry.Subscription{sub})
+	same(t, "none after it", must[[]belfry.Subscription](t)(db.ActiveSubscriptions(ctx, tenant, "sub_b", 10)), []belfry.Subscription{})
 
 	since := time.Unix(1_800_000_001, 0).UTC()
 	member := func(sub, principal, object string, channels ...string) belfry.Member {
