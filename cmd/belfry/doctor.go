@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"io"
 	"log/slog"
 	"time"
@@ -23,7 +24,8 @@ func (d *doctorCmd) Run(ctx context.Context, w world) error {
 	if err != nil {
 		return err
 	}
-	findings := cli.Doctor(ctx, cli.Patient{Config: cfg, Now: time.Now, Channels: app.CheckChannels(&cfg), Open: func(ctx context.Context) error { return open(ctx, &cfg) }})
+	findings := cli.Doctor(ctx, cli.Patient{Config: cfg, Now: time.Now, Channels: app.CheckChannels(&cfg), Room: room,
+		Open: func(ctx context.Context) (int64, int64, error) { return open(ctx, &cfg) }})
 	sound, err := cli.Diagnosis(d.out(w), &cfg, findings)
 	if err == nil && !sound {
 		err = errSilent
@@ -31,13 +33,15 @@ func (d *doctorCmd) Run(ctx context.Context, w world) error {
 	return err
 }
 
-// open opens the database, which brings its schema up to date, and closes it.
-func open(ctx context.Context, cfg *config.Config) error {
+// open opens the database, which brings its schema up to date, measures it and
+// closes it.
+func open(ctx context.Context, cfg *config.Config) (size, free int64, err error) {
 	db, err := store.Open(ctx, store.Options{URL: cfg.DatabaseURL(), Log: slog.New(slog.NewTextHandler(io.Discard, nil)), Now: now})
 	if err != nil {
-		return err
+		return 0, 0, err
 	}
-	return db.Close()
+	storage, err := db.Storage(ctx)
+	return storage.Size, storage.Free, errors.Join(err, db.Close())
 }
 
 func now() time.Time { return time.Now().UTC().Truncate(time.Microsecond) }

@@ -22,7 +22,7 @@ func (m *migrateCmd) Run(ctx context.Context, w world) error {
 	if err != nil {
 		return err
 	}
-	if err := open(ctx, &cfg); err != nil {
+	if _, _, err := open(ctx, &cfg); err != nil {
 		return err
 	}
 	where := config.URL(cfg.DatabaseURL()).String()

@@ -26,6 +26,7 @@ import (
 	"github.com/belfryhq/belfry/internal/pipeline"
 	"github.com/belfryhq/belfry/internal/secret"
 	"github.com/belfryhq/belfry/internal/store"
+	"github.com/belfryhq/belfry/internal/upkeep"
 	"github.com/belfryhq/belfry/internal/web/api"
 )
 
@@ -61,6 +62,7 @@ type App struct {
 	started    time.Time
 	counters   *pipeline.Counters
 	backlog    *backlog
+	upkeep     *upkeep.Keeper
 	auth       *auth.Authenticator
 	ingest     *ingest.Ingester
 	ready      atomic.Bool
@@ -201,6 +203,10 @@ func (a *App) wire(ctx context.Context, cfg *config.Config, box *secret.Box, o O
 		Documents: edits{a.publisher}, Public: &public{links: links, subs: subs, facts: facts, edit: a.publisher}, Health: a, Metrics: a.metrics(), Seal: box,
 		Log: a.log, Now: now, Version: o.Version, PublicURL: a.url,
 	})
+	a.upkeep = newUpkeep(cfg.Retention, a.db, a.api, a.log)
+	if err := a.upkeep.Prepare(ctx); err != nil {
+		a.log.Warn("partitions for what comes were not made: rows have their place all the same, and it is tried again", "error", err)
+	}
 	tenants, err := a.db.Tenants(ctx)
 	if err != nil {
 		return err
@@ -304,6 +310,7 @@ func (a *App) Run(ctx context.Context) error {
 	stopDispatch := stage(a.dispatcher.Run)
 	stopPlan := stage(a.planner.Run)
 	stopCount := stage(a.count)
+	stopUpkeep := stage(a.upkeep.Run)
 	stopResolve := stage(func(ctx context.Context) error { return a.publisher.resolve(ctx, a.log) })
 	stopSources := stage(func(ctx context.Context) error { return a.sources.Run(ctx, tenants) })
 	stopServe := stage(func(context.Context) error {
@@ -339,6 +346,7 @@ func (a *App) Run(ctx context.Context) error {
 	stopServe()
 	stopSources()
 	stopResolve()
+	stopUpkeep()
 	stopCount()
 	stopPlan()
 	stopDispatch()

@@ -115,10 +115,7 @@ func (f *follower) follow(ctx context.Context, tenant string, t *followed, after
 		return err
 	}
 	if !known {
-		d.all = true
-		for _, kind := range inMemory {
-			d.docs[belfry.DocumentKey{Kind: kind}] = struct{}{} // channels and sources are loaded whole
-		}
+		d.everything()
 	}
 	for known && after < now {
 		rows, err := f.p.ChangesSince(ctx, tenant, after, changesPage)
@@ -127,7 +124,7 @@ func (f *follower) follow(ctx context.Context, tenant string, t *followed, after
 		}
 		t.mu.Lock()
 		for i := range rows {
-			if !t.own[rows[i].Version] {
+			if !t.own[rows[i].Version] || rows[i].Kind == belfry.KindEverything {
 				d.note(&rows[i])
 			}
 		}
@@ -146,11 +143,21 @@ func (f *follower) follow(ctx context.Context, tenant string, t *followed, after
 // note adds what one change touched.
 func (d *doubt) note(c *belfry.Change) {
 	switch c.Kind {
+	case belfry.KindEverything: // what was before is not in the log any more
+		d.everything()
 	case belfry.KindSubscription:
 		d.subs[c.Key] = struct{}{}
 		d.bound()
 	case belfry.KindKey, belfry.KindTenant, belfry.KindTemplate, belfry.KindChannel, belfry.KindSource, belfry.KindEndpoint:
 		d.docs[belfry.DocumentKey{Kind: c.Kind, ID: c.Key}] = struct{}{}
+	}
+}
+
+// everything adds all there is.
+func (d *doubt) everything() {
+	d.all = true
+	for _, kind := range inMemory {
+		d.docs[belfry.DocumentKey{Kind: kind}] = struct{}{} // channels and sources are loaded whole
 	}
 }
 

@@ -68,6 +68,7 @@ func (c *collector) Collect(out chan<- prometheus.Metric) {
 		count(desc("database_commits_total", "Transactions committed by the doors."), float64(stats.Commits))
 		count(desc("database_calls_total", "Calls those transactions served."), float64(stats.Jobs))
 	}
+	c.app.upkeepFigures(ctx, count, gauge)
 	lag := desc("source_lag_seconds", "How far a source is behind its platform.", "source")
 	failing := desc("source_failing", "1 while a source reports an error.", "source")
 	for name, st := range c.app.sources.all() {

@@ -81,6 +81,7 @@ var rooms = []room{
 	}},
 
 	{path: "internal/nodes", may: "belfry"},
+	{path: "internal/upkeep", may: "belfry"},
 
 	// The floor.
 	{path: "internal/store", may: "belfry store/migrations", modules: map[string]string{

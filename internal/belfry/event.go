@@ -109,6 +109,7 @@ type EventType struct {
 	Mandatory   bool              `json:"mandatory,omitempty"`
 	Record      bool              `json:"record,omitempty"` // CloudEvents of this type carry the row in data.record
 	Deprecated  bool              `json:"deprecated,omitempty"`
+	Retention   string            `json:"retention,omitempty"`  // how long its events and all that hangs on them are kept: 30d, 12h, 0d = for ever; empty = as the server is set
 	Discovered  bool              `json:"discovered,omitempty"` // learned from an event, not declared
 	Origin      string            `json:"origin,omitempty"`     // the source that declared it; empty = a person, whose word stays
 }

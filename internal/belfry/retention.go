@@ -37,8 +37,47 @@ func ParseSpan(text string) (time.Duration, bool) {
 
 // FormatSpan writes a span as ParseSpan reads it.
 func FormatSpan(d time.Duration) string {
-	if d != 0 && d%day == 0 {
+	if d == 0 {
+		return "0"
+	}
+	if d%day == 0 {
 		return strconv.FormatInt(int64(d/day), 10) + "d"
 	}
 	return d.String()
+}
+
+// Walk names what one table is searched for, a chunk at a time.
+type Walk struct {
+	Tenant string
+	// Table is deliveries (with their attempts), suppressions, plan_matches,
+	// inbox or events.
+	Table string
+	// Before: rows of events accepted before it go, unless they are needed.
+	Before time.Time
+	// Keep are event types whose rows go by a time of their own instead; the
+	// zero time keeps them.
+	Keep map[string]time.Time
+}
+
+// Cleared is what one chunk did.
+type Cleared struct {
+	Rows int           // that went
+	Next string        // place where the walk goes on; empty at the end
+	Took time.Duration // of the writer's time
+}
+
+// Pruned says what became of a part's partitions that are too old.
+type Pruned struct {
+	Dropped int // partitions that went
+	Held    int // partitions that hold what is still needed
+	// Until is where the newest partition ends that is too old as a whole:
+	// rows before it that are not needed are left to be removed one by one.
+	// Without partitions it is the time that was asked for.
+	Until time.Time
+}
+
+// Mark is how far a piece of housekeeping has come, and when.
+type Mark struct {
+	Place string
+	At    time.Time
 }

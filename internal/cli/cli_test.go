@@ -111,7 +111,8 @@ func TestDoctor(t *testing.T) {
 	c.PublicURL = "https://notify.example.org"
 	c.Channels = map[string]map[string]string{"email": {"url": "smtp://u:hunter2@" + l.Addr().String()}}
 	broken := errors.New("the disk is full")
-	p := Patient{Config: c, Now: func() time.Time { return time.Unix(0, 0) }, Open: func(context.Context) error { return broken }}
+	p := Patient{Config: c, Now: func() time.Time { return time.Unix(0, 0) }, Room: func(string) int64 { return 1 << 20 },
+		Open: func(context.Context) (int64, int64, error) { return 3 << 20, 1 << 20, broken }}
 	states := func(findings []Finding) map[string]string {
 		m := map[string]string{}
 		for _, f := range findings {
@@ -120,7 +121,7 @@ func TestDoctor(t *testing.T) {
 		return m
 	}
 	findings := Doctor(context.Background(), p)
-	want := map[string]string{"data folder": OK, "secret key": Fault, "database": Fault, "listen": OK, "public address": OK, "clock": Fault, "mail": OK}
+	want := map[string]string{"data folder": OK, "secret key": Fault, "database": Fault, "listen": OK, "public address": OK, "clock": Fault, "mail": OK, "retention": OK, "disk": Warning}
 	for check, state := range want {
 		if got := states(findings)[check]; got != state {
 			t.Errorf("%s: %s, want %s", check, got, state)
@@ -142,6 +143,12 @@ func TestDoctor(t *testing.T) {
 	got := states(Doctor(context.Background(), p))
 	if got["secret key"] != OK || got["database"] != OK || got["clock"] != OK || got["mail"] != Fault {
 		t.Error(got)
+	}
+	p.Config.Retention.Inbox = 0
+	b.Reset()
+	if _, err = Diagnosis(Out{Writer: &b}, &p.Config, Doctor(context.Background(), p)); err != nil || !strings.Contains(b.String(), "it has 3.0 MiB, 1.0 MiB of it free") ||
+		!strings.Contains(b.String(), "warning  retention: events 90d, deliveries 90d, inbox for ever, audit 730d") {
+		t.Error(err, b.String())
 	}
 	p.Channels = errors.New("channels.email: /settings/from: is required: From")
 	b.Reset()

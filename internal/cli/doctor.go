@@ -11,6 +11,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/belfryhq/belfry/internal/belfry"
 	"github.com/belfryhq/belfry/internal/config"
 )
 
@@ -31,8 +32,11 @@ const (
 // Patient is what Doctor examines.
 type Patient struct {
 	Config config.Config
-	// Open opens the database and closes it again; its error says what to do.
-	Open func(ctx context.Context) error
+	// Open opens the database and closes it again, and says how many bytes it
+	// has and how many of them are free; its error says what to do.
+	Open func(ctx context.Context) (size, free int64, err error)
+	// Room says how many bytes the disk of a folder still takes; 0 = unknown.
+	Room func(folder string) int64
 	Now  func() time.Time
 	// Channels says what keeps the configured channels from being opened, as
 	// the server's start would; nil = nothing.
@@ -40,7 +44,7 @@ type Patient struct {
 }
 
 // Doctor examines a configuration and what it names: folder, key, database,
-// address, mail relay. It changes nothing but the schema of the database, as
+// retention, disk, address, mail relay. It changes nothing but the schema of the database, as
 // starting the server would.
 func Doctor(ctx context.Context, p Patient) []Finding {
 	d := examination{Patient: p}
@@ -48,6 +52,7 @@ func Doctor(ctx context.Context, p Patient) []Finding {
 	d.folder()
 	d.key()
 	d.database(ctx, serving)
+	d.retention()
 	d.address(serving)
 	d.clock()
 	d.channels()
@@ -152,11 +157,66 @@ func (d *examination) database(ctx context.Context, serving bool) {
 			return
 		}
 	}
-	if err := d.Open(ctx); err != nil {
+	size, free, err := d.Open(ctx)
+	if err != nil {
 		d.say("database", Fault, "%s: %v", where, err)
 		return
 	}
-	d.say("database", OK, "%s opens and its schema is current", where)
+	d.say("database", OK, "%s opens and its schema is current; it has %s, %s of it free for new rows", where, inBytes(size), inBytes(free))
+}
+
+// retention says how long things are kept, and whether the disk has room.
+func (d *examination) retention() {
+	r := &d.Config.Retention
+	kept := func(t time.Duration) string {
+		if t == 0 {
+			return "for ever"
+		}
+		return belfry.FormatSpan(t)
+	}
+	state, more := OK, ""
+	switch {
+	case r.Events == 0 || r.Deliveries == 0 || r.Inbox == 0:
+		state, more = Warning, "; what is kept for ever fills the disk one day"
+	case r.Inbox > r.Events:
+		more = "; events with an inbox entry are kept as long as it is"
+	}
+	d.say("retention", state, "events %s, deliveries %s, inbox %s, audit %s%s", kept(r.Events), kept(r.Deliveries), kept(r.Inbox), kept(r.Audit), more)
+	if d.Config.OnPostgres() || d.Room == nil {
+		return
+	}
+	folder := d.Config.DataDir
+	if path, ok := strings.CutPrefix(d.Config.DatabaseURL(), "sqlite:"); ok {
+		folder = path
+		if info, err := os.Stat(path); err != nil || !info.IsDir() {
+			folder = filepath.Dir(path)
+		}
+	}
+	switch room := d.Room(folder); {
+	case room == 0: // the folder is not there yet, or the system does not say
+	case room < leastRoom:
+		d.say("disk", Warning, "%s has room for %s only: make room, or keep things for less long", folder, inBytes(room))
+	default:
+		d.say("disk", OK, "%s has room for %s; docs/scale.md says how much events take", folder, inBytes(room))
+	}
+}
+
+// leastRoom is what a disk should have left: log and housekeeping take some.
+const leastRoom = 1 << 30
+
+// inBytes writes a number of bytes for people.
+func inBytes(n int64) string {
+	f, unit := float64(n), "B"
+	for _, u := range []string{"KiB", "MiB", "GiB", "TiB"} {
+		if f < 1024 {
+			break
+		}
+		f, unit = f/1024, u
+	}
+	if unit == "B" {
+		return fmt.Sprintf("%d B", n)
+	}
+	return fmt.Sprintf("%.1f %s", f, unit)
 }
 
 func (d *examination) address(serving bool) {

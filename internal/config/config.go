@@ -32,6 +32,8 @@ type Config struct {
 	Log    Log    `koanf:"log"`
 	Limits Limits `koanf:"limits"`
 
+	Retention Retention `koanf:"retention"`
+
 	origins map[string]string // of each key that was set, where
 }
 
@@ -60,11 +62,23 @@ type Limits struct {
 	Drain         time.Duration `koanf:"drain" form:"duration" help:"How long sends in flight may take to end when the server stops."`
 }
 
+// Retention says how long things are kept; 0 = for ever.
+type Retention struct {
+	Events     time.Duration `koanf:"events" form:"duration, like 90d" help:"How long events are kept after they were accepted; longer while a plan or a delivery of one is open, or an inbox entry is kept. An event type may say otherwise. 0: for ever, here and below."`
+	Deliveries time.Duration `koanf:"deliveries" form:"duration" help:"How long deliveries are kept with their attempts, and what was decided about each event and why. Open deliveries stay."`
+	Inbox      time.Duration `koanf:"inbox" form:"duration" help:"How long inbox entries are kept, read or not."`
+	Audit      time.Duration `koanf:"audit" form:"duration" help:"How long the record of edits is kept."`
+	Dedupe     time.Duration `koanf:"dedupe" form:"duration" help:"How long a repeat of an event is known as one. 0: as long as events are kept."`
+	Changes    time.Duration `koanf:"changes" form:"duration" help:"How long the log is kept by which nodes follow edits; a node that was away for longer loads all anew."`
+}
+
 // Unknown types.
 const (
 	AcceptUnknown = "accept"
 	RefuseUnknown = "refuse"
 )
+
+const day = 24 * time.Hour
 
 // Default is the configuration of a server nobody configured.
 func Default() Config {
@@ -74,7 +88,10 @@ func Default() Config {
 		Ingest:  Ingest{UnknownTypes: AcceptUnknown},
 		Nodes:   Nodes{Roles: belfry.Roles, Lease: 10 * time.Second, Notify: true},
 		Log:     Log{Level: "info", Format: "text"},
-		Limits:  Limits{PendingEvents: 1_000_000, Window: 16_384, Drain: 10 * time.Second},
+		Retention: Retention{
+			Events: 90 * day, Deliveries: 90 * day, Inbox: 365 * day, Audit: 730 * day, Changes: 7 * day,
+		},
+		Limits: Limits{PendingEvents: 1_000_000, Window: 16_384, Drain: 10 * time.Second},
 	}
 }
 

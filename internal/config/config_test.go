@@ -65,14 +65,20 @@ channels:
 limits:
   window: 1_000
   drain: 3s
+retention:
+  events: 30d
+  inbox: 0
 ingest: {}
 `)
 	c := load(t, config.Sources{
 		File: file,
 		Environ: []string{"BELFRY_LISTEN=127.0.0.1:2", "BELFRY_DATA_DIR=from-env", "BELFRY_CHANNELS_EMAIL_FROM=School <news@example.org>", "BELFRY_CHANNELS_EMAIL_DKIM_DOMAIN=example.org",
-			"BELFRY_LIMITS_PENDING_EVENTS=5", "BELFRY_LOG_LEVEL=", "PATH=/bin", "BELFRY_SERVER=http://x", "BELFRY_SERVICE_HOST=10.0.0.1", "BELFRY_PORT_8420_TCP=tcp://10.0.0.1"},
+			"BELFRY_LIMITS_PENDING_EVENTS=5", "BELFRY_RETENTION_AUDIT=12h", "BELFRY_LOG_LEVEL=", "PATH=/bin", "BELFRY_SERVER=http://x", "BELFRY_SERVICE_HOST=10.0.0.1", "BELFRY_PORT_8420_TCP=tcp://10.0.0.1"},
 		Flags: map[string]string{"listen": "127.0.0.1:3"},
 	})
+	if c.Retention.Events != 30*24*time.Hour || c.Retention.Audit != 12*time.Hour || c.Retention.Inbox != 0 || c.Retention.Deliveries != 90*24*time.Hour {
+		t.Errorf("%+v", c.Retention)
+	}
 	if c.Listen != "127.0.0.1:3" || c.DataDir != "from-env" || c.Log.Level != "debug" || c.Limits.PendingEvents != 5 || c.Limits.Window != 1000 || c.Limits.Drain != 3*time.Second {
 		t.Errorf("%+v", c)
 	}
@@ -150,6 +156,7 @@ func TestRefusals(t *testing.T) {
 		"sqlite nowhere":    {config.Sources{Environ: []string{"BELFRY_DATABASE=sqlite:"}}, "names no file"},
 		"listen with a URL": {config.Sources{Environ: []string{"BELFRY_LISTEN=http://x:80"}}, "listen"},
 		"port":              {config.Sources{Environ: []string{"BELFRY_LISTEN=:99999"}}, "no port from 0 to 65535"},
+		"retention":         {config.Sources{Environ: []string{"BELFRY_RETENTION_INBOX=30m"}}, "BELFRY_RETENTION_INBOX: 30m0s must be from 1h to 36500d, or 0"},
 		"window":            {config.Sources{Environ: []string{"BELFRY_LIMITS_WINDOW=1"}}, "must be from 64"},
 	} {
 		_, err := config.Load(c.src)

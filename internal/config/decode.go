@@ -6,6 +6,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/belfryhq/belfry/internal/belfry"
 )
 
 // decode puts the value of a known key into c; it says what is wrong with it.
@@ -51,8 +53,8 @@ func set(target reflect.Value, value any, f Field) string {
 		return "must be one value: " + f.Form
 	}
 	if target.Type() == reflect.TypeFor[time.Duration]() {
-		d, err := time.ParseDuration(text)
-		if err != nil {
+		d, ok := belfry.ParseSpan(text)
+		if !ok {
 			return fmt.Sprintf("%q is no duration: write it like 10s or 2m", text)
 		}
 		target.SetInt(int64(d))

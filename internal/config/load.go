@@ -9,6 +9,7 @@ import (
 	"reflect"
 	"slices"
 	"strings"
+	"time"
 
 	kmaps "github.com/knadh/koanf/maps"
 	"github.com/knadh/koanf/parsers/yaml"
@@ -238,6 +239,9 @@ func fieldsOf(v reflect.Value, under string, index []int) []Field {
 
 // show is a value as it would be written, secrets masked.
 func show(v reflect.Value) string {
+	if d, ok := v.Interface().(time.Duration); ok {
+		return belfry.FormatSpan(d)
+	}
 	switch v.Kind() {
 	case reflect.Slice:
 		parts := make([]string, 0, v.Len())

@@ -75,6 +75,17 @@ func (c *Config) faults() []string {
 	if c.Limits.Drain < 0 {
 		fail("limits.drain", "%s must not be negative", c.Limits.Drain)
 	}
+	for _, r := range []struct {
+		key  string
+		kept time.Duration
+	}{
+		{"events", c.Retention.Events}, {"deliveries", c.Retention.Deliveries}, {"inbox", c.Retention.Inbox},
+		{"audit", c.Retention.Audit}, {"dedupe", c.Retention.Dedupe}, {"changes", c.Retention.Changes},
+	} {
+		if r.kept != 0 && (r.kept < time.Hour || r.kept > 36_500*day) {
+			fail("retention."+r.key, "%s must be from 1h to 36500d, or 0", belfry.FormatSpan(r.kept))
+		}
+	}
 	return faults
 }
 

@@ -400,6 +400,17 @@ func TestAtFollowsTheLog(t *testing.T) {
 	if got := must(at(t, d, v).Persons([]string{"u0"}))(t)["u0"]; got.User.Name != "109" {
 		t.Error(got.User.Name)
 	}
+	// From before where the log was cut off: all is forgotten.
+	d.tooFar = 20_000
+	must(at(t, d, v).Persons([]string{"u0"}))(t)
+	apply(t, db, name(200))
+	v = apply(t, db, belfry.Changes{Groups: []belfry.Group{{ID: "g"}}})
+	if _, err := db.ClearChanges(context.Background(), school, v, 10_000); err != nil {
+		t.Fatal(err)
+	}
+	if got := must(at(t, d, v).Persons([]string{"u0"}))(t)["u0"]; got.User.Name != "200" {
+		t.Errorf("after a cut of the log: %s", got.User.Name)
+	}
 	apply(t, db, name(7))
 	if err := d.Refresh(context.Background(), school); err != nil {
 		t.Fatal(err)

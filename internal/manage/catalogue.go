@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/belfryhq/belfry/internal/belfry"
 	"github.com/belfryhq/belfry/internal/render"
@@ -82,6 +83,9 @@ func (m *Manager) EventType(ctx context.Context, tenant, name string) (belfry.Ev
 	return t, version, err
 }
 
+// longestLife bounds how long a type's events are kept, short of for ever.
+const longestLife = 36_500 * 24 * time.Hour
+
 // PutEventType declares a type; one that was discovered or that a source
 // declared is from then on a person's, and no source changes it any more.
 func (m *Manager) PutEventType(ctx context.Context, by By, t belfry.EventType, match Expect) (stored belfry.EventType, version int64, created bool, err error) {
@@ -113,6 +117,9 @@ func (m *Manager) PutEventType(ctx context.Context, by By, t belfry.EventType, m
 		for i, r := range t.SeeRoles {
 			f.key("/see_roles/"+strconv.Itoa(i), r, 100)
 		}
+	}
+	if life, ok := belfry.ParseSpan(t.Retention); t.Retention != "" && (!ok || life != 0 && life < time.Hour || life > longestLife) {
+		f.add("/retention", "must be a length of time from 1h to %s, like 30d or 12h, or 0d for ever", belfry.FormatSpan(longestLife))
 	}
 	t.Schema = orNothing(t.Schema)
 	if s := bytes.TrimSpace(t.Schema); len(s) > 0 && string(s) != "true" && string(s) != "false" {

@@ -657,7 +657,7 @@ func TestEndpointFaults(t *testing.T) {
 
 func TestCatalogueAndTemplates(t *testing.T) {
 	h := open(t)
-	et := belfry.EventType{Name: "core.course_updated", Title: "Course changed", Titles: map[string]string{"pt-BR": "Curso"}, Discovered: true, Schema: json.RawMessage(`{"type":"object"}`), Channels: belfry.TypeChannels{Default: []string{"inbox"}}}
+	et := belfry.EventType{Name: "core.course_updated", Title: "Course changed", Titles: map[string]string{"pt-BR": "Curso"}, Discovered: true, Retention: "30d", Schema: json.RawMessage(`{"type":"object"}`), Channels: belfry.TypeChannels{Default: []string{"inbox"}}}
 	_, v, created, err := h.PutEventType(h.ctx(), by, et, version(0))
 	h.ok(err)
 	got, gv, err := h.EventType(h.ctx(), by.Tenant, et.Name)
@@ -668,6 +668,10 @@ func TestCatalogueAndTemplates(t *testing.T) {
 	}
 	_, _, _, err = h.PutEventType(h.ctx(), by, belfry.EventType{Name: "core.*", Titles: map[string]string{"!": ""}, Schema: json.RawMessage(`3`), Channels: belfry.TypeChannels{Forced: []string{"email", "x"}, Forbidden: []string{"email"}}}, nil)
 	h.refused(err, belfry.Invalid, "/name: one type", "/titles/!: language", "/schema: object", "/channels/forced/1: no channel", "/channels/forbidden/0: forced")
+	for _, bad := range []string{"a month", "30m", "-3d", "36501d", "-24h", "30"} {
+		_, _, _, err = h.PutEventType(h.ctx(), by, belfry.EventType{Name: "x", Retention: bad}, nil)
+		h.refused(err, belfry.Invalid, "/retention: length of time from 1h to 36500d")
+	}
 	list, _, err := h.EventTypes(h.ctx(), by.Tenant, "", 10)
 	h.ok(err)
 	if len(list) != 1 {

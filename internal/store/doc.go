@@ -21,6 +21,11 @@
 // On PostgreSQL several processes may work with one database. Then what a node
 // that was declared dead still tries at doors 2 and 3 fails with ErrFenced.
 //
+// What grows with every event ages: Clear and its kin remove in chunks what is
+// older than the caller says and not needed by anything open. On PostgreSQL
+// the same rows live in partitions of time, which MakePartitions makes ahead
+// and DropPartitions drops; a row finds a partition also when nobody did.
+//
 // It refuses an SQLite database another process works with, a schema newer than
 // the program, and a PostgreSQL too old. It knows nothing of what it stores:
 // whether an edit makes sense is decided in package manage, whom an event

@@ -218,7 +218,7 @@ func TestPlansOfPartitions(t *testing.T) {
 			return err
 		}, map[string]int{"deliveries": 1}},
 		{"old events", func() error {
-			_, err := db.Clear(ctx, Walk{Tenant: "t", Table: "events", Before: at.Add(-8 * 24 * time.Hour)}, "", 100)
+			_, err := db.Clear(ctx, belfry.Walk{Tenant: "t", Table: "events", Before: at.Add(-8 * 24 * time.Hour)}, "", 100)
 			return err
 		}, nil},
 	} {
@@ -328,7 +328,7 @@ func TestTenantsCanBeSpread(t *testing.T) {
 		}
 		later := time.Now().Add(time.Hour)
 		for _, table := range []string{"deliveries", "suppressions", "plan_matches", "inbox", "events"} {
-			if _, err := db.Clear(ctx, Walk{Tenant: "t", Table: table, Before: later, Keep: map[string]time.Time{"y": {}}}, "", 100); err != nil {
+			if _, err := db.Clear(ctx, belfry.Walk{Tenant: "t", Table: table, Before: later, Keep: map[string]time.Time{"y": {}}}, "", 100); err != nil {
 				return err
 			}
 		}

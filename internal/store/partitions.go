@@ -76,7 +76,7 @@ const (
 
 // ErrElsewhere says that another node changes partitions at this moment: there
 // is nothing left to do, or it is tried again at the next turn.
-var ErrElsewhere = errors.New("another node does this at this moment")
+var ErrElsewhere = belfry.Errorf(belfry.Conflict, "another node changes partitions at this moment")
 
 // querier is a pool or a transaction.
 type querier interface {
@@ -393,23 +393,13 @@ func split(ctx context.Context, tx *sql.Tx, tables []ptable, until time.Time) er
 	return nil
 }
 
-// Dropped says what became of a part's partitions that are too old.
-type Dropped struct {
-	Dropped int // partitions that went
-	Held    int // partitions that hold what is still needed
-	// Until is where the newest partition ends that is too old as a whole:
-	// rows before it that are not needed are left to be removed one by one.
-	// On SQLite it is the time that was asked for.
-	Until time.Time
-}
-
 // DropPartitions drops a part's partitions that end by a time and hold nothing
 // that is still needed: a plan that is not complete, an open delivery, an
 // event an inbox entry is rendered from. empty asks for partitions without any
 // row only, for tenants that keep some rows longer than others.
-func (db *DB) DropPartitions(ctx context.Context, part belfry.Part, before time.Time, empty bool) (out Dropped, err error) {
+func (db *DB) DropPartitions(ctx context.Context, part belfry.Part, before time.Time, empty bool) (out belfry.Pruned, err error) {
 	if !db.pg {
-		return Dropped{Until: before}, nil
+		return belfry.Pruned{Until: before}, nil
 	}
 	tables := partitioned[part]
 	list, err := partitions(ctx, db.write, tables[0].name)

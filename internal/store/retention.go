@@ -15,31 +15,11 @@ import (
 // goes on is a place the caller keeps. What must go and what must stay is read
 // beside the writer, and then said to it by key.
 
-// Walk names what a table is searched for.
-type Walk struct {
-	Tenant string
-	// Table is deliveries (with their attempts), suppressions, plan_matches,
-	// inbox or events.
-	Table string
-	// Before: rows of events accepted before it go, unless they are needed.
-	Before time.Time
-	// Keep are event types whose rows go by a time of their own; the zero
-	// time keeps them.
-	Keep map[string]time.Time
-}
-
-// Cleared is what one chunk did.
-type Cleared struct {
-	Rows int           // that went
-	Next string        // place where the walk goes on; empty at the end
-	Took time.Duration // of the writer's time
-}
-
 // Clear removes, of about n rows after a place, those that are too old and not
 // needed. Needed are the rows of an event whose plan is not complete, open
 // deliveries, and an event with either of them or with an inbox entry, which
 // is rendered from it.
-func (db *DB) Clear(ctx context.Context, w Walk, after string, n int) (Cleared, error) {
+func (db *DB) Clear(ctx context.Context, w belfry.Walk, after string, n int) (belfry.Cleared, error) {
 	switch w.Table {
 	case "deliveries":
 		return db.clearDeliveries(ctx, &w, after, n)
@@ -52,7 +32,7 @@ func (db *DB) Clear(ctx context.Context, w Walk, after string, n int) (Cleared, 
 	case "events":
 		return db.clearEvents(ctx, &w, after, n)
 	}
-	return Cleared{}, belfry.Errorf(belfry.Internal, "rows of %s do not age", w.Table)
+	return belfry.Cleared{}, belfry.Errorf(belfry.Internal, "rows of %s do not age", w.Table)
 }
 
 // tidy does a piece of housekeeping in a transaction.
@@ -112,7 +92,7 @@ func idsBut(list []old, kept map[string]bool) []string {
 }
 
 // keptByType finds events whose type keeps them longer.
-func (db *DB) keptByType(ctx context.Context, w *Walk, events []string, kept map[string]bool) error {
+func (db *DB) keptByType(ctx context.Context, w *belfry.Walk, events []string, kept map[string]bool) error {
 	if len(w.Keep) == 0 {
 		return nil
 	}
@@ -121,7 +101,7 @@ func (db *DB) keptByType(ctx context.Context, w *Walk, events []string, kept map
 		if err := rows.Scan(&id, &typ); err != nil {
 			return err
 		}
-		if w.stays(id, typ) {
+		if stays(w, id, typ) {
 			kept[id] = true
 		}
 		return nil
@@ -129,7 +109,7 @@ func (db *DB) keptByType(ctx context.Context, w *Walk, events []string, kept map
 }
 
 // stays reports whether an event's type keeps what hangs on it.
-func (w *Walk) stays(id, typ string) bool {
+func stays(w *belfry.Walk, id, typ string) bool {
 	before, own := w.Keep[typ]
 	return own && (before.IsZero() || id >= belfry.MinID(belfry.EventPrefix, before))
 }
@@ -144,7 +124,7 @@ func (db *DB) keptByPlan(ctx context.Context, tenant string, events []string, ke
 	}, "SELECT event_id FROM plans WHERE tenant = $1 AND event_id IN_LIST", events, tenant)
 }
 
-func (db *DB) clearDeliveries(ctx context.Context, w *Walk, after string, n int) (out Cleared, err error) {
+func (db *DB) clearDeliveries(ctx context.Context, w *belfry.Walk, after string, n int) (out belfry.Cleared, err error) {
 	list, err := db.rowsOf(ctx, "SELECT id, CASE WHEN state < 3 THEN '' ELSE event_id END FROM deliveries WHERE tenant = $1 AND id > $2 AND id < $3 ORDER BY id LIMIT $4",
 		w.Tenant, after, belfry.MinID(belfry.DeliveryPrefix, w.Before), n)
 	if err != nil {
@@ -214,7 +194,7 @@ func (db *DB) suppressionKeys(ctx context.Context, text string, args ...any) (li
 }
 
 // clearSuppressions goes by events: the place is the first event to look at.
-func (db *DB) clearSuppressions(ctx context.Context, w *Walk, after string, n int) (out Cleared, err error) {
+func (db *DB) clearSuppressions(ctx context.Context, w *belfry.Walk, after string, n int) (out belfry.Cleared, err error) {
 	list, err := db.suppressionKeys(ctx, "event_id >= $2 AND event_id < $3 ORDER BY event_id, run, principal, address, channel LIMIT $4",
 		w.Tenant, after, belfry.MinID(belfry.EventPrefix, w.Before), n)
 	if err != nil || len(list) == 0 {
@@ -264,7 +244,7 @@ func (s *session) dropSuppressions(tenant string, keys []suppressionKey) (int, e
 	return int(n), err
 }
 
-func (db *DB) clearMatches(ctx context.Context, w *Walk, after string, n int) (out Cleared, err error) {
+func (db *DB) clearMatches(ctx context.Context, w *belfry.Walk, after string, n int) (out belfry.Cleared, err error) {
 	list, err := db.rowsOf(ctx, "SELECT DISTINCT event_id, event_id FROM plan_matches WHERE tenant = $1 AND event_id > $2 AND event_id < $3 ORDER BY event_id LIMIT $4",
 		w.Tenant, after, belfry.MinID(belfry.EventPrefix, w.Before), n)
 	if err != nil {
@@ -289,7 +269,7 @@ func (db *DB) clearMatches(ctx context.Context, w *Walk, after string, n int) (o
 	return out, err
 }
 
-func (db *DB) clearInbox(ctx context.Context, w *Walk, after string, n int) (out Cleared, err error) {
+func (db *DB) clearInbox(ctx context.Context, w *belfry.Walk, after string, n int) (out belfry.Cleared, err error) {
 	list, err := db.rowsOf(ctx, "SELECT id, event_id FROM inbox WHERE tenant = $1 AND id > $2 AND id < $3 ORDER BY id LIMIT $4",
 		w.Tenant, after, belfry.MinID(belfry.DeliveryPrefix, w.Before), n)
 	if err != nil {
@@ -311,7 +291,7 @@ func (db *DB) clearInbox(ctx context.Context, w *Walk, after string, n int) (out
 	return out, err
 }
 
-func (db *DB) clearEvents(ctx context.Context, w *Walk, after string, n int) (out Cleared, err error) {
+func (db *DB) clearEvents(ctx context.Context, w *belfry.Walk, after string, n int) (out belfry.Cleared, err error) {
 	kept := map[string]bool{}
 	var list []old
 	before := belfry.MinID(belfry.EventPrefix, w.Before)
@@ -319,7 +299,7 @@ func (db *DB) clearEvents(ctx context.Context, w *Walk, after string, n int) (ou
 		var id, typ string
 		err := rows.Scan(&id, &typ)
 		list = append(list, old{id, id})
-		kept[id] = w.stays(id, typ)
+		kept[id] = stays(w, id, typ)
 		return err
 	}, "SELECT id, type FROM events WHERE tenant = $1 AND id > $2 AND id < $3 ORDER BY id LIMIT $4", w.Tenant, after, before, n)
 	if err != nil {
@@ -393,7 +373,7 @@ func (db *DB) keptByRows(ctx context.Context, tenant string, events []string, ke
 // ClearTypes removes, of events after a place, those of some types that were
 // accepted before a time, and with an event all that hangs on it, inbox
 // entries too. Needed are events with a plan to complete or an open delivery.
-func (db *DB) ClearTypes(ctx context.Context, tenant string, types []string, before time.Time, after string, n int) (out Cleared, err error) {
+func (db *DB) ClearTypes(ctx context.Context, tenant string, types []string, before time.Time, after string, n int) (out belfry.Cleared, err error) {
 	wanted := map[string]bool{}
 	for _, t := range types {
 		wanted[t] = true
@@ -492,7 +472,7 @@ func (db *DB) ClearTypes(ctx context.Context, tenant string, types []string, bef
 // ClearDedupe removes identities of events accepted before a time: an event
 // that comes again afterwards is a new one. The walk is in the order of keys,
 // which is not that of time, so it is through the whole table.
-func (db *DB) ClearDedupe(ctx context.Context, tenant string, before time.Time, after string, n int) (out Cleared, err error) {
+func (db *DB) ClearDedupe(ctx context.Context, tenant string, before time.Time, after string, n int) (out belfry.Cleared, err error) {
 	place, err := base64.RawURLEncoding.DecodeString(after)
 	if err != nil {
 		return out, belfry.Errorf(belfry.Internal, "not a place among identities: %q", short(after))
@@ -536,7 +516,7 @@ func (db *DB) ClearDedupe(ctx context.Context, tenant string, before time.Time, 
 
 // ClearAudit removes the oldest edits of the audit, up to the first that is not
 // too old.
-func (db *DB) ClearAudit(ctx context.Context, tenant string, before time.Time, n int) (out Cleared, err error) {
+func (db *DB) ClearAudit(ctx context.Context, tenant string, before time.Time, n int) (out belfry.Cleared, err error) {
 	var gone []string
 	done := false
 	err = db.query(ctx, func(rows *sql.Rows) error {
@@ -564,7 +544,7 @@ func (db *DB) ClearAudit(ctx context.Context, tenant string, before time.Time, n
 // ClearChanges removes the change log before a version, and leaves at that
 // version a row that says so: whoever follows the log from before it learns
 // that everything may have changed.
-func (db *DB) ClearChanges(ctx context.Context, tenant string, version int64, n int) (out Cleared, err error) {
+func (db *DB) ClearChanges(ctx context.Context, tenant string, version int64, n int) (out belfry.Cleared, err error) {
 	out.Took, err = db.tidy(ctx, n, func(s *session) error {
 		rows, err := s.exec(`DELETE FROM changes WHERE tenant = $1 AND (version, kind, item) IN
 			(SELECT version, kind, item FROM changes WHERE tenant = $1 AND version < $2 ORDER BY version, kind, item LIMIT $3)`, tenant, version, n)
@@ -581,18 +561,12 @@ func (db *DB) ClearChanges(ctx context.Context, tenant string, version int64, n 
 	return out, err
 }
 
-// Mark is how far a piece of housekeeping has come.
-type Mark struct {
-	Place string
-	At    time.Time
-}
-
 // Marks reads a tenant's marks by task.
-func (db *DB) Marks(ctx context.Context, tenant string) (map[string]Mark, error) {
-	out := map[string]Mark{}
+func (db *DB) Marks(ctx context.Context, tenant string) (map[string]belfry.Mark, error) {
+	out := map[string]belfry.Mark{}
 	return out, db.query(ctx, func(rows *sql.Rows) error {
 		var task string
-		var m Mark
+		var m belfry.Mark
 		var at int64
 		err := rows.Scan(&task, &m.Place, &at)
 		m.At = fromMicros(at)
@@ -602,7 +576,7 @@ func (db *DB) Marks(ctx context.Context, tenant string) (map[string]Mark, error)
 }
 
 // SetMark keeps a mark.
-func (db *DB) SetMark(ctx context.Context, tenant, task string, m Mark) error {
+func (db *DB) SetMark(ctx context.Context, tenant, task string, m belfry.Mark) error {
 	_, err := db.tidy(ctx, 1, func(s *session) error {
 		_, err := s.exec(`INSERT INTO upkeep (tenant, task, place, at) VALUES ($1, $2, $3, $4)
 			ON CONFLICT (tenant, task) DO UPDATE SET place = excluded.place, at = excluded.at`, tenant, task, m.Place, micros(m.At))

@@ -77,7 +77,7 @@ func (a *aged) clear(table string, before time.Time, keep map[string]time.Time, 
 	a.t.Helper()
 	place := ""
 	for range 1000 {
-		c, err := a.Clear(context.Background(), store.Walk{Tenant: tenant, Table: table, Before: before, Keep: keep}, place, n)
+		c, err := a.Clear(context.Background(), belfry.Walk{Tenant: tenant, Table: table, Before: before, Keep: keep}, place, n)
 		if err != nil {
 			a.t.Fatalf("clearing %s: %v", table, err)
 		}
@@ -214,7 +214,7 @@ func testClearTypes(t *testing.T, place func(testing.TB) string) {
 	a.close(ids["young"])
 	rows, calls := 0, 0
 	for at := ""; ; calls++ {
-		c := must[store.Cleared](t)(a.ClearTypes(ctx, tenant, []string{"user.login", "never.seen"}, a.day(1), at, 7))
+		c := must[belfry.Cleared](t)(a.ClearTypes(ctx, tenant, []string{"user.login", "never.seen"}, a.day(1), at, 7))
 		if c.Rows > 16 { // 7 ids and their attempts
 			t.Errorf("%d rows in one transaction", c.Rows)
 		}
@@ -241,24 +241,24 @@ func testClearOthers(t *testing.T, place func(testing.TB) string) {
 		acceptOne(t, a.DB, fmt.Sprint("e", d))
 		apply(t, a.DB, belfry.Changes{Objects: []belfry.Object{{ID: fmt.Sprint("o", d)}, {ID: "x"}}, Audit: []belfry.AuditEntry{{Who: "key", Action: "object.put", Target: fmt.Sprint("o", d)}}})
 	}
-	walk := func(f func(place string) (store.Cleared, error)) (rows int) {
+	walk := func(f func(place string) (belfry.Cleared, error)) (rows int) {
 		t.Helper()
 		for place := ""; ; {
-			c := must[store.Cleared](t)(f(place))
+			c := must[belfry.Cleared](t)(f(place))
 			rows += c.Rows
 			if place = c.Next; place == "" {
 				return rows
 			}
 		}
 	}
-	if n := walk(func(p string) (store.Cleared, error) { return a.ClearDedupe(ctx, tenant, a.day(20), p, 4) }); n != 20 {
+	if n := walk(func(p string) (belfry.Cleared, error) { return a.ClearDedupe(ctx, tenant, a.day(20), p, 4) }); n != 20 {
 		t.Errorf("%d identities went, want 20", n)
 	}
 	// A repeat within the window is one, a repeat after it is a new event.
 	if r := accept(t, a.DB, event("e25"), event("e3")); !r[0].Duplicate || r[1].Duplicate {
 		t.Errorf("%+v", r)
 	}
-	if n := walk(func(string) (store.Cleared, error) { return a.ClearAudit(ctx, tenant, a.day(10), 3) }); n != 10 {
+	if n := walk(func(string) (belfry.Cleared, error) { return a.ClearAudit(ctx, tenant, a.day(10), 3) }); n != 10 {
 		t.Errorf("%d edits left the audit, want 10", n)
 	}
 	if rows := must[[]store.AuditRow](t)(a.Audit(ctx, tenant, "", 100)); len(rows) != 20 || rows[19].Target != "o10" {
@@ -267,7 +267,7 @@ func testClearOthers(t *testing.T, place func(testing.TB) string) {
 
 	// Whoever comes from before the cut learns it; whoever is beyond does not.
 	cut := must[int64](t)(a.Version(ctx, tenant)) - 5
-	n := walk(func(string) (store.Cleared, error) { return a.ClearChanges(ctx, tenant, cut, 7) })
+	n := walk(func(string) (belfry.Cleared, error) { return a.ClearChanges(ctx, tenant, cut, 7) })
 	if n < 40 {
 		t.Errorf("%d rows left the change log", n)
 	}
@@ -278,16 +278,16 @@ func testClearOthers(t *testing.T, place func(testing.TB) string) {
 			t.Errorf("%+v after the cut", c)
 		}
 	}
-	if n := walk(func(string) (store.Cleared, error) { return a.ClearChanges(ctx, tenant, cut, 7) }); n != 0 {
+	if n := walk(func(string) (belfry.Cleared, error) { return a.ClearChanges(ctx, tenant, cut, 7) }); n != 0 {
 		t.Errorf("%d rows went the second time", n)
 	}
 
-	m := store.Mark{Place: "here", At: a.day(3)}
-	for _, want := range []store.Mark{m, {Place: "there", At: a.day(4)}} {
+	m := belfry.Mark{Place: "here", At: a.day(3)}
+	for _, want := range []belfry.Mark{m, {Place: "there", At: a.day(4)}} {
 		if err := a.SetMark(ctx, tenant, "task", want); err != nil {
 			t.Fatal(err)
 		}
-		same(t, "mark", must[map[string]store.Mark](t)(a.Marks(ctx, tenant)), map[string]store.Mark{"task": want})
+		same(t, "mark", must[map[string]belfry.Mark](t)(a.Marks(ctx, tenant)), map[string]belfry.Mark{"task": want})
 	}
 	if s := must[store.Storage](t)(a.Storage(ctx)); s.Size == 0 || s.Free < 0 {
 		t.Errorf("%+v", s)
@@ -339,11 +339,11 @@ func (a *aged) make(span time.Duration) {
 	}
 }
 
-func (a *aged) drop(before time.Time, empty bool) map[belfry.Part]store.Dropped {
+func (a *aged) drop(before time.Time, empty bool) map[belfry.Part]belfry.Pruned {
 	a.t.Helper()
-	out := map[belfry.Part]store.Dropped{}
+	out := map[belfry.Part]belfry.Pruned{}
 	for _, p := range belfry.Parts() {
-		out[p] = must[store.Dropped](a.t)(a.DropPartitions(context.Background(), p, before, empty))
+		out[p] = must[belfry.Pruned](a.t)(a.DropPartitions(context.Background(), p, before, empty))
 	}
 	return out
 }
@@ -505,7 +505,7 @@ func testPartitionsTogether(t *testing.T, place func(testing.TB) string) {
 						t.Error(err)
 					}
 					for _, table := range walked {
-						if _, err := a.Clear(ctx, store.Walk{Tenant: tenant, Table: table, Before: a.now().Add(-week)}, "", 50); err != nil {
+						if _, err := a.Clear(ctx, belfry.Walk{Tenant: tenant, Table: table, Before: a.now().Add(-week)}, "", 50); err != nil {
 							t.Error(err)
 						}
 					}

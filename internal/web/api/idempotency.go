@@ -197,6 +197,21 @@ func (i *idempotency) keep(ctx context.Context, c *call, id string, request []by
 	return err
 }
 
+// forgetAtOnce is how many answers one edit forgets.
+const forgetAtOnce = 1000
+
+// ForgetAnswers forgets the answers of a tenant that were kept long enough, for
+// tenants that ask for nothing any more.
+func (s *Server) ForgetAnswers(ctx context.Context, tenant string) (int, error) {
+	drop, err := s.idem.stale(ctx, tenant)
+	for part := range slices.Chunk(drop, forgetAtOnce) {
+		if _, err := s.idem.docs.Apply(ctx, belfry.Changes{Tenant: tenant, DropDocuments: part}); err != nil {
+			return 0, err
+		}
+	}
+	return len(drop), err
+}
+
 // stale gives, once in a while, the answers of a tenant that need not be kept
 // any longer.
 func (i *idempotency) stale(ctx context.Context, tenant string) ([]belfry.DocumentKey, error) {

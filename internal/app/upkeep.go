@@ -1,0 +1,79 @@
+package app
+
+import (
+	"context"
+	"log/slog"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/belfryhq/belfry/internal/belfry"
+	"github.com/belfryhq/belfry/internal/config"
+	"github.com/belfryhq/belfry/internal/store"
+	"github.com/belfryhq/belfry/internal/upkeep"
+	"github.com/belfryhq/belfry/internal/web/api"
+)
+
+// jobsKept is how long jobs can be asked for after their end.
+const jobsKept = 30 * 24 * time.Hour
+
+// newUpkeep makes what keeps the database from growing for ever.
+func newUpkeep(r config.Retention, db *store.DB, surface *api.Server, log *slog.Logger) *upkeep.Keeper {
+	return upkeep.New(upkeep.Options{
+		Store:     db,
+		Retention: upkeep.Retention{Events: r.Events, Deliveries: r.Deliveries, Inbox: r.Inbox, Audit: r.Audit, Dedupe: r.Dedupe, Changes: r.Changes},
+		Chores: []upkeep.Chore{
+			{Name: "answers", Do: func(ctx context.Context, tenant string, _ time.Time) (int, error) {
+				return surface.ForgetAnswers(ctx, tenant)
+			}},
+			{Name: "jobs", Do: func(ctx context.Context, tenant string, now time.Time) (rows int, err error) {
+				for {
+					n, err := db.PruneJobs(ctx, tenant, now.Add(-jobsKept))
+					if rows += n; err != nil || n == 0 {
+						return rows, err
+					}
+				}
+			}},
+		},
+		Log: log, Now: now,
+	})
+}
+
+// upkeepFigures are the figures of housekeeping and of the disk.
+func (a *App) upkeepFigures(ctx context.Context, count, gauge func(d *prometheus.Desc, v float64, labels ...string)) {
+	s := a.upkeep.Stats()
+	count(desc("upkeep_rounds_total", "Rounds of housekeeping."), float64(s.Rounds))
+	count(desc("upkeep_failures_total", "Rounds of housekeeping that met an error."), float64(s.Failed))
+	gauge(desc("upkeep_waits", "1 while nothing is removed because the clock jumped or nobody kept house for a week."), bit(s.Waits))
+	gauge(desc("upkeep_round_seconds", "Time the last round took."), s.Took.Seconds())
+	gauge(desc("upkeep_chunk_seconds_max", "Longest time a chunk of removals took of the database's writer."), s.Longest.Seconds())
+	if !s.Last.IsZero() {
+		gauge(desc("upkeep_last_round_timestamp_seconds", "When the last round ended."), float64(s.Last.UnixMilli())/1e3)
+	}
+	removed := desc("upkeep_removed_rows_total", "Rows removed because they were old, by table.", "table")
+	for table, n := range s.Rows {
+		count(removed, float64(n), table)
+	}
+	dropped := desc("upkeep_dropped_partitions_total", "Partitions dropped because they were old.", "part")
+	held := desc("upkeep_held_partitions", "Partitions that are old and hold what is still needed.", "part")
+	for _, p := range belfry.Parts() {
+		count(dropped, float64(s.Dropped[p]), string(p))
+		gauge(held, float64(s.Held[p]), string(p))
+	}
+	storage, err := a.db.Storage(ctx)
+	if err != nil {
+		return
+	}
+	gauge(desc("database_free_bytes", "Room within the database file that is used before it grows (SQLite)."), float64(storage.Free))
+	parts := desc("database_partitions", "Partitions of each part of the database (PostgreSQL).", "part")
+	for part, n := range storage.Partitions {
+		gauge(parts, float64(n), string(part))
+	}
+}
+
+func bit(b bool) float64 {
+	if b {
+		return 1
+	}
+	return 0
+}
