@@ -25,6 +25,10 @@ const (
 	FilterFalse   = "filter_false"
 	LookupStopped = "lookup_stopped" // an object between does not look further up
 	LookupNearer  = "lookup_nearer"  // a closer object has subscriptions of its own
+	ScopeMissed   = "scope_missed"
+	TypeMissed    = "type_missed"
+	ObjectMissed  = "object_type_missed"
+	FilterPending = "filter_pending" // asked without an event that the filter could look at
 	FilterFault   = "filter_fault"   // the filter failed on this event: counts as no match
 
 	NamedUser     = "named_user"
@@ -83,6 +87,7 @@ const (
 	ReplayOpen  = "on_its_way"
 	CancelledBy = "cancelled"
 
+	ByNobody       = "by_nobody" // nothing speaks of it
 	ByForced       = "by_forced"
 	ByMember       = "by_member"
 	ByPreference   = "by_preference"
@@ -120,6 +125,10 @@ var texts = map[string]string{
 	FilterFalse:   "its filter is false for this event",
 	LookupStopped: "subscriptions above the object do not apply there",
 	LookupNearer:  "a closer object has subscriptions of its own for this type",
+	ScopeMissed:   "the event happened outside the subscription's scope",
+	TypeMissed:    "the event's type is none it asks for",
+	ObjectMissed:  "the object is of no type it asks for",
+	FilterPending: "its filter decides by what the event says",
 	FilterFault:   "its filter could not be evaluated for this event",
 
 	NamedUser:     "named by the subscription",
@@ -177,6 +186,7 @@ var texts = map[string]string{
 	ReplayOpen:         "is on its way already",
 	CancelledBy:        "was cancelled",
 
+	ByNobody:       "nothing was chosen",
 	ByForced:       "the administrator forces this channel for this type",
 	ByMember:       "chosen when joining",
 	ByPreference:   "chosen in their preferences",

@@ -21,6 +21,10 @@ type TraceStore interface {
 	Events(ctx context.Context, tenant string, ids []string) (map[string]*belfry.Accepted, error)
 	Version(ctx context.Context, tenant string) (int64, error)
 	Trace(ctx context.Context, tenant string, q belfry.TraceQuery) (belfry.TraceRows, error)
+	Documents(ctx context.Context, tenant, kind, after string, limit int) ([]belfry.Document, error)
+	// Joined and OptedOut are what one principal, or address, did.
+	Joined(ctx context.Context, tenant, principal string, limit int) ([]belfry.Member, error)
+	OptedOut(ctx context.Context, tenant, who string, limit int) ([]belfry.OptOut, error)
 }
 
 // Explainer answers why: of what happened from what was stored, of what might
@@ -75,15 +79,22 @@ func (x *Explainer) compute(ctx context.Context, acc *belfry.Accepted, q belfry.
 	for i := range misses {
 		answer.Subscriptions = append(answer.Subscriptions, subscriptionAnswer(&misses[i], false))
 	}
+	err = x.people(ctx, acc, v, matches, q, now, &answer)
+	return answer, err
+}
+
+// people works out what becomes of whom the matches name: a page of them, or
+// the one that is asked for.
+func (x *Explainer) people(ctx context.Context, acc *belfry.Accepted, v *view, matches []belfry.Match, q belfry.TraceQuery, now time.Time, answer *belfry.Answer) error {
 	cursor := q.After
 	for {
 		result, err := resolve.Page(v.dir, acc, matches, v.typ, now, cursor, limitOf(q))
 		if err != nil {
-			return answer, err
+			return err
 		}
 		ds, sups, err := x.Stages.route(ctx, acc, 0, v, &result, now)
 		if err != nil {
-			return answer, err
+			return err
 		}
 		for i := range ds {
 			ds[i].ID = "" // nothing is sent
@@ -108,7 +119,7 @@ func (x *Explainer) compute(ctx context.Context, acc *belfry.Accepted, q belfry.
 			Because: belfry.ViewReasons([]belfry.Reason{{Code: belfry.NobodyNamed}}),
 		})
 	}
-	return answer, nil
+	return nil
 }
 
 func limitOf(q belfry.TraceQuery) int {

@@ -92,6 +92,30 @@ func (db *DB) OptOuts(ctx context.Context, tenant, subscription, after string, l
 	return list, err
 }
 
+// OptedOut lists what somebody opted out of, in the order of subscriptions.
+func (db *DB) OptedOut(ctx context.Context, tenant, who string, limit int) (list []belfry.OptOut, err error) {
+	err = db.query(ctx, func(rows *sql.Rows) error {
+		o := belfry.OptOut{Who: who}
+		var since int64
+		err := rows.Scan(&o.Subscription, &since)
+		o.Since = fromMicros(since)
+		list = append(list, o)
+		return err
+	}, "SELECT subscription, since FROM opt_outs WHERE tenant = $1 AND who = $2 ORDER BY subscription LIMIT $3", tenant, who, orDefault(limit, 1000))
+	return list, err
+}
+
+// Joined lists what a principal joined itself, in the order of subscriptions.
+func (db *DB) Joined(ctx context.Context, tenant, principal string, limit int) (list []belfry.Member, err error) {
+	err = db.query(ctx, func(rows *sql.Rows) error {
+		m, err := scanMember(rows)
+		list = append(list, m)
+		return err
+	}, "SELECT subscription, principal, object, channels, since FROM members WHERE tenant = $1 AND principal = $2 ORDER BY subscription, object LIMIT $3",
+		tenant, principal, orDefault(limit, 1000))
+	return list, err
+}
+
 // JoinedGroups lists the members of a subscription that are groups.
 func (db *DB) JoinedGroups(ctx context.Context, tenant, subscription string) (list []belfry.Member, err error) {
 	err = db.query(ctx, func(rows *sql.Rows) error {

@@ -29,6 +29,14 @@ func testOptOuts(t *testing.T, place func(testing.TB) string) {
 	if err != nil || len(list) != 2 || list[0].Who != "user/1" || !list[0].Since.Equal(since) || list[1].Who != "x@example.org" {
 		t.Fatalf("opt-outs: %+v, %v", list, err)
 	}
+	outs, err := db.OptedOut(t.Context(), belfry.DefaultTenant, "user/1", 10)
+	if err != nil || len(outs) != 1 || outs[0].Subscription != "sub_a" || outs[0].Who != "user/1" || !outs[0].Since.Equal(since) {
+		t.Errorf("what one person opted out of: %+v, %v", outs, err)
+	}
+	hers, err := db.Joined(t.Context(), belfry.DefaultTenant, "user/1", 10)
+	if err != nil || len(hers) != 1 || hers[0].Subscription != "sub_b" {
+		t.Errorf("what one person joined: %+v, %v", hers, err)
+	}
 	left, err := db.Members(t.Context(), belfry.DefaultTenant, "sub_a", "", 10)
 	if err != nil || len(left) != 1 || left[0].Principal != "user/2" {
 		t.Errorf("members of the subscription opted out of: %+v, %v", left, err)

@@ -352,25 +352,11 @@ func (s *Server) explainRoute() {
 		summary: "Say who would be told of an event, and why",
 		detail:  "Takes one event in any form POST /v1/events takes. Nothing is stored and nothing sent; the answer has the form of a trace."},
 		func(ctx context.Context, c *call, _ *struct{ Keyed }) (*reply[belfry.Answer], error) {
-			raw, err := readAll(c.r, maxEventBytes+4096)
+			e, err := s.supposed(ctx, c)
 			if err != nil {
 				return nil, err
 			}
-			events, form, err := ingest.Decode(c.r.Header, raw, ingest.Limits{})
-			if err != nil {
-				return nil, err
-			}
-			if len(events) != 1 {
-				return nil, belfry.Errorf(belfry.Invalid, "explain takes one event, not %d", len(events))
-			}
-			drafts, _, faults, err := s.Ingest.Prepare(ctx, ingest.Origin{Tenant: c.tenant(), Key: c.who.Origin(), CloudEvents: form != ingest.Own}, events)
-			if err != nil {
-				return nil, err
-			}
-			if f := faults[0]; f != nil {
-				return nil, f
-			}
-			a, err := s.Explain.Explain(ctx, c.tenant(), drafts[0].Event)
+			a, err := s.Explain.Explain(ctx, c.tenant(), e)
 			if err != nil {
 				return nil, err
 			}
@@ -378,8 +364,36 @@ func (s *Server) explainRoute() {
 			a.Planned, a.Computed = true, true
 			return &reply[belfry.Answer]{Status: http.StatusOK, Body: a}, nil
 		})
+	s.takesEvent("/v1/explain")
+}
+
+// supposed reads the one event of a question, in any form POST /v1/events takes.
+func (s *Server) supposed(ctx context.Context, c *call) (*belfry.Event, error) {
+	raw, err := readAll(c.r, maxEventBytes+4096)
+	if err != nil {
+		return nil, err
+	}
+	events, form, err := ingest.Decode(c.r.Header, raw, ingest.Limits{})
+	if err != nil {
+		return nil, err
+	}
+	if len(events) != 1 {
+		return nil, belfry.Errorf(belfry.Invalid, "this takes one event, not %d", len(events))
+	}
+	drafts, _, faults, err := s.Ingest.Prepare(ctx, ingest.Origin{Tenant: c.tenant(), Key: c.who.Origin(), CloudEvents: form != ingest.Own}, events)
+	if err != nil {
+		return nil, err
+	}
+	if f := faults[0]; f != nil {
+		return nil, f
+	}
+	return drafts[0].Event, nil
+}
+
+// takesEvent describes the body of a call that takes one event.
+func (s *Server) takesEvent(path string) {
 	post := operationAt(s.huma.OpenAPI(), http.MethodPost, "/v1/events")
-	operationAt(s.huma.OpenAPI(), http.MethodPost, "/v1/explain").RequestBody = &huma.RequestBody{Required: true, Content: map[string]*huma.MediaType{
+	operationAt(s.huma.OpenAPI(), http.MethodPost, path).RequestBody = &huma.RequestBody{Required: true, Content: map[string]*huma.MediaType{
 		"application/json":             {Schema: s.huma.OpenAPI().Components.Schemas.Schema(reflect.TypeFor[belfry.Event](), true, "")},
 		"application/cloudevents+json": post.RequestBody.Content["application/cloudevents+json"],
 	}}

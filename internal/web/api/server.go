@@ -68,6 +68,7 @@ func New(o Options) *Server {
 	s.peopleRoutes()
 	s.inboxRoutes()
 	s.subscriptionRoutes()
+	s.answerRoutes()
 	s.deliveryRoutes()
 	s.catalogueRoutes()
 	s.keyRoutes()

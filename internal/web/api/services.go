@@ -35,6 +35,18 @@ type Explainer interface {
 	Explain(ctx context.Context, tenant string, e *belfry.Event) (belfry.Answer, error)
 	// Trace gives NotFound for an event that is not there.
 	Trace(ctx context.Context, tenant string, q belfry.TraceQuery) (belfry.Answer, error)
+	Answerer
+}
+
+// Answerer answers questions about subscriptions, places and people; what is
+// not there is NotFound.
+type Answerer interface {
+	Interested(ctx context.Context, tenant, subscription string, e *belfry.Event) (belfry.AnswerSubscription, error)
+	// Recipients speaks of a stored event by its id, or of e.
+	Recipients(ctx context.Context, tenant, subscription, eventID string, e *belfry.Event, q belfry.TraceQuery) (belfry.Answer, error)
+	Generators(ctx context.Context, tenant, object, user, after string, limit int) ([]belfry.Generator, string, error)
+	WhoGetsWhat(ctx context.Context, tenant, object, typ, after string, limit int) ([]belfry.HereAnswer, string, error)
+	Effective(ctx context.Context, tenant, user, object, typ string) ([]belfry.EffectiveSetting, error)
 }
 
 // EventQuery selects stored events, newest first.

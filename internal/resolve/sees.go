@@ -1,0 +1,28 @@
+package resolve
+
+import (
+	"time"
+
+	"github.com/belfryhq/belfry/internal/belfry"
+)
+
+// Sees is why a user may not be told of events of a type on an object, whatever
+// names her; nil when she may.
+func Sees(dir Directory, object string, typ belfry.EventType, user string, now time.Time) (*belfry.Reason, error) {
+	people, err := dir.Persons([]string{user})
+	if err != nil {
+		return nil, err
+	}
+	if reason := state(people[user]); reason != nil {
+		return reason, nil
+	}
+	e := &belfry.Event{Object: object}
+	r := &run{dir: dir, acc: &belfry.Accepted{Event: e}, e: e, typ: typ, now: now}
+	for _, load := range []func() error{r.loadChain, func() error { return r.loadGrants(nil) }, func() error { return r.loadGroups(nil) }} {
+		if err := load(); err != nil {
+			return nil, err
+		}
+	}
+	r.see.prepare(r)
+	return r.see.refuse(r, user), nil
+}
