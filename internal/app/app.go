@@ -61,6 +61,7 @@ type App struct {
 	version    string
 	started    time.Time
 	counters   *pipeline.Counters
+	subs       *pipeline.Subscriptions
 	backlog    *backlog
 	upkeep     *upkeep.Keeper
 	auth       *auth.Authenticator
@@ -131,6 +132,7 @@ func (a *App) wire(ctx context.Context, cfg *config.Config, box *secret.Box, o O
 	guard := outbound.New(outbound.Options{Allow: cfg.AllowedOutbound()})
 	dir := directory.New(directory.Options{Store: a.db})
 	subs := pipeline.NewSubscriptions(a.db, a.log)
+	a.subs = subs
 	facts := &pipeline.Facts{Directory: dir}
 	templates := newTemplates(a.db)
 	watch := pipeline.NewWatch()
@@ -186,7 +188,7 @@ func (a *App) wire(ctx context.Context, cfg *config.Config, box *secret.Box, o O
 	a.publisher.sources = a.sources
 
 	manager, err := manage.New(manage.Options{
-		Store: a.publisher, Box: box, Now: now, Channels: a.channels, ChannelKinds: channelKinds{}, SourceKinds: sourceKinds{},
+		Store: a.publisher, Box: box, Now: now, Channels: a.channels, ChannelKinds: channelKinds{}, SourceKinds: sourceKinds{}, Crowds: subs,
 	})
 	if err != nil {
 		return err

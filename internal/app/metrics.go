@@ -52,6 +52,9 @@ func (c *collector) Collect(out chan<- prometheus.Metric) {
 		count(sends, float64(v.N), k.Channel, k.Outcome)
 		count(took, v.Took.Seconds(), k.Channel, k.Outcome)
 	}
+	active, evaluated := c.app.subs.Totals()
+	gauge(desc("subscriptions", "Active subscriptions in this process's indexes."), float64(active))
+	gauge(desc("subscriptions_evaluated", "Those whose filter has no equality to be looked up by, and is evaluated for each event of its types where it sits."), float64(evaluated))
 	gauge(desc("deliveries_in_memory", "Deliveries in the dispatcher's window."), float64(c.app.dispatcher.InFlight()))
 
 	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)

@@ -6,9 +6,7 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"runtime"
 	"runtime/pprof"
-	"strconv"
 	"time"
 
 	"github.com/belfryhq/belfry/internal/config"
@@ -48,6 +46,7 @@ type Size struct {
 	InboxEvents int
 	Backlog     int // deliveries
 	Match       []int
+	Load        int // subscriptions
 	Starts      int
 	Fsyncs      int
 	Settle      time.Duration // before memory is read
@@ -61,7 +60,7 @@ type Size struct {
 // Full takes some minutes.
 func Full() Size {
 	return Size{Rounds: 5, Window: 4 * time.Second, Latency: 15 * time.Second, Endpoints: 100, Outstanding: 1024, InboxEvents: 400, Backlog: 1_000_000,
-		Match: []int{1_000, 10_000, 100_000, 1_000_000}, Starts: 5, Fsyncs: 500, Settle: 3 * time.Second, People: 1000,
+		Match: []int{1_000, 10_000, 100_000, 1_000_000}, Load: 1_000_000, Starts: 5, Fsyncs: 500, Settle: 3 * time.Second, People: 1000,
 		Hanging: Hanging{Endpoints: 50, Hang: 5, Pause: 10 * time.Second, PerSecond: 250, Window: 30 * time.Second, Rounds: 2},
 		Crowd:   Crowd{Members: 1_000_000, Stored: 10, Events: 3},
 		Hostile: Hostile{Members: 1_000_000, Endpoints: 1000, PerSecond: 1000, Small: 50_000, Idle: 10 * time.Second},
@@ -71,7 +70,7 @@ func Full() Size {
 // Quick takes less than 45 seconds.
 func Quick() Size {
 	return Size{Quick: true, Rounds: 2, Window: time.Second, Latency: 3 * time.Second, Endpoints: 100, Outstanding: 1024, InboxEvents: 60, Backlog: 50_000,
-		Match: []int{1_000, 100_000}, Starts: 2, Fsyncs: 200, Settle: 1500 * time.Millisecond, People: 1000,
+		Match: []int{1_000, 100_000}, Load: 20_000, Starts: 2, Fsyncs: 200, Settle: 1500 * time.Millisecond, People: 1000,
 		Hanging: Hanging{Endpoints: 50, Hang: 5, Pause: 10 * time.Second, PerSecond: 250, Window: 15 * time.Second, Rounds: 1},
 		Crowd:   Crowd{Members: 50_000, Stored: 10, Events: 3},
 		Hostile: Hostile{Members: 50_000, Endpoints: 100, PerSecond: 400, Small: 2000, Idle: 5 * time.Second},
@@ -110,6 +109,7 @@ func Run(ctx context.Context, o Options) (_ *Report, err error) {
 		do     func(context.Context) error
 	}{
 		{"matching", o.wants("match"), r.match},
+		{"loading " + thousands(o.Size.Load) + " subscriptions", o.wants("load"), r.loading},
 		{"disk", o.wants("disk"), r.fsync},
 		{"ceiling", ceiling, r.ceiling},
 		{"throughput and latency", o.wants("fanout", "single", "latency", "ingest", "inbox"), r.throughput},
@@ -139,21 +139,6 @@ func Run(ctx context.Context, o Options) (_ *Report, err error) {
 		return nil, fmt.Errorf("writing the plots: %w", err)
 	}
 	return &r.report, nil
-}
-
-func (r *run) match(context.Context) error {
-	for _, n := range r.Size.Match {
-		took, bytes, err := matching(n, time.Now())
-		if err != nil {
-			return err
-		}
-		r.report.MatchNS[strconv.Itoa(n)] = rounded(float64(took))
-		if n <= 100_000 {
-			r.report.BytesPerSub = rounded(bytes)
-		}
-	}
-	runtime.GC() // what the index held must not weigh on what follows
-	return nil
 }
 
 func (r *run) fsync(context.Context) error {

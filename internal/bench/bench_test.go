@@ -46,7 +46,7 @@ func TestStatistics(t *testing.T) {
 
 // feature: NEW-18
 func TestReportHasTheDocumentedKeys(t *testing.T) {
-	full := Report{MatchNS: map[string]float64{"1000": 1}, Latency: &Latency{}, Hanging: &HangingReport{}, Hostile: &HostileReport{}, Growth: []GrowthPoint{{}}}
+	full := Report{MatchNS: map[string]float64{"1000": 1}, Latency: &Latency{}, Hanging: &HangingReport{}, Hostile: &HostileReport{}, Growth: []GrowthPoint{{}}, Matching: map[string]*MatchReport{"1000": {}}, Load: &LoadReport{}}
 	fill(t, &full)
 	raw, err := json.Marshal(full)
 	if err != nil {
@@ -57,7 +57,7 @@ func TestReportHasTheDocumentedKeys(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, key := range strings.Fields(`ceiling_posts_per_s fanout_deliveries_per_s fanout_ratio single_events_per_s single_ratio ingest_batch_events_per_s ingest_planned_events_per_s latency_ms match_ns
-		bytes_per_subscription inbox_rows_per_s idle_rss_bytes backlog_rss_bytes disk_bytes_per_million_events fsync_us start_ms inbox_million_rows_per_s hanging hostile growth growth_ratio database`) {
+		bytes_per_subscription inbox_rows_per_s idle_rss_bytes backlog_rss_bytes disk_bytes_per_million_events fsync_us start_ms inbox_million_rows_per_s hanging hostile growth growth_ratio matching load database`) {
 		if _, ok := got[key]; !ok {
 			t.Errorf("no %s", key)
 		}
@@ -113,9 +113,19 @@ func TestCeiling(t *testing.T) {
 }
 
 func TestMatchingIsMeasured(t *testing.T) {
-	took, bytes, err := matching(500, time.Now())
-	if err != nil || took <= 0 || bytes <= 0 {
-		t.Fatal(took, bytes, err)
+	for _, residual := range []bool{false, true} {
+		set, err := matching(500, residual, time.Now())
+		if err != nil {
+			t.Fatal(err)
+		}
+		for what, v := range map[string]float64{
+			"one hit": set.Hits1.Mean, "its median": set.Hits1.P50, "ten hits": set.Hits10.Mean, "their 99th": set.Hits10.P99,
+			"bytes": set.Bytes, "an edit": set.EditUS.P50, "a collection": set.CollectMS, "its pause": set.PauseUS,
+		} {
+			if v <= 0 {
+				t.Errorf("%s: %v", what, v)
+			}
+		}
 	}
 }
 
@@ -261,12 +271,14 @@ func TestALossIsTold(t *testing.T) {
 
 func TestTableIsReadable(t *testing.T) {
 	r := Report{CeilingPosts: 60000, Fanout: 20000, FanoutRatio: 0.333, MatchNS: map[string]float64{"1000": 900, "100000": 1000}, Database: "sqlite", IdleRSS: 30e6, BacklogRSS: 60e6,
-		notes: notes{quick: true, endpoints: 100, backlog: 50000}}
+		Matching: map[string]*MatchReport{"1000": {Residual: MatchSet{Hits1: MatchTimes{P50: 4000}, Hits10: MatchTimes{P50: 12_300}, EditUS: EditTimes{P50: 9}}}},
+		Load:     &LoadReport{Subscriptions: 1_000_000, Seconds: 12.3, PeakBytes: 500e6, Bytes: 310e6},
+		notes:    notes{quick: true, endpoints: 100, backlog: 50000}}
 	var b strings.Builder
 	if err := r.Write(&b); err != nil {
 		t.Fatal(err)
 	}
-	for _, want := range []string{"60,000/s", "20,000/s", "0.33 of the ceiling", "match among 100,000", "+30.0 MB for 50,000 due deliveries (quick: a full run takes 1,000,000)"} {
+	for _, want := range []string{"60,000/s", "20,000/s", "0.33 of the ceiling", "match among 100,000", "4.0 / 12.3 us", "an edit 9 us", "start with 1,000,000", "500.0 MB at most, 310.0 MB stay", "+30.0 MB for 50,000 due deliveries (quick: a full run takes 1,000,000)"} {
 		if !strings.Contains(b.String(), want) {
 			t.Errorf("no %q in\n%s", want, b.String())
 		}

@@ -161,7 +161,7 @@ func TestScenariosAreChosen(t *testing.T) {
 		t.Error(err)
 	}
 	wrong := Options{Only: []string{"fan"}}
-	if err := wrong.Check(); err == nil || !strings.Contains(err.Error(), `no scenario "fan"; there are match, disk, ceiling, fanout`) {
+	if err := wrong.Check(); err == nil || !strings.Contains(err.Error(), `no scenario "fan"; there are match, load, disk, ceiling, fanout`) {
 		t.Error(err)
 	}
 }

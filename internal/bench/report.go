@@ -14,28 +14,30 @@ import (
 // Report is what a run measured; its JSON form is the documented one
 // (docs/bench.md). What was not measured is left out.
 type Report struct {
-	CeilingPosts   float64            `json:"ceiling_posts_per_s,omitempty"`
-	Fanout         float64            `json:"fanout_deliveries_per_s,omitempty"`
-	FanoutRatio    float64            `json:"fanout_ratio,omitempty"`
-	Single         float64            `json:"single_events_per_s,omitempty"`
-	SingleRatio    float64            `json:"single_ratio,omitempty"`
-	IngestBatch    float64            `json:"ingest_batch_events_per_s,omitempty"`
-	IngestPlanned  float64            `json:"ingest_planned_events_per_s,omitempty"` // accepted and planned, in a steady state
-	Latency        *Latency           `json:"latency_ms,omitempty"`
-	MatchNS        map[string]float64 `json:"match_ns,omitempty"` // by number of subscriptions
-	BytesPerSub    float64            `json:"bytes_per_subscription,omitempty"`
-	InboxRows      float64            `json:"inbox_rows_per_s,omitempty"`
-	IdleRSS        int64              `json:"idle_rss_bytes,omitempty"`
-	BacklogRSS     int64              `json:"backlog_rss_bytes,omitempty"` // with the backlog, idle memory included
-	DiskPerMillion int64              `json:"disk_bytes_per_million_events,omitempty"`
-	Fsync          float64            `json:"fsync_us,omitempty"`
-	StartMS        float64            `json:"start_ms,omitempty"`
-	CrowdRows      float64            `json:"inbox_million_rows_per_s,omitempty"`
-	Hanging        *HangingReport     `json:"hanging,omitempty"`
-	Hostile        *HostileReport     `json:"hostile,omitempty"`
-	Growth         []GrowthPoint      `json:"growth,omitempty"`
-	GrowthRatio    float64            `json:"growth_ratio,omitempty"` // of a delivery's cost, last to first
-	Database       string             `json:"database"`               // sqlite or postgres
+	CeilingPosts   float64                 `json:"ceiling_posts_per_s,omitempty"`
+	Fanout         float64                 `json:"fanout_deliveries_per_s,omitempty"`
+	FanoutRatio    float64                 `json:"fanout_ratio,omitempty"`
+	Single         float64                 `json:"single_events_per_s,omitempty"`
+	SingleRatio    float64                 `json:"single_ratio,omitempty"`
+	IngestBatch    float64                 `json:"ingest_batch_events_per_s,omitempty"`
+	IngestPlanned  float64                 `json:"ingest_planned_events_per_s,omitempty"` // accepted and planned, in a steady state
+	Latency        *Latency                `json:"latency_ms,omitempty"`
+	MatchNS        map[string]float64      `json:"match_ns,omitempty"` // by number of subscriptions
+	BytesPerSub    float64                 `json:"bytes_per_subscription,omitempty"`
+	Matching       map[string]*MatchReport `json:"matching,omitempty"` // by number of subscriptions
+	Load           *LoadReport             `json:"load,omitempty"`
+	InboxRows      float64                 `json:"inbox_rows_per_s,omitempty"`
+	IdleRSS        int64                   `json:"idle_rss_bytes,omitempty"`
+	BacklogRSS     int64                   `json:"backlog_rss_bytes,omitempty"` // with the backlog, idle memory included
+	DiskPerMillion int64                   `json:"disk_bytes_per_million_events,omitempty"`
+	Fsync          float64                 `json:"fsync_us,omitempty"`
+	StartMS        float64                 `json:"start_ms,omitempty"`
+	CrowdRows      float64                 `json:"inbox_million_rows_per_s,omitempty"`
+	Hanging        *HangingReport          `json:"hanging,omitempty"`
+	Hostile        *HostileReport          `json:"hostile,omitempty"`
+	Growth         []GrowthPoint           `json:"growth,omitempty"`
+	GrowthRatio    float64                 `json:"growth_ratio,omitempty"` // of a delivery's cost, last to first
+	Database       string                  `json:"database"`               // sqlite or postgres
 
 	notes notes
 }
@@ -99,10 +101,24 @@ func (r *Report) Write(w io.Writer) error {
 		line("one fsync", fmt.Sprintf("%.0f us", r.Fsync), "of 4 KiB in the temporary folder")
 	}
 	for _, n := range numbers(r.MatchNS) {
-		line("match among "+thousands(n), fmt.Sprintf("%.1f us", r.MatchNS[strconv.Itoa(n)]/1000), "subscriptions with distinct filters")
+		line("match among "+thousands(n), fmt.Sprintf("%.1f us", r.MatchNS[strconv.Itoa(n)]/1000), "subscriptions with distinct filters, one hit")
+		m := r.Matching[strconv.Itoa(n)]
+		if m == nil {
+			continue
+		}
+		for _, set := range []struct {
+			name string
+			*MatchSet
+		}{{"  equalities alone", &m.Liftable}, {"  a condition in each", &m.Residual}} {
+			line(set.name, fmt.Sprintf("%.1f / %.1f us", set.Hits1.P50/1000, set.Hits10.P50/1000),
+				fmt.Sprintf("p50 with 1 hit / with 10; an edit %.0f us, %.0f bytes each, a collection %.0f ms", set.EditUS.P50, set.Bytes, set.CollectMS))
+		}
 	}
 	if r.BytesPerSub > 0 {
 		line("memory of a subscription", fmt.Sprintf("%.0f bytes", r.BytesPerSub), "in the index")
+	}
+	if l := r.Load; l != nil {
+		line("start with "+thousands(l.Subscriptions), fmt.Sprintf("%.1f s", l.Seconds), fmt.Sprintf("subscriptions read and filed; %s at most, %s stay", megabytes(l.PeakBytes), megabytes(l.Bytes)))
 	}
 	if r.IdleRSS > 0 {
 		line("memory idle", megabytes(r.IdleRSS), "")

@@ -53,8 +53,8 @@ func TestRun(t *testing.T) {
 		name, database string
 		only, plotted  []string
 	}{
-		{"sqlite", "", append([]string{"match", "disk", "ceiling", "fanout", "single", "latency", "ingest", "inbox", "start", "backlog"}, plotted...), plotted},
-		{"postgres", testdb.Postgres(t), []string{"fanout", "ingest", "inbox", "start", "million"}, plotted[:1]},
+		{"sqlite", "", append([]string{"match", "load", "disk", "ceiling", "fanout", "single", "latency", "ingest", "inbox", "start", "backlog"}, plotted...), plotted},
+		{"postgres", testdb.Postgres(t), []string{"fanout", "ingest", "inbox", "start", "load", "million"}, plotted[:1]},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			temporary, plots := t.TempDir(), t.TempDir()
@@ -65,7 +65,7 @@ func TestRun(t *testing.T) {
 			report, err := bench.Run(ctx, bench.Options{
 				Size: bench.Size{
 					Quick: true, Rounds: 1, Window: 250 * time.Millisecond, Latency: time.Second, Endpoints: 5, Outstanding: 512, InboxEvents: 20, People: 50,
-					Backlog: 500, Match: []int{100}, Starts: 1, Fsyncs: 5, Settle: 50 * time.Millisecond,
+					Backlog: 500, Match: []int{100}, Load: 100, Starts: 1, Fsyncs: 5, Settle: 50 * time.Millisecond,
 					Hanging: bench.Hanging{Endpoints: 4, Hang: 1, Pause: 400 * time.Millisecond, PerSecond: 80, Window: time.Second, Rounds: 1},
 					Crowd:   bench.Crowd{Members: 300, Stored: 1, Events: 1},
 					Growth:  bench.Growth{Stored: []int{100, 500}, Window: 100 * time.Millisecond, Limit: time.Minute},

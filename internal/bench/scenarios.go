@@ -25,6 +25,7 @@ const (
 // scenarios in the order in which they are measured.
 var scenarios = []Scenario{
 	{"match", "one event through the index of many subscriptions", everyRun},
+	{"load", "a start with 1,000,000 subscriptions: read from the database and filed", fullRun},
 	{"disk", "one fsync", everyRun},
 	{"ceiling", "POSTs over loopback with net/http alone", everyRun},
 	{"fanout", "events to 100 endpoints each", everyRun},

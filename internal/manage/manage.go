@@ -85,7 +85,15 @@ type Kinds interface {
 	Check(kind string, settings map[string]string) error
 }
 
-// Options are the parts of a Manager; all are needed.
+// Crowds says how many other subscriptions an event of a subscription's types
+// is held against one by one, because their filters have nothing to look them
+// up by.
+type Crowds interface {
+	Crowd(tenant string, s *belfry.Subscription) int
+}
+
+// Options are the parts of a Manager; all are needed, but for the kinds and the
+// crowds.
 type Options struct {
 	Store        Store
 	Box          Box
@@ -93,6 +101,7 @@ type Options struct {
 	Channels     Channels
 	ChannelKinds Kinds
 	SourceKinds  Kinds
+	Crowds       Crowds
 }
 
 // Manager makes edits; it is safe for concurrent use.
@@ -103,6 +112,7 @@ type Manager struct {
 	channels     Channels
 	channelKinds Kinds
 	sourceKinds  Kinds
+	crowds       Crowds
 	// structure serialises, by tenant, edits whose check spans several things
 	// (no cycles in trees and groups), so that two edits that are right
 	// alone do not become wrong together. Other nodes are not held up: there
@@ -122,15 +132,23 @@ func New(o Options) (*Manager, error) {
 	case o.Channels == nil:
 		return nil, errors.New("manage: Options.Channels is missing")
 	}
-	m := &Manager{store: o.Store, box: o.Box, now: o.Now, channels: o.Channels, channelKinds: o.ChannelKinds, sourceKinds: o.SourceKinds}
+	m := &Manager{store: o.Store, box: o.Box, now: o.Now, channels: o.Channels, channelKinds: o.ChannelKinds, sourceKinds: o.SourceKinds, crowds: o.Crowds}
 	if m.channelKinds == nil {
 		m.channelKinds = noKinds{}
 	}
 	if m.sourceKinds == nil {
 		m.sourceKinds = noKinds{}
 	}
+	if m.crowds == nil {
+		m.crowds = noCrowds{}
+	}
 	return m, nil
 }
+
+// noCrowds is a server without an index.
+type noCrowds struct{}
+
+func (noCrowds) Crowd(string, *belfry.Subscription) int { return 0 }
 
 // noKinds is a server without kinds: none can be set up.
 type noKinds struct{}

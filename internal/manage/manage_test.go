@@ -469,6 +469,27 @@ func TestSubscriptionFaults(t *testing.T) {
 	}
 }
 
+// A filter that is evaluated for each event, like those of very many others, is
+// allowed and warned of.
+func TestCrowdsAreWarnedOf(t *testing.T) {
+	h := open(t).school()
+	c := &crowds{}
+	m, err := New(Options{Store: h.db, Box: h.box, Now: func() time.Time { return h.now }, Channels: channelNames{"inbox"}, Crowds: c})
+	h.ok(err)
+	for n, want := range map[int]int{0: 0, 999: 0, 1000: 1} {
+		c.n = n
+		s, err := m.CreateSubscription(h.ctx(), by, belfry.Subscription{Filter: "event.data.n > 5", Recipients: related()})
+		h.ok(err)
+		if len(s.Warnings) != want || want > 0 && !strings.Contains(s.Warnings[0], "1000 others") {
+			t.Errorf("%d others: %q", n, s.Warnings)
+		}
+	}
+}
+
+type crowds struct{ n int }
+
+func (c *crowds) Crowd(string, *belfry.Subscription) int { return c.n }
+
 func TestSubscriptionWarnings(t *testing.T) {
 	h := open(t).school()
 	for _, et := range []belfry.EventType{{Name: "old", Deprecated: true}, {Name: "quiet", Channels: belfry.TypeChannels{Forbidden: []string{"email"}}}} {

@@ -585,6 +585,10 @@ func (m *Manager) checkNotify(f *faults, tenant string, s *belfry.Subscription, 
 	}
 }
 
+// crowd is from how many filters on that are evaluated one by one a further one
+// is warned of: together they take about a millisecond an event.
+const crowd = 1000
+
 // warnings say what is allowed but perhaps not meant.
 func (m *Manager) warnings(ctx context.Context, tenant string, s *belfry.Subscription, known *facts) ([]string, error) {
 	var out []string
@@ -653,6 +657,9 @@ func (m *Manager) warnings(ctx context.Context, tenant string, s *belfry.Subscri
 		if !ok {
 			warn("endpoint %s is not there", id)
 		}
+	}
+	if n := m.crowds.Crowd(tenant, s); n >= crowd {
+		warn("its filter is evaluated for each event of its types here, as those of %d others are: join it by && with an equality such as event.data.course == 'CPR', by which it can be looked up", n)
 	}
 	slices.Sort(out)
 	return out, nil

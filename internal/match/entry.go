@@ -49,6 +49,10 @@ func (h *head) filed() *expr.Equality {
 	return nil
 }
 
+// evaluated reports whether the filter is evaluated for each event of the types
+// at the scope.
+func (h *head) evaluated() bool { return strings.TrimSpace(h.filter) != "" && h.filed() == nil }
+
 // fits reports whether filing under an equality takes few enough places.
 func (h *head) fits(q *expr.Equality) bool { return len(q.Values)*len(h.patterns()) <= maxPlaces }
 

@@ -72,9 +72,9 @@ func (x *Index) Edit(put []*belfry.Subscription, drop []string) error {
 		next.choose(&h)
 		var e *entry
 		e, x.buf = pack(&h, sub, x.buf, &x.words)
+		next.words = x.words.list // the same edit may take it out again
 		next.add(e, &h)
 	}
-	next.words = x.words.list
 	next.unpacked = unpackedFor(next.Len(), next.unpacked)
 	if cap(x.buf) > keepBuf {
 		x.buf = nil

@@ -16,15 +16,16 @@ import (
 // bucket's plain bag. The slots of all buckets are in one map, whose key folds
 // bucket, path and value.
 type Snapshot struct {
-	hash     hasher
-	cache    *expr.Cache
-	unpacked *unpacked
-	words    []string // of packed entries
-	edit     uint64   // that made it
-	ids      trie[entry]
-	buckets  trie[bucket]
-	slots    trie[entry]
-	prefixes trie[use] // patterns that end in *
+	hash      hasher
+	cache     *expr.Cache
+	unpacked  *unpacked
+	words     []string // of packed entries
+	edit      uint64   // that made it
+	evaluated int
+	ids       trie[entry]
+	buckets   trie[bucket]
+	slots     trie[entry]
+	prefixes  trie[use] // patterns that end in *
 }
 
 // bucket is what is filed for one scope and pattern.
@@ -72,6 +73,32 @@ func count(t trie[use], edit, hash uint64, text string, delta int) trie[use] {
 // Len is the number of subscriptions.
 func (s *Snapshot) Len() int { return s.ids.n }
 
+// Evaluated is the number of subscriptions whose filter is evaluated for each
+// event of their types where they sit, because it has no equality that they
+// could be looked up by.
+func (s *Snapshot) Evaluated() int { return s.evaluated }
+
+// Crowd is how many others are looked at together with sub for each event of
+// one of its types where it sits. It is 0 for one that is looked up by a value,
+// and for one without a filter: looking at that is never in vain.
+func (s *Snapshot) Crowd(sub *belfry.Subscription) int {
+	h, _ := headOf(sub) // a filter that is not valid is evaluated all the same
+	if !h.evaluated() {
+		return 0
+	}
+	scope := h.scopeObject()
+	most := 0
+	for _, p := range h.patterns() {
+		if b := s.findBucket(s.hash.bucket(s.hash.text(scope), s.hash.text(p)), scope, p); b != nil {
+			most = max(most, b.plain.size())
+		}
+	}
+	if e := s.find(s.hash.text(sub.ID), sub.ID); e != nil && most > 0 {
+		most-- // itself
+	}
+	return most
+}
+
 // Get is the active subscription with an id; callers must not change it.
 func (s *Snapshot) Get(id string) (*belfry.Subscription, bool) {
 	h := s.hash.text(id)
@@ -115,6 +142,9 @@ func bucketHash(*bucket) uint64 { return 0 }
 // yet.
 func (s *Snapshot) add(e *entry, h *head) {
 	s.ids = s.ids.with(s.edit, s.hash.text(h.id), e, s.entryHash)
+	if h.evaluated() {
+		s.evaluated++
+	}
 	s.file(e, h, 1)
 }
 
@@ -131,6 +161,9 @@ func (s *Snapshot) remove(id string) {
 	var sub belfry.Subscription
 	s.unpack(e, &sub)
 	h.admins = sub.OfAdministrators()
+	if h.evaluated() {
+		s.evaluated--
+	}
 	s.file(e, &h, -1)
 }
 

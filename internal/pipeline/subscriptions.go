@@ -179,6 +179,29 @@ func (s *Subscriptions) Snapshot(ctx context.Context, tenant string) (*match.Sna
 	return t.index.Snapshot(), nil
 }
 
+// Crowd is match's, of what is loaded: nobody waits for a tenant to be loaded in
+// order to be warned.
+func (s *Subscriptions) Crowd(tenant string, sub *belfry.Subscription) int {
+	v, ok := s.tenants.Load(tenant)
+	if !ok || !v.(*tenantSubscriptions).loaded.Load() {
+		return 0
+	}
+	return v.(*tenantSubscriptions).index.Snapshot().Crowd(sub)
+}
+
+// Totals are over all tenants that are loaded: active subscriptions, and those
+// whose filter is evaluated for each event of their types.
+func (s *Subscriptions) Totals() (active, evaluated int) {
+	for _, v := range s.tenants.Range {
+		if t := v.(*tenantSubscriptions); t.loaded.Load() {
+			snap := t.index.Snapshot()
+			active += snap.Len()
+			evaluated += snap.Evaluated()
+		}
+	}
+	return active, evaluated
+}
+
 // Standing is the subscription as it is now when it is active, else why not.
 // Of one that is active and not known here yet the store is believed: another
 // node has made it.
