@@ -75,6 +75,7 @@ type Keeper struct {
 
 	renewed time.Time // when the last renewal that succeeded was asked for
 	since   time.Time // when the first of an unbroken row of them was
+	apart   bool      // the clocks are
 }
 
 // kind is what this node has of one kind of lease.
@@ -210,6 +211,7 @@ func (k *Keeper) beat(ctx context.Context) time.Duration {
 		k.o.Log.Error("renewing the lease of this node", "node", k.ID(), "until", *k.until.Load(), "error", err)
 		return min(regular, time.Second)
 	}
+	k.judgeClock(table.Clock, asked)
 	until := asked.Add(k.o.Lease - k.o.Lease/3)
 	k.until.Store(&until)
 	if k.since.IsZero() || asked.Sub(k.renewed) > k.o.Lease*2/3 {
@@ -229,6 +231,19 @@ func (k *Keeper) beat(ctx context.Context) time.Duration {
 	}
 	k.once.Do(func() { close(k.joined) })
 	return max(regular-k.o.Now().Sub(asked), 0)
+}
+
+// judgeClock warns, once a drift, when this machine's clock and the database's
+// have come apart since the start. Work goes on: leases do not look at it.
+func (k *Keeper) judgeClock(database, asked time.Time) {
+	now := k.o.Now()
+	off := max(asked.Sub(database), database.Sub(now)) // it was read between asked and now
+	if apart := off > Skew; apart != k.apart {
+		k.apart = apart
+		if apart {
+			k.o.Log.Warn("this machine's clock has come apart from the database's: messages may be early, late or in another order; set both by a time service", "by", off)
+		}
+	}
 }
 
 func (k *Keeper) join(ctx context.Context) error {

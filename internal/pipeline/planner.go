@@ -148,7 +148,7 @@ func (p *Planner) Handover(accs []belfry.Accepted) {
 	}
 	for i := range accs {
 		if !p.push(job{acc: &accs[i]}) {
-			p.read0()
+			p.reread()
 			p.poke()
 			return
 		}
@@ -159,12 +159,12 @@ func (p *Planner) Handover(accs []belfry.Accepted) {
 func (p *Planner) Requeue() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.read0()
+	p.reread()
 	p.poke()
 }
 
-// read0 makes the Planner read the table from its beginning. p.mu is held.
-func (p *Planner) read0() {
+// reread makes the Planner read the table from its beginning. p.mu is held.
+func (p *Planner) reread() {
 	p.direct = false
 	p.rewind()
 }
@@ -358,7 +358,7 @@ func (p *Planner) readNew(ctx context.Context) (done bool, err error) {
 		last := map[string]string{tenant: before(id)}
 		if done, err = p.readTenant(ctx, tenant, last); err != nil || !done {
 			p.mu.Lock()
-			p.read0()
+			p.reread()
 			p.mu.Unlock()
 			return done, err
 		}
