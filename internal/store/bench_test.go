@@ -282,3 +282,35 @@ func BenchmarkFlow(b *testing.B) {
 		})
 	}
 }
+
+// BenchmarkPersons reads people in pages, as planning for very many does; one
+// operation is one person.
+func BenchmarkPersons(b *testing.B) {
+	for _, page := range []int{256, 1000} {
+		b.Run(fmt.Sprintf("page=%d", page), func(b *testing.B) {
+			engines(b, func(b *testing.B, db *store.DB) {
+				ctx := context.Background()
+				const people = 20_000
+				ch := belfry.Changes{Tenant: belfry.DefaultTenant}
+				ids := make([]string, people)
+				for i := range people {
+					ids[i] = fmt.Sprintf("user/%07d", i)
+					ch.Users = append(ch.Users, belfry.User{ID: ids[i], Name: "Somebody " + ids[i], Email: fmt.Sprintf("u%d@example.org", i), Locale: "en", State: belfry.UserActive})
+				}
+				if _, err := db.Apply(ctx, ch); err != nil {
+					b.Fatal(err)
+				}
+				b.ReportAllocs()
+				spread(b, 1, b.N/page+1, func(n int) error {
+					at := n * page % (people - page)
+					got, err := db.Persons(ctx, belfry.DefaultTenant, ids[at:at+page])
+					if err == nil && len(got) != page {
+						b.Errorf("%d people of %d", len(got), page)
+					}
+					return err
+				})
+				rate(b, (b.N/page+1)*page)
+			})
+		})
+	}
+}

@@ -136,21 +136,13 @@ func (db *DB) GroupIDs(ctx context.Context, tenant, after string, limit int) ([]
 func (db *DB) Persons(ctx context.Context, tenant string, ids []string) (map[string]*belfry.Person, error) {
 	out := make(map[string]*belfry.Person, len(ids))
 	err := queryRead(ctx, db, func(rows *sql.Rows) error {
-		p := new(belfry.Person)
-		var profile, settings, preferences []byte
+		var profile, settings, preferences sql.RawBytes
 		if err := rows.Scan(&profile, &settings, &preferences); err != nil {
 			return err
 		}
-		for _, part := range []struct {
-			body []byte
-			into any
-		}{{profile, &p.User}, {settings, &p.Settings}, {preferences, &p.Preferences}} {
-			if len(part.body) == 0 {
-				continue
-			}
-			if err := json.Unmarshal(part.body, part.into); err != nil {
-				return err
-			}
+		p, err := readPerson(profile, settings, preferences)
+		if err != nil {
+			return err
 		}
 		out[p.User.ID] = p
 		return nil

@@ -2,7 +2,9 @@ package store
 
 import (
 	"context"
+	"database/sql/driver"
 	"errors"
+	"strings"
 
 	"github.com/belfryhq/belfry/internal/belfry"
 )
@@ -125,12 +127,15 @@ func checkPage(p *belfry.PlanPage) error {
 	return nil
 }
 
-// moveCursors does the compare-and-set of every page: page by page on SQLite;
-// on PostgreSQL all at once first, and page by page when a cursor was not where
-// its page begins or an event has several pages here.
+// moveCursors does the compare-and-set of every page: on SQLite of whole plans
+// many at once; on PostgreSQL of all pages; and page by page when a cursor was
+// not where its page begins or an event has several pages here.
 func (s *session) moveCursors(jobs []*job) error {
-	if s.careful || !s.db.pg {
+	if s.careful {
 		return eachPage(jobs, s.moveCursor)
+	}
+	if !s.db.pg {
+		return s.endPlans(jobs)
 	}
 	done, moved := s.rows(planDone), s.rows(planMoved)
 	seen := map[planKey]bool{}
@@ -159,6 +164,65 @@ func (s *session) moveCursors(jobs []*job) error {
 		if n != want {
 			return errCareful
 		}
+	}
+	return nil
+}
+
+// endPlans is moveCursors on SQLite. Nearly every page is its event's only one:
+// of those of one tenant in a row the plans are deleted together.
+func (s *session) endPlans(jobs []*job) error {
+	tenant, ids := "", s.ids[:0]
+	end := func() (err error) {
+		err = s.endPlansOf(tenant, ids)
+		ids = ids[:0]
+		return err
+	}
+	err := eachPage(jobs, func(p *belfry.PlanPage) error {
+		if !p.Last || p.From != "" || p.Run != 0 {
+			if err := end(); err != nil { // an event's pages are moved in their order
+				return err
+			}
+			return s.moveCursor(p)
+		}
+		if p.Tenant != tenant {
+			if err := end(); err != nil {
+				return err
+			}
+			tenant = p.Tenant
+		}
+		ids = append(ids, p.EventID)
+		return nil
+	})
+	if err == nil {
+		err = end()
+	}
+	s.ids = ids
+	return err
+}
+
+const endPlans = "DELETE FROM plans WHERE tenant = ? AND run = 0 AND cursor = '' AND event_id IN (?"
+
+func (s *session) endPlansOf(tenant string, ids []string) error {
+	for len(ids) > 0 {
+		size := 1
+		for _, n := range sizes {
+			if n <= len(ids) {
+				size = n
+				break
+			}
+		}
+		s.row = append(s.row[:0], driver.NamedValue{Ordinal: 1, Value: tenant})
+		for i, id := range ids[:size] {
+			s.row = append(s.row, driver.NamedValue{Ordinal: i + 2, Value: id})
+		}
+		n, err := s.execRaw(batchKey{text: endPlans, size: size}, func() string { return endPlans + strings.Repeat(",?", size-1) + ")" }, s.row)
+		if err != nil {
+			return err
+		}
+		if int(n) != size {
+			return errCareful
+		}
+		ids = ids[size:]
 	}
 	return nil
 }

@@ -38,6 +38,7 @@ type session struct {
 	scribe  scribe
 	row     []driver.NamedValue
 	refs    []attemptRef
+	ids     []string
 	seen    map[string]bool
 }
 
@@ -163,7 +164,7 @@ func in[T any](pg bool, text string, ids []T, args []any, run func(text string, 
 	}
 	for len(ids) > 0 {
 		size := 512
-		for _, smaller := range [...]int{1, 8, 64} {
+		for _, smaller := range [...]int{1, 8, 64, 256} {
 			if len(ids) <= smaller {
 				size = smaller
 				break
@@ -176,15 +177,21 @@ func in[T any](pg bool, text string, ids []T, args []any, run func(text string, 
 		for i := range size {
 			list = append(list, chunk[min(i, len(chunk)-1)])
 		}
-		if err := run(strings.ReplaceAll(text, "IN_LIST", placeholders(n, size)), list); err != nil {
+		if err := run(strings.ReplaceAll(text, "IN_LIST", placeholders(text, n, size)), list); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-// placeholders is "IN ($n+1, …, $n+size)".
-func placeholders(n, size int) string {
+// placeholders is "IN (?, …)", or "IN ($n+1, …, $n+size)" where other
+// parameters follow. SQLite and its driver look numbered ones up by name, each
+// among all of them.
+func placeholders(text string, n, size int) string {
+	_, after, _ := strings.Cut(text, "IN_LIST")
+	if !strings.Contains(after, "$") && !strings.Contains(after, "IN_LIST") {
+		return "IN (" + strings.Repeat("?,", size-1) + "?)"
+	}
 	var b strings.Builder
 	b.WriteString("IN (")
 	for i := range size {
