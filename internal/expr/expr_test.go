@@ -362,6 +362,31 @@ func TestCacheIsBoundedAndShared(t *testing.T) {
 	}
 }
 
+// Long lists hold each value once, in their order, like short ones.
+func TestListsWithoutRepetitions(t *testing.T) {
+	for _, n := range []int{3, 16, 17, 500} {
+		var words []string
+		var want []Value
+		for i := range n {
+			words = append(words, fmt.Sprint(i%7), fmt.Sprintf("'%d'", i), fmt.Sprintf("%d.0", i%7))
+			if i < 7 {
+				want = append(want, Number(float64(i)))
+			}
+			want = append(want, Text(fmt.Sprint(i)))
+		}
+		filter := "event.data.n in [" + strings.Join(words, ",") + "]"
+		for name, lift := range map[string]func(string) (Lifted, error){"text": Lift, "checked": liftChecked} {
+			l, err := lift(filter)
+			if err != nil || len(l.Equalities) != 1 {
+				t.Fatalf("%d, %s: %+v, %v", n, name, l, err)
+			}
+			if d := cmp.Diff(want, l.Equalities[0].Values, cmp.AllowUnexported(Value{})); d != "" {
+				t.Errorf("%d, %s (-want +got)\n%s", n, name, d)
+			}
+		}
+	}
+}
+
 // What is taken out, and what stays because the compiler looks at it or
 // because it is not read as CEL does.
 func TestShape(t *testing.T) {

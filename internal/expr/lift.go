@@ -125,23 +125,37 @@ func equality(e ast.Expr) (Equality, bool) {
 		if !ok {
 			return Equality{}, false
 		}
-		eq := Equality{Path: path}
+		vals := make([]Value, 0, right.AsList().Size())
 		for _, el := range right.AsList().Elements() {
 			val, ok := literal(el)
 			if !ok {
 				return Equality{}, false
 			}
-			eq.add(val)
+			vals = append(vals, val)
 		}
-		return eq, true
+		return Equality{Path: path, Values: unique(vals)}, true
 	}
 	return Equality{}, false
 }
 
-func (q *Equality) add(v Value) {
-	if !slices.Contains(q.Values, v) {
-		q.Values = append(q.Values, v)
+// unique drops repetitions, in place.
+func unique(vals []Value) []Value {
+	const few = 16
+	if len(vals) <= few {
+		out := vals[:0]
+		for _, v := range vals {
+			if !slices.Contains(out, v) {
+				out = append(out, v)
+			}
+		}
+		return out
 	}
+	seen := make(map[Value]struct{}, len(vals))
+	return slices.DeleteFunc(vals, func(v Value) bool {
+		_, again := seen[v]
+		seen[v] = struct{}{}
+		return again
+	})
 }
 
 // literal is the Value of a string, number or bool literal. Integers become

@@ -245,15 +245,7 @@ func typed(segments []string, vals ...Value) (Equality, reading) {
 	if !ok || len(vals) == 0 {
 		return Equality{}, readUnsure
 	}
-	eq := Equality{Path: path}
-	if len(vals) == 1 {
-		eq.Values = vals
-		return eq, readYes
-	}
-	for _, v := range vals {
-		eq.add(v)
-	}
-	return eq, readYes
+	return Equality{Path: path, Values: unique(vals)}, readYes
 }
 
 // reader reads tokens of a conjunct that scan has passed: quotes are plain and
