@@ -37,8 +37,8 @@ func (f *aftermath) Gone(ctx context.Context, d *belfry.Delivery, out belfry.Out
 	}
 	_, err := f.app.publisher.Apply(ctx, belfry.Changes{
 		Tenant:       d.Tenant,
-		DeadContacts: []belfry.DeadContact{{User: d.Principal, Kind: kind, Address: d.Address, Reason: out.Detail, At: now()}},
-		Audit:        []belfry.AuditEntry{{At: now(), Who: "belfry", Action: "contact.dead", Target: d.Principal, Detail: out.Detail}},
+		DeadContacts: []belfry.DeadContact{{User: d.Principal, Kind: kind, Address: d.Address, Reason: out.Detail, At: f.app.clock.now()}},
+		Audit:        []belfry.AuditEntry{{At: f.app.clock.now(), Who: "belfry", Action: "contact.dead", Target: d.Principal, Detail: out.Detail}},
 	})
 	return err
 }
@@ -59,7 +59,7 @@ func (f *aftermath) endpoint(ctx context.Context, d *belfry.Delivery, out belfry
 		Tenant:    d.Tenant,
 		Documents: []belfry.Document{{Kind: belfry.KindEndpoint, ID: e.ID, Body: body}},
 		IfMatch:   []belfry.Expectation{{Kind: belfry.KindEndpoint, Key: e.ID, Version: e.Version}},
-		Audit:     []belfry.AuditEntry{{At: now(), Who: "belfry", Action: "endpoint.disable", Target: e.ID, Detail: disabled.Because}},
+		Audit:     []belfry.AuditEntry{{At: f.app.clock.now(), Who: "belfry", Action: "endpoint.disable", Target: e.ID, Detail: disabled.Because}},
 	})
 	if belfry.KindOf(err) == belfry.Stale {
 		return nil // somebody edited it meanwhile: their word is newer than the receiver's

@@ -42,6 +42,7 @@ type Options struct {
 // App is a program that is ready to run.
 type App struct {
 	log      *slog.Logger
+	clock    *clock
 	grace    time.Duration
 	db       *store.DB
 	listener net.Listener
@@ -70,9 +71,6 @@ type App struct {
 	closed     atomic.Bool
 }
 
-// now is the one clock: UTC, in the microseconds that are stored.
-func now() time.Time { return time.Now().UTC().Truncate(time.Microsecond) }
-
 // New opens the store, loads what must be in memory, binds the address and
 // wires the rooms. Errors are sentences for whoever starts the program.
 func New(ctx context.Context, o Options) (_ *App, err error) {
@@ -81,11 +79,12 @@ func New(ctx context.Context, o Options) (_ *App, err error) {
 	if err != nil {
 		return nil, err
 	}
-	db, err := store.Open(ctx, store.Options{URL: cfg.DatabaseURL(), Log: o.Log, Now: now})
+	clock := &clock{}
+	db, err := store.Open(ctx, store.Options{URL: cfg.DatabaseURL(), Log: o.Log, Now: clock.now})
 	if err != nil {
 		return nil, err
 	}
-	a := &App{log: o.Log, grace: cfg.Limits.Drain, db: db, counters: pipeline.NewCounters(), roles: cfg.Nodes.Roles, version: o.Version, started: now()}
+	a := &App{log: o.Log, grace: cfg.Limits.Drain, db: db, counters: pipeline.NewCounters(), roles: cfg.Nodes.Roles, version: o.Version, clock: clock, started: clock.now()}
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, a.Close())
@@ -129,6 +128,7 @@ func openBox(cfg *config.Config, log *slog.Logger) (*secret.Box, error) {
 }
 
 func (a *App) wire(ctx context.Context, cfg *config.Config, box *secret.Box, o Options) error {
+	now := a.clock.now // the one clock of everybody
 	guard := outbound.New(outbound.Options{Allow: cfg.AllowedOutbound()})
 	dir := directory.New(directory.Options{Store: a.db})
 	subs := pipeline.NewSubscriptions(a.db, a.log)
@@ -205,7 +205,7 @@ func (a *App) wire(ctx context.Context, cfg *config.Config, box *secret.Box, o O
 		Documents: edits{a.publisher}, Public: &public{links: links, subs: subs, facts: facts, edit: a.publisher}, Health: a, Metrics: a.metrics(), Seal: box,
 		Log: a.log, Now: now, Version: o.Version, PublicURL: a.url,
 	})
-	a.upkeep = newUpkeep(cfg.Retention, a.db, a.api, a.log)
+	a.upkeep = newUpkeep(cfg.Retention, a.db, a.api, a.log, now)
 	if err := a.upkeep.Prepare(ctx); err != nil {
 		a.log.Warn("partitions for what comes were not made: rows have their place all the same, and it is tried again", "error", err)
 	}
@@ -312,6 +312,7 @@ func (a *App) Run(ctx context.Context) error {
 	stopDispatch := stage(a.dispatcher.Run)
 	stopPlan := stage(a.planner.Run)
 	stopCount := stage(a.count)
+	stopTime := stage(func(ctx context.Context) error { return a.clock.keepTime(ctx, a.db, a.log) })
 	stopUpkeep := stage(a.upkeep.Run)
 	stopResolve := stage(func(ctx context.Context) error { return a.publisher.resolve(ctx, a.log) })
 	stopSources := stage(func(ctx context.Context) error { return a.sources.Run(ctx, tenants) })
@@ -349,6 +350,7 @@ func (a *App) Run(ctx context.Context) error {
 	stopSources()
 	stopResolve()
 	stopUpkeep()
+	stopTime()
 	stopCount()
 	stopPlan()
 	stopDispatch()

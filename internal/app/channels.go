@@ -118,7 +118,7 @@ func newChannels(configured map[string]map[string]string, deps channel.Deps, sec
 // New would say of them, without a database and without connecting anywhere.
 func CheckChannels(cfg *config.Config) error {
 	guard := outbound.New(outbound.Options{})
-	deps := channel.Deps{HTTP: guard.Client(), Dialer: guard.Dialer(), Log: slog.New(slog.DiscardHandler), Now: now}
+	deps := channel.Deps{HTTP: guard.Client(), Dialer: guard.Dialer(), Log: slog.New(slog.DiscardHandler), Now: (&clock{}).now}
 	c, err := newChannels(cfg.Channels, deps, nil, nil, deps.Log) // only load, which is not called, reads tenants' own
 	if err != nil {
 		return err

@@ -90,10 +90,11 @@ func (a *App) newCluster(ctx context.Context, cfg *config.Config, version string
 	if err != nil {
 		return err
 	}
-	if off := ahead.Abs() - within; off > nodes.Skew {
-		return fmt.Errorf("this machine's clock is %s %s the database's: set both by a time service (NTP, chrony), then start again",
-			off.Round(100*time.Millisecond), map[bool]string{true: "behind", false: "ahead of"}[ahead > 0])
+	if err := judgeClock(ahead, within); err != nil {
+		return err
 	}
+	// From here on it is the database's, whatever happens to this machine's.
+	a.clock.correct(ahead)
 	name, err := os.Hostname()
 	if err != nil {
 		name = "unknown"
@@ -122,6 +123,16 @@ func (a *App) newCluster(ctx context.Context, cfg *config.Config, version string
 		Self: belfry.Node{Name: name, Address: a.url, Roles: cfg.Nodes.Roles, Version: version},
 	})
 	return nil
+}
+
+// judgeClock says what to do when the database's clock is too far from ours.
+func judgeClock(ahead, within time.Duration) error {
+	off := ahead.Abs() - within
+	if off <= nodes.Skew {
+		return nil
+	}
+	return fmt.Errorf("this machine's clock is %s %s the database's: set both by a time service (NTP, chrony), then start again",
+		off.Round(100*time.Millisecond), map[bool]string{true: "behind", false: "ahead of"}[ahead > 0])
 }
 
 // lazyPart is a part that is made after the Keeper that divides the work: it

@@ -61,7 +61,7 @@ func (sourceKinds) Check(kind string, settings map[string]string) error {
 			if err != nil {
 				return err
 			}
-			_, err = k.New(connector.Deps{Name: "check", Kind: k.Name, Now: now}, values)
+			_, err = k.New(connector.Deps{Name: "check", Kind: k.Name, Now: (&clock{}).now}, values)
 			return err
 		}
 	}
@@ -78,7 +78,7 @@ type running struct {
 const sendTest = 20 * time.Second
 
 func testEvent() *belfry.Accepted {
-	at := now()
+	at := (&clock{}).now()
 	return &belfry.Accepted{EventID: belfry.EventID(at, 0, 0), At: at, Event: &belfry.Event{
 		ID: "test", Source: "belfry", Type: pipeline.NoticePrefix + "test", Time: at, Data: jsonObject("text", "This is a test message from Belfry."),
 	}}

@@ -18,7 +18,7 @@ import (
 const jobsKept = 30 * 24 * time.Hour
 
 // newUpkeep makes what keeps the database from growing for ever.
-func newUpkeep(r config.Retention, db *store.DB, surface *api.Server, log *slog.Logger) *upkeep.Keeper {
+func newUpkeep(r config.Retention, db *store.DB, surface *api.Server, log *slog.Logger, now func() time.Time) *upkeep.Keeper {
 	return upkeep.New(upkeep.Options{
 		Store:     db,
 		Retention: upkeep.Retention{Events: r.Events, Deliveries: r.Deliveries, Inbox: r.Inbox, Audit: r.Audit, Dedupe: r.Dedupe, Changes: r.Changes},

@@ -100,7 +100,7 @@ var rooms = []room{
 		"golang.org/x/time":                  "rate of wrong keys",
 	}},
 	{path: "internal/manage", may: "belfry expr render secret"},
-	{path: "internal/web/api", may: "auth belfry ingest manage", modules: map[string]string{
+	{path: "internal/web/api", may: "auth belfry ingest manage", clock: "deadlines of connections", modules: map[string]string{
 		"github.com/danielgtaylor/huma/v2": "routes and their description in one",
 		"github.com/swaggest/swgui":        "the API browser, offline",
 	}},

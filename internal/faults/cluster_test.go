@@ -98,7 +98,7 @@ func TestNodesKilled(t *testing.T) {
 	l.to(ps...)
 	l.begin(2, 2, 20)
 	var deaths []death
-	for range rounds(4, 40) {
+	for range rounds(t, 4) {
 		<-time.After(time.Duration(chance.Int64N(int64(2 * lease))))
 		i := chance.IntN(len(ps))
 		d := death{sent: time.Now()}
@@ -120,7 +120,7 @@ func TestNodesKilled(t *testing.T) {
 func (l *load) excused(a *audience, deaths []death) {
 	l.t.Helper()
 	per := make([]int, len(deaths))
-	for _, r := range append(slices.Clone(a.all), a.some) {
+	for _, r := range a.receivers() {
 		for _, again := range r.repeats() {
 			i := excuse(deaths, again)
 			if i < 0 {
@@ -150,7 +150,7 @@ func TestZombieNode(t *testing.T) {
 	l.grows(other, 60)
 	divided(t, other, 2)
 	var halts []death
-	for range rounds(1, 20) {
+	for range rounds(t, 1) {
 		d := death{sent: time.Now()}
 		zombie.signal(syscall.SIGSTOP)
 		divided(t, other, 1)

@@ -69,7 +69,7 @@ func fillDisk(t *testing.T, h *home, full, free func(*process)) {
 	a := furnish(t, p)
 	l := newLoad(t, p)
 	l.begin(2, 2, 20)
-	for range 3 {
+	for range rounds(t, 3) {
 		l.grows(p, 60)
 		full(p)
 		n := l.refused()

@@ -23,6 +23,8 @@ import (
 type receiver struct {
 	*httptest.Server
 	name string
+	// endpoint is its id, where somebody asks for it.
+	endpoint string
 	// answers says how to answer the n-th arrival (0 first) of a webhook-id,
 	// and how long that takes.
 	answers func(id string, n int) (status int, after time.Duration)
@@ -94,6 +96,31 @@ func flaky(id string, n int) (int, time.Duration) {
 	return http.StatusOK, 0
 }
 
+// stubborn fails every try of some, for good, but never so many in a row that
+// the breaker opens: tries that come together after a fault would.
+func stubborn() func(id string, n int) (int, time.Duration) {
+	var mu sync.Mutex
+	good := 0                 // since the last failure
+	tries := map[string]int{} // of those that fail
+	open := 0                 // how many of them are to be tried again
+	return func(id string, n int) (int, time.Duration) {
+		mu.Lock()
+		defer mu.Unlock()
+		if tries[id] == 0 && (n > 0 || good < 20 || open == 2) {
+			good++
+			return http.StatusOK, 0
+		}
+		good = 0
+		switch tries[id]++; tries[id] {
+		case 1:
+			open++
+		case 2:
+			open--
+		}
+		return http.StatusBadRequest, 0
+	}
+}
+
 // received is, for each event, how many different webhook-ids were answered
 // with success.
 func (r *receiver) received() map[string]int {
@@ -106,6 +133,20 @@ func (r *receiver) received() map[string]int {
 		}
 	}
 	return got
+}
+
+// refused is, for each event that was never answered with success, its
+// webhook-id.
+func (r *receiver) refused() map[string]string {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	ids := map[string]string{}
+	for id, h := range r.hits {
+		if !slices.ContainsFunc(h.arrivals, func(a arrival) bool { return a.status/100 == 2 }) {
+			ids[h.event] = id
+		}
+	}
+	return ids
 }
 
 // repeat is an arrival after one that was answered with success.
@@ -298,6 +339,54 @@ type audience struct {
 	every *receiver   // endpoints of all events, the first of them
 	all   []*receiver // all of those
 	some  *receiver   // endpoint of load.b only
+	picky *receiver   // endpoint of course/2 that refuses some for good
+	crowd *receiver   // many endpoints of course/4; nil = none
+}
+
+// receivers are all of them.
+func (a *audience) receivers() []*receiver {
+	rs := append(slices.Clone(a.all), a.some, a.picky)
+	if a.crowd != nil {
+		rs = append(rs, a.crowd)
+	}
+	return rs
+}
+
+// crowded is how many endpoints a crowd is.
+const crowded = 16
+
+// gather makes so many endpoints that each of a few nodes has some of them.
+func (a *audience) gather(t *testing.T, p *process) {
+	t.Helper()
+	a.crowd = newReceiver(t, "crowd", prompt)
+	p.call(http.MethodPut, "/v1/objects/course%2F4", map[string]string{"type": "course"}, nil)
+	var told []any
+	for range crowded {
+		var ep struct{ ID string }
+		p.call(http.MethodPost, "/v1/endpoints", map[string]any{"url": a.crowd.URL}, &ep)
+		told = append(told, map[string]any{"endpoint": ep.ID})
+	}
+	p.call(http.MethodPost, "/v1/subscriptions", map[string]any{"scope": map[string]string{"object": "course/4"}, "notify": told}, nil)
+}
+
+// gets is how often a receiver is to be told of an event.
+func (a *audience) gets(r *receiver, e *stored) int {
+	for _, c := range []struct {
+		r    *receiver
+		want bool
+		n    int
+	}{
+		{a.some, e.Type == "load.b", 1},
+		{a.picky, e.Object == "course/2", 1},
+		{a.crowd, e.Object == "course/4", crowded},
+	} {
+		if r == c.r && c.want {
+			return c.n
+		} else if r == c.r {
+			return 0
+		}
+	}
+	return 1
 }
 
 // people of the audience: everything, one course, one type through a group.
@@ -305,16 +394,19 @@ var wants = map[string]func(e *sent) bool{
 	"ada":  func(*sent) bool { return true },
 	"ben":  func(e *sent) bool { return e.Object == "course/1" },
 	"cleo": func(e *sent) bool { return e.Type == "load.a" },
+	"dan":  func(*sent) bool { return false }, // it is recorded why
 }
 
 // furnish makes people, endpoints and subscriptions.
 func furnish(t *testing.T, p *process) *audience {
 	t.Helper()
-	a := &audience{every: newReceiver(t, "prompt", prompt), some: newReceiver(t, "slow", slow)}
+	a := &audience{every: newReceiver(t, "prompt", prompt), some: newReceiver(t, "slow", slow), picky: newReceiver(t, "picky", stubborn())}
 	a.all = []*receiver{a.every, newReceiver(t, "flaky", flaky)}
-	p.call(http.MethodPost, "/v1/users:batch", []map[string]string{{"id": "ada"}, {"id": "ben"}, {"id": "cleo"}}, nil)
+	p.call(http.MethodPost, "/v1/users:batch", []map[string]string{{"id": "ada"}, {"id": "ben"}, {"id": "cleo"}, {"id": "dan"}}, nil)
 	p.call(http.MethodPost, "/v1/groups:batch", []map[string]any{{"id": "staff", "members": []string{"cleo"}}}, nil)
-	p.call(http.MethodPut, "/v1/objects/course%2F1", map[string]string{"type": "course"}, nil) // the others are implied by events
+	for _, course := range []string{"1", "2", "3"} { // the others are implied by events
+		p.call(http.MethodPut, "/v1/objects/course%2F"+course, map[string]string{"type": "course"}, nil)
+	}
 	person := func(sub map[string]any, rule map[string]any) {
 		sub["recipients"], sub["notify"] = []any{map[string]any{"explicit": rule}}, []any{map[string]any{"channels": []string{"inbox"}}}
 		p.call(http.MethodPost, "/v1/subscriptions", sub, nil)
@@ -322,10 +414,18 @@ func furnish(t *testing.T, p *process) *audience {
 	person(map[string]any{}, map[string]any{"users": []string{"ada"}})
 	person(map[string]any{"scope": map[string]string{"object": "course/1"}}, map[string]any{"users": []string{"ben", "ada"}}) // ada has two reasons, and one entry
 	person(map[string]any{"types": []string{"load.a"}}, map[string]any{"groups": []string{"staff"}})
+	// Dan has a reason, and wants to hear nothing of it.
+	person(map[string]any{"scope": map[string]string{"object": "course/3"}}, map[string]any{"users": []string{"dan"}})
+	p.call(http.MethodPut, "/v1/users/dan/preferences", []map[string]string{{"object": "course/3", "level": "none"}}, nil)
 	for _, r := range a.all {
 		p.subscribe(r.URL, nil)
 	}
 	p.subscribe(a.some.URL, []string{"load.b"})
+	// Two tries, and then it is given up and recorded as failed.
+	var ep struct{ ID string }
+	p.call(http.MethodPost, "/v1/endpoints", map[string]any{"url": a.picky.URL, "schedule": []string{"200ms"}}, &ep)
+	p.call(http.MethodPost, "/v1/subscriptions", map[string]any{"scope": map[string]string{"object": "course/2"}, "notify": []any{map[string]any{"endpoint": ep.ID}}}, nil)
+	a.picky.endpoint = ep.ID
 	return a
 }
 
@@ -349,12 +449,15 @@ type stored struct {
 }
 
 // settle waits until the program has nothing left to do and compares what
-// everybody has: the producers, the program, the endpoints, the inboxes.
+// everybody has: the producers, the program, the endpoints, the inboxes. Every
+// event that was answered 202 is delivered to everybody it was for, or it is
+// recorded why not.
 // feature: NEW-10
 func (l *load) settle(p *process, a *audience) {
 	t := l.t
 	t.Helper()
 	p.idle()
+	sum := account{fault: t.Name(), sent: len(l.events), accepted: l.answered()}
 	known := map[string]*stored{} // by the producer's id
 	byEvt := map[string]*stored{}
 	for _, e := range list[stored](p, "/v1/events") {
@@ -363,32 +466,55 @@ func (l *load) settle(p *process, a *audience) {
 		}
 		known[e.ID], byEvt[e.EventID] = &e, &e
 	}
+	sum.stored = len(known)
+	var wrong faultList
 	for _, e := range l.events {
 		if e.evt != "" && (known[e.ID] == nil || known[e.ID].EventID != e.evt) {
-			t.Errorf("event %s was answered 202 as %s, and is stored as %v", e.ID, e.evt, known[e.ID])
+			wrong.add("event %s was answered 202 as %s, and is stored as %v", e.ID, e.evt, known[e.ID])
+			sum.lost++
 		}
 	}
 	for id := range known {
 		if l.events[id] == nil {
-			t.Errorf("event %s is stored and nobody sent it", id)
+			wrong.add("event %s is stored and nobody sent it", id)
 		}
 	}
-	for _, r := range append(slices.Clone(a.all), a.some) {
-		got := r.received()
+	failed := map[string]bool{} // webhook-ids
+	for _, d := range list[struct{ ID, Event, Address string }](p, "/v1/deliveries?state=failed") {
+		failed[d.ID] = true
+		if e := byEvt[d.Event]; d.Address != a.picky.endpoint || e == nil || a.gets(a.picky, e) == 0 {
+			wrong.add("delivery %s of event %s to %s is recorded as failed, and should not", d.ID, d.Event, d.Address)
+		}
+	}
+	for _, r := range a.receivers() {
+		got, refused := r.received(), r.refused()
 		for id, e := range known {
-			want := 1
-			if r == a.some && e.Type != "load.b" {
-				want = 0
+			want := a.gets(r, e)
+			sum.owed += want
+			sum.delivered += min(got[id], want)
+			if hook := refused[id]; hook != "" && got[id] == 0 && want == 1 {
+				if want = 0; failed[hook] {
+					sum.failed++
+				} else {
+					wrong.add("%s refused event %s (%s) for good, and that is not recorded", r.name, id, hook)
+					sum.lost++
+				}
 			}
 			if got[id] != want {
-				t.Errorf("%s got event %s under %d webhook-ids, want %d", r.name, id, got[id], want)
+				wrong.add("%s got event %s under %d webhook-ids, want %d", r.name, id, got[id], want)
+				sum.lost += max(want-got[id], 0)
 			}
 			delete(got, id)
 		}
 		if len(got) > 0 {
-			t.Errorf("%s got events that are not stored: %v", r.name, slices.Sorted(maps.Keys(got)))
+			wrong.add("%s got events that are not stored: %v", r.name, slices.Sorted(maps.Keys(got)))
 		}
+		sum.repeats += len(r.repeats())
 	}
+	if sum.failed != len(failed) {
+		wrong.add("%d deliveries are recorded as failed, and %d were refused", len(failed), sum.failed)
+	}
+	muted := 0
 	for who, want := range wants {
 		n := map[string]int{}
 		for _, row := range list[struct{ Event string }](p, "/v1/users/"+who+"/inbox") {
@@ -398,18 +524,32 @@ func (l *load) settle(p *process, a *audience) {
 			rows := 0
 			if want(l.events[e.ID]) {
 				rows = 1
+				sum.owed++
 			}
+			if who == "dan" && e.Object == "course/3" {
+				muted++
+			}
+			sum.inbox += min(n[evt], rows)
 			if n[evt] != rows {
-				t.Errorf("%s has %d inbox rows of event %s, want %d", who, n[evt], e.ID, rows)
+				wrong.add("%s has %d inbox rows of event %s, want %d", who, n[evt], e.ID, rows)
+				sum.lost += max(rows-n[evt], 0)
+				sum.doubles += max(n[evt]-rows, 0)
 			}
 			delete(n, evt)
 		}
 		if len(n) > 0 {
-			t.Errorf("%s has inbox rows of events that are not stored: %v", who, n)
+			wrong.add("%s has inbox rows of events that are not stored: %v", who, n)
 		}
 	}
-	if left := list[struct{ ID string }](p, "/v1/deliveries?state=failed"); len(left) > 0 {
-		t.Errorf("%d deliveries failed", len(left))
+	sum.owed += muted
+	if sum.suppressed = p.suppressions("dan"); sum.suppressed != muted {
+		wrong.add("dan was not told of %d events, and it is recorded of %d", muted, sum.suppressed)
+		sum.lost += max(muted-sum.suppressed, 0)
 	}
-	t.Logf("%d events stored, %d answered 202, of %d sent; %s", len(known), l.answered(), len(l.events), l.summary())
+	if sum.owed != sum.delivered+sum.inbox+sum.failed+sum.suppressed {
+		wrong.add("owed %d, and delivered + recorded is another number", sum.owed)
+	}
+	wrong.tell(t)
+	t.Logf("%s; %s", &sum, l.summary())
+	keep(&sum)
 }

@@ -33,32 +33,33 @@ func TestPostgresGoesAway(t *testing.T) {
 	l.begin(2, 2, 20)
 	l.grows(p, 100)
 
-	for _, away := range []struct {
-		name string
-		stop func()
-	}{{"stopped", server.Stop}, {"crashed", server.Crash}} {
-		away.stop()
-		n := l.refused()
-		await(t, patience, "refused while the database is "+away.name, func() (bool, string) { return l.refused() > n+5, l.summary() })
+	for range rounds(t, 1) {
+		for _, away := range []struct {
+			name string
+			stop func()
+		}{{"stopped", server.Stop}, {"crashed", server.Crash}} {
+			away.stop()
+			n := l.refused()
+			await(t, patience, "refused while the database is "+away.name, func() (bool, string) { return l.refused() > n+5, l.summary() })
+			p.alive()
+			if got, err := do(client, "GET", p.url+"/healthz", "", nil); err != nil || got.status != 200 {
+				t.Errorf("/healthz: %v %v: the process is well, its database is not", got, err)
+			}
+			got, err := do(client, "GET", p.url+"/readyz", "", nil)
+			if err != nil || got.status != 503 {
+				t.Errorf("/readyz: %v %v", got, err)
+			}
+			server.Start(t)
+			l.grows(p, 100)
+		}
+
+		// Frozen: connections stand and nobody answers.
+		thaw := freeze(t, server.URL("postgres"))
+		<-time.After(1500 * time.Millisecond)
 		p.alive()
-		if got, err := do(client, "GET", p.url+"/healthz", "", nil); err != nil || got.status != 200 {
-			t.Errorf("/healthz: %v %v: the process is well, its database is not", got, err)
-		}
-		got, err := do(client, "GET", p.url+"/readyz", "", nil)
-		if err != nil || got.status != 503 {
-			t.Errorf("/readyz: %v %v", got, err)
-		}
-		server.Start(t)
+		thaw()
 		l.grows(p, 100)
 	}
-
-	// Frozen: connections stand and nobody answers.
-	thaw := freeze(t, server.URL("postgres"))
-	<-time.After(1500 * time.Millisecond)
-	p.alive()
-	thaw()
-	l.grows(p, 100)
-
 	l.end()
 	l.settle(p, a)
 	l.noRepeats(a)
@@ -81,7 +82,7 @@ func TestPostgresConnectionsBreak(t *testing.T) {
 	a := furnish(t, p)
 	l := newLoad(t, p)
 	l.begin(2, 2, 20)
-	for range 8 {
+	for range rounds(t, 8) {
 		l.grows(p, 40)
 		w.cut()
 	}
@@ -110,7 +111,7 @@ func (l *load) refused() int {
 
 // noRepeats holds when the process lived all the time: it knows what it sent.
 func (l *load) noRepeats(a *audience) {
-	for _, r := range append(a.all, a.some) {
+	for _, r := range a.receivers() {
 		for _, again := range r.repeats() {
 			l.t.Errorf("%s got event %s twice, at %v and %v", r.name, again.event, again.first.at, again.second.at)
 		}
@@ -170,10 +171,12 @@ type wire struct {
 	net.Listener
 	to string
 
-	mu    sync.Mutex
-	mute  bool // what the server says is lost
-	conns map[net.Conn]struct{}
-	cuts  int
+	mu      sync.Mutex
+	mute    bool          // what the server says is lost
+	refuses bool          // connections end at once
+	stalled chan struct{} // closed when it flows again; nil = it flows
+	conns   map[net.Conn]struct{}
+	cuts    int
 }
 
 func newWire(t *testing.T, to string) *wire {
@@ -195,6 +198,7 @@ func newWire(t *testing.T, to string) *wire {
 	})
 	t.Cleanup(func() {
 		_ = l.Close()
+		w.heal()
 		w.drop()
 		wg.Wait()
 	})
@@ -203,6 +207,13 @@ func newWire(t *testing.T, to string) *wire {
 
 func (w *wire) carry(c net.Conn) {
 	defer c.Close()
+	w.mu.Lock()
+	refuses := w.refuses
+	w.mu.Unlock()
+	if refuses {
+		_ = c.(*net.TCPConn).SetLinger(0)
+		return
+	}
 	s, err := net.Dial("tcp", w.to)
 	if err != nil {
 		return
@@ -219,7 +230,7 @@ func (w *wire) carry(c net.Conn) {
 	}()
 	var there sync.WaitGroup
 	there.Go(func() {
-		_, _ = io.Copy(s, c)
+		_, _ = io.Copy(asking{w, s}, c)
 		_ = s.Close()
 	})
 	_, _ = io.Copy(deaf{w, c}, s)
@@ -234,13 +245,60 @@ type deaf struct {
 }
 
 func (d deaf) Write(p []byte) (int, error) {
-	d.w.mu.Lock()
-	mute := d.w.mute
-	d.w.mu.Unlock()
-	if mute {
+	if d.w.pass() {
 		return len(p), nil
 	}
 	return d.c.Write(p)
+}
+
+// asking carries to the server.
+type asking struct {
+	w *wire
+	s net.Conn
+}
+
+func (a asking) Write(p []byte) (int, error) {
+	a.w.pass()
+	return a.s.Write(p)
+}
+
+// pass waits while the wire is stalled.
+func (w *wire) pass() (mute bool) {
+	w.mu.Lock()
+	mute, stalled := w.mute, w.stalled
+	w.mu.Unlock()
+	if stalled != nil {
+		<-stalled
+	}
+	return mute
+}
+
+// refuse ends all connections, and new ones at once, until heal.
+func (w *wire) refuse() {
+	w.mu.Lock()
+	w.refuses = true
+	w.mu.Unlock()
+	w.drop()
+}
+
+// stall holds everything back, as a network does whose route is lost, until
+// heal.
+func (w *wire) stall() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.stalled == nil {
+		w.stalled = make(chan struct{})
+	}
+}
+
+func (w *wire) heal() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.refuses = false
+	if w.stalled != nil {
+		close(w.stalled)
+		w.stalled = nil
+	}
 }
 
 // cut lets what was asked still reach the server, and the answers not come
@@ -321,7 +379,7 @@ func TestEditsInDoubtTakeEffect(t *testing.T) {
 			}
 		}
 	})
-	for range 12 {
+	for range rounds(t, 12) {
 		<-time.After(120 * time.Millisecond)
 		w.cut()
 	}

@@ -48,22 +48,27 @@ func run(m *testing.M) int {
 		fmt.Fprintf(os.Stderr, "building the program: %v\n%s\n", err, out)
 		return 1
 	}
-	return testdb.Wrap(m).Run()
+	code := testdb.Wrap(m).Run()
+	printAccounts(os.Stdout)
+	return code
 }
 
 const (
 	rootKey   = "a-root-key-for-these-tests"
 	secretKey = "kVqZ9lN2hRz0m8aFJ3uYxg5tQwB7cDsE1pLoKiHnMjU="
-
-	// patience is how long a thing may take on a machine that does much else.
-	patience = 60 * time.Second
 )
+
+// patience is how long a thing may take on a machine that does much else. A
+// long run gathers more, to be worked off and to be read at its end.
+var patience = 60*time.Second + soak/10
 
 // home is what outlives a process: its data and its configuration.
 type home struct {
 	t   *testing.T
 	env []string
 	dir string
+	// binary is the program; empty = the one of all tests.
+	binary string
 	// Where to look at the database past the program.
 	driver, dsn string
 }
@@ -116,7 +121,11 @@ var (
 func (h *home) spawn(args ...string) *process {
 	h.t.Helper()
 	p := &process{t: h.t, home: h, up: make(chan struct{}), done: make(chan struct{}), spawned: time.Now()}
-	p.cmd = exec.Command(binary, append([]string{"serve"}, args...)...)
+	program := h.binary
+	if program == "" {
+		program = binary
+	}
+	p.cmd = exec.Command(program, append([]string{"serve"}, args...)...)
 	p.cmd.Env, p.cmd.Dir = h.env, h.dir
 	p.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	logs, err := p.cmd.StderrPipe()

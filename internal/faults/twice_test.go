@@ -63,24 +63,6 @@ func TestNewerSchemaIsRefused(t *testing.T) {
 	}
 }
 
-// What cannot work is said in a sentence before anything is done.
-func TestHopelessStarts(t *testing.T) {
-	busy := newHome(t).start()
-	taken := strings.TrimPrefix(busy.url, "http://")
-	for name, c := range map[string]struct {
-		settings []string
-		words    []string
-	}{
-		"address taken":     {[]string{"BELFRY_LISTEN=" + taken}, []string{"cannot listen on " + taken, "choose another address"}},
-		"no PostgreSQL":     {onPostgres("postgres://u@127.0.0.1:1/x?sslmode=disable&connect_timeout=3"), []string{"cannot be reached"}},
-		"folder is a file":  {[]string{"BELFRY_DATA_DIR=/dev/null"}, []string{"data folder"}},
-		"folder not to use": {[]string{"BELFRY_DATA_DIR=/proc/nobody"}, []string{"data folder"}},
-		"no such setting":   {[]string{"BELFRY_DATABSE=x"}, []string{"BELFRY_DATABSE", "did you mean"}},
-	} {
-		t.Run(name, func(t *testing.T) { newHome(t, c.settings...).refused(c.words...) })
-	}
-}
-
 // A file that is no database is not touched.
 func TestDamagedDatabase(t *testing.T) {
 	h := newHome(t)

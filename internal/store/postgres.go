@@ -3,9 +3,11 @@ package store
 import (
 	"context"
 	"database/sql"
+	"errors"
 	"time"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/stdlib"
 	"github.com/pressly/goose/v3"
 
@@ -88,15 +90,36 @@ func checkServer(ctx context.Context, db *sql.DB) error {
 	err := db.QueryRowContext(ctx, "SELECT current_setting('server_version_num')::int, current_setting('server_version'), current_setting('server_encoding'), pg_is_in_recovery()").
 		Scan(&version, &name, &encoding, &replica)
 	if err != nil {
-		return openFault(err, "on PostgreSQL")
+		return startFault(err)
 	}
 	return judgeServer(version, name, encoding, replica)
+}
+
+// startFault says also what whoever starts the program can do.
+func startFault(err error) error {
+	err = openFault(err, "on PostgreSQL")
+	do := "check host and port in the database URL, and that the server runs and lets this machine in"
+	var pg *pgconn.PgError
+	if errors.As(err, &pg) {
+		switch pg.Code[:2] {
+		case "28":
+			do = "check user and password in the database URL, and pg_hba.conf on the server"
+		case "3D":
+			do = "make it with CREATE DATABASE, or name another in the database URL"
+		default:
+			return err
+		}
+	}
+	if !unavailable(err) {
+		return err
+	}
+	return belfry.Errorf(belfry.Unavailable, "%w: %s", err, do)
 }
 
 func judgeServer(version int, name, encoding string, replica bool) error {
 	switch {
 	case version < oldestPostgres:
-		return belfry.Errorf(belfry.Invalid, "PostgreSQL %s is too old: Belfry needs version %d or newer", name, oldestPostgres/10000)
+		return belfry.Errorf(belfry.Invalid, "PostgreSQL %s is too old: Belfry needs version %d or newer; upgrade the server, or name another in the database URL", name, oldestPostgres/10000)
 	case encoding != "UTF8":
 		return belfry.Errorf(belfry.Invalid, "the database's encoding is %s: make one with CREATE DATABASE … ENCODING 'UTF8' TEMPLATE template0", encoding)
 	case replica:

@@ -301,7 +301,7 @@ func (st *stream) counts(unread int) error {
 }
 
 func (st *stream) write(text string) error {
-	_ = st.rc.SetWriteDeadline(st.s.Now().Add(streamWrite)) // not every writer has deadlines
+	_ = st.rc.SetWriteDeadline(time.Now().Add(streamWrite)) // not every writer has deadlines
 	if _, err := st.w.Write([]byte(text)); err != nil {
 		return err
 	}
