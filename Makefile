@@ -12,6 +12,11 @@ test: ## lint and all tests with the race detector; installs what they need and 
 	@scripts/lint.sh
 	@scripts/test.sh ./...
 
+.PHONY: soak
+soak: ## every fault again and again for SOAKTIME (30m), with an account of each
+	@scripts/test-deps.sh
+	@scripts/soak.sh
+
 .PHONY: lint
 lint: ## gofmt, go vet, staticcheck
 	@scripts/lint.sh

@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"net/http"
-	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -38,22 +37,27 @@ func TestNodesJoinAndLeave(t *testing.T) {
 			a := furnish(t, first)
 			l := newLoad(t, first)
 			l.begin(2, 2, 20)
-			l.grows(first, 60)
-			second, third := h.start(), h.start()
-			l.to(first, second, third)
-			l.grows(first, 100)
-			divided(t, first, 3)
-			l.grows(second, 100)
-			// The first, which had everything, leaves.
-			l.to(second, third)
-			first.signal(syscall.SIGTERM)
-			if code := first.exit(); code != 0 {
-				t.Errorf("exit code %d", code)
+			for range rounds(t, 1) {
+				l.grows(first, 60)
+				second, third := h.start(), h.start()
+				l.to(first, second, third)
+				l.grows(first, 100)
+				divided(t, first, 3)
+				l.grows(second, 100)
+				// The first, which had everything, leaves, and then another.
+				for i, leaver := range []*process{first, second} {
+					l.to([]*process{second, third}[i:]...)
+					leaver.signal(syscall.SIGTERM)
+					if code := leaver.exit(); code != 0 {
+						t.Errorf("exit code %d", code)
+					}
+					l.grows(third, 100)
+					divided(t, third, 2-i)
+				}
+				first = third
 			}
-			l.grows(third, 100)
-			divided(t, third, 2)
 			l.end()
-			l.settle(third, a)
+			l.settle(first, a)
 			l.noRepeats(a)
 		})
 	}
@@ -100,15 +104,23 @@ func TestNodesKilled(t *testing.T) {
 	var deaths []death
 	for range rounds(t, 4) {
 		<-time.After(time.Duration(chance.Int64N(int64(2 * lease))))
-		i := chance.IntN(len(ps))
+		// One, or two at once.
+		chance.Shuffle(len(ps), func(i, j int) { ps[i], ps[j] = ps[j], ps[i] })
+		n := 1 + chance.IntN(2)
 		d := death{sent: time.Now()}
-		ps[i].kill()
+		for _, p := range ps[:n] {
+			p.signal(syscall.SIGKILL)
+		}
+		for _, p := range ps[:n] {
+			p.exit()
+		}
 		d.dead = time.Now()
 		deaths = append(deaths, d)
-		rest := slices.Delete(slices.Clone(ps), i, i+1)
-		l.to(rest...)
-		l.grows(rest[0], 40)
-		ps[i] = h.start()
+		l.to(ps[n:]...)
+		l.grows(ps[n], 40)
+		for i := range n {
+			ps[i] = h.start()
+		}
 		l.to(ps...)
 	}
 	l.end()
