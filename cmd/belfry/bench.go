@@ -15,6 +15,7 @@ import (
 type benchCmd struct {
 	Quick      bool     `help:"Take less than 45 seconds."`
 	Database   string   `placeholder:"URL" help:"PostgreSQL server to measure on, postgres://...; bench makes databases of its own there and drops them. SQLite when left out."`
+	Nodes      int      `placeholder:"N" help:"Start so many servers on the PostgreSQL database and compare them to one."`
 	Only       []string `placeholder:"NAME" help:"Measure only these scenarios of those above."`
 	Plots      string   `placeholder:"DIR" help:"Write plots there, as SVG."`
 	CPUProfile string   `name:"cpuprofile" placeholder:"FILE" help:"Write a profile of the load, for go tool pprof."`
@@ -47,7 +48,7 @@ func (b *benchCmd) Run(ctx context.Context, w world) error {
 	}
 	o := bench.Options{
 		Size: size, Database: b.Database, Program: []string{self, "serve"}, Progress: w.err, Terminal: terminal(w.err), CPUProfile: b.CPUProfile,
-		Only: b.Only, Plots: b.Plots,
+		Only: b.Only, Plots: b.Plots, Nodes: b.Nodes,
 		Start: func(ctx context.Context, c config.Config) (bench.Server, error) {
 			return app.New(ctx, app.Options{Config: c, Log: logger(&c, io.Discard), Version: version()})
 		},

@@ -7,6 +7,7 @@ import (
 	"io"
 	"os"
 	"runtime/pprof"
+	"strconv"
 	"time"
 
 	"github.com/belfryhq/belfry/internal/config"
@@ -33,6 +34,7 @@ type Options struct {
 	CPUProfile string    // file; empty = none
 	Only       []string  // names of scenarios; empty = those of every run of this size
 	Plots      string    // folder for plots; empty = none
+	Nodes      int       // processes of a service on PostgreSQL; 0 = no such service unless asked for by name
 }
 
 // Size is how long and how much is measured.
@@ -55,26 +57,29 @@ type Size struct {
 	Crowd       Crowd
 	Hostile     Hostile
 	Growth      Growth
+	Failover    Failover
 }
 
 // Full takes some minutes.
 func Full() Size {
 	return Size{Rounds: 5, Window: 4 * time.Second, Latency: 15 * time.Second, Endpoints: 100, Outstanding: 1024, InboxEvents: 400, Backlog: 1_000_000,
 		Match: []int{1_000, 10_000, 100_000, 1_000_000}, Load: 1_000_000, Starts: 5, Fsyncs: 500, Settle: 3 * time.Second, People: 1000,
-		Hanging: Hanging{Endpoints: 50, Hang: 5, Pause: 10 * time.Second, PerSecond: 250, Window: 30 * time.Second, Rounds: 2},
-		Crowd:   Crowd{Members: 1_000_000, Stored: 10, Events: 3},
-		Hostile: Hostile{Members: 1_000_000, Endpoints: 1000, PerSecond: 1000, Small: 50_000, Idle: 10 * time.Second},
-		Growth:  Growth{Stored: []int{10_000, 100_000, 1_000_000, 10_000_000}, Window: 4 * time.Second, Limit: 40 * time.Minute}}
+		Hanging:  Hanging{Endpoints: 50, Hang: 5, Pause: 10 * time.Second, PerSecond: 250, Window: 30 * time.Second, Rounds: 2},
+		Crowd:    Crowd{Members: 1_000_000, Stored: 10, Events: 3},
+		Hostile:  Hostile{Members: 1_000_000, Endpoints: 1000, PerSecond: 1000, Small: 50_000, Idle: 10 * time.Second},
+		Growth:   Growth{Stored: []int{10_000, 100_000, 1_000_000, 10_000_000}, Window: 4 * time.Second, Limit: 40 * time.Minute},
+		Failover: Failover{Nodes: 3, Endpoints: 10, People: 10, PerSecond: 200, Window: 40 * time.Second, KillAfter: 10 * time.Second}}
 }
 
 // Quick takes less than 45 seconds.
 func Quick() Size {
 	return Size{Quick: true, Rounds: 2, Window: time.Second, Latency: 3 * time.Second, Endpoints: 100, Outstanding: 1024, InboxEvents: 60, Backlog: 50_000,
 		Match: []int{1_000, 100_000}, Load: 20_000, Starts: 2, Fsyncs: 200, Settle: 1500 * time.Millisecond, People: 1000,
-		Hanging: Hanging{Endpoints: 50, Hang: 5, Pause: 10 * time.Second, PerSecond: 250, Window: 15 * time.Second, Rounds: 1},
-		Crowd:   Crowd{Members: 50_000, Stored: 10, Events: 3},
-		Hostile: Hostile{Members: 50_000, Endpoints: 100, PerSecond: 400, Small: 2000, Idle: 5 * time.Second},
-		Growth:  Growth{Stored: []int{10_000, 100_000}, Window: time.Second, Limit: 2 * time.Minute}}
+		Hanging:  Hanging{Endpoints: 50, Hang: 5, Pause: 10 * time.Second, PerSecond: 250, Window: 15 * time.Second, Rounds: 1},
+		Crowd:    Crowd{Members: 50_000, Stored: 10, Events: 3},
+		Hostile:  Hostile{Members: 50_000, Endpoints: 100, PerSecond: 400, Small: 2000, Idle: 5 * time.Second},
+		Growth:   Growth{Stored: []int{10_000, 100_000}, Window: time.Second, Limit: 2 * time.Minute},
+		Failover: Failover{Nodes: 3, Endpoints: 10, People: 10, PerSecond: 100, Window: 10 * time.Second, KillAfter: 3 * time.Second, Lease: 2 * time.Second}}
 }
 
 // run is a run in progress.
@@ -117,6 +122,8 @@ func Run(ctx context.Context, o Options) (_ *Report, err error) {
 		{"start and idle memory", o.wants("start", "backlog"), r.starts},
 		{"backlog of " + thousands(o.Size.Backlog) + " deliveries", o.wants("backlog"), r.backlog},
 		{"a hostile mix", o.wants("hostile"), r.hostile},
+		{strconv.Itoa(o.nodesOrTwo()) + " nodes", o.wants("nodes"), r.severalNodes},
+		{"the loss of a node", o.wants("failover"), r.failover},
 		{"growth", o.wants("growth"), r.growth},
 		{"inboxes of " + thousands(o.Size.Crowd.Members) + " members", o.wants("million"), r.million},
 		{"hanging endpoints", o.wants("hanging"), r.hanging},

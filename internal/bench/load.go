@@ -62,6 +62,9 @@ type rig struct {
 	api   *client.Client   // the first of them
 	nodes []*client.Client // all of them: load takes turns over them
 	turn  atomic.Uint64
+	// stubborn repeats what was not answered at the next server; its events
+	// need ids.
+	stubborn bool
 
 	load *http.Client
 	sink *sink
@@ -91,17 +94,22 @@ func (r *rig) next() *client.Client {
 
 func (r *rig) close() { r.load.CloseIdleConnections() }
 
-// publish posts events; when the server asks to wait, it waits.
+// publish posts events; when the server asks to wait, it waits. A stubborn one
+// ends only with the context.
 func (r *rig) publish(ctx context.Context, body []byte, out *bytes.Buffer) error {
 	for {
 		node := r.next()
 		err := post(ctx, r.load, node.Server+"/v1/events", node.Key, body, http.StatusAccepted, out)
+		wait := 20 * time.Millisecond
 		var a *answered
-		if !errors.As(err, &a) || a.status != http.StatusTooManyRequests {
+		switch {
+		case errors.As(err, &a) && a.status == http.StatusTooManyRequests:
+			seconds, _ := strconv.Atoi(a.retry)
+			wait = time.Duration(max(seconds, 1)) * time.Second
+		case err == nil, !r.stubborn, a != nil && a.status < 500, ctx.Err() != nil:
 			return err
 		}
-		seconds, _ := strconv.Atoi(a.retry)
-		timer := time.NewTimer(time.Duration(max(seconds, 1)) * time.Second)
+		timer := time.NewTimer(wait)
 		select {
 		case <-timer.C:
 		case <-ctx.Done():

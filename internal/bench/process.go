@@ -137,6 +137,12 @@ func (c *child) stop() {
 	}
 }
 
+// kill ends the process as kill -9 does.
+func (c *child) kill() {
+	_ = c.cmd.Process.Kill()
+	c.done <- <-c.done
+}
+
 // residentSize reads a process's resident memory from /proc, or asks ps where
 // there is none.
 func residentSize(pid int) (int64, error) {

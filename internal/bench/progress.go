@@ -15,11 +15,12 @@ type progress struct {
 	stage    string
 	began    time.Time
 	told     time.Time
-	width    int // of what the terminal shows now
+	width    int  // of what the terminal shows now
+	broken   bool // the stage's line was ended to say something
 }
 
 func (p *progress) begin(stage string) {
-	p.stage, p.began, p.told = stage, time.Now(), time.Time{}
+	p.stage, p.began, p.told, p.broken = stage, time.Now(), time.Time{}, false
 	if p.terminal {
 		p.show("measuring " + stage + " ...")
 		return
@@ -35,6 +36,22 @@ func (p *progress) step(format string, args ...any) {
 	}
 }
 
+// say writes a line that stays, within a stage.
+func (p *progress) say(format string, args ...any) {
+	line := "  " + fmt.Sprintf(format, args...)
+	if p.terminal {
+		p.show(line)
+		_, _ = io.WriteString(p.w, "\n")
+		p.width = 0
+		return
+	}
+	if !p.broken {
+		_, _ = io.WriteString(p.w, "\n")
+		p.broken = true
+	}
+	_, _ = fmt.Fprintln(p.w, line)
+}
+
 func (p *progress) end() {
 	took := time.Since(p.began).Seconds()
 	if p.terminal {
@@ -42,6 +59,9 @@ func (p *progress) end() {
 		_, _ = io.WriteString(p.w, "\n")
 		p.width = 0
 		return
+	}
+	if p.broken {
+		_, _ = fmt.Fprintf(p.w, "measuring %s ...", p.stage)
 	}
 	_, _ = fmt.Fprintf(p.w, " %.1f s\n", took)
 }

@@ -37,7 +37,9 @@ type Report struct {
 	Hostile        *HostileReport          `json:"hostile,omitempty"`
 	Growth         []GrowthPoint           `json:"growth,omitempty"`
 	GrowthRatio    float64                 `json:"growth_ratio,omitempty"` // of a delivery's cost, last to first
-	Database       string                  `json:"database"`               // sqlite or postgres
+	Nodes          *NodesReport            `json:"nodes,omitempty"`
+	Failover       *FailoverReport         `json:"failover,omitempty"`
+	Database       string                  `json:"database"` // sqlite or postgres
 
 	notes notes
 }
@@ -154,6 +156,14 @@ func (r *Report) Write(w io.Writer) error {
 	}
 	for _, p := range r.Growth {
 		line("with "+thousands(p.Stored)+" deliveries stored", fmt.Sprintf("%.1f us", p.Delivery), fmt.Sprintf("a delivery of an event to %d endpoints; an event to one takes %.1f us", r.notes.endpoints, p.Event))
+	}
+	if n := r.Nodes; n != nil {
+		line("fan-out with one node", perSecond(n.One), "deliveries, a process of its own")
+		line(fmt.Sprintf("  with %d nodes", n.Nodes), perSecond(n.Many), fmt.Sprintf("on one database, rounds in turn: %.1f %% lost, %s duplicates", 100*n.Loss, thousands(int(n.Duplicates))))
+	}
+	if f := r.Failover; f != nil {
+		line(fmt.Sprintf("one of %d nodes killed", f.Nodes), fmt.Sprintf("lost = %d", f.Lost), f.account())
+		line("  longest delay", fmt.Sprintf("%.1f s", f.Longest), "event due to webhook received")
 	}
 	if r.notes.checked > 0 {
 		line("deliveries", "none lost", fmt.Sprintf("%s repeated, %s signatures checked", thousands(int(r.notes.repeated)), thousands(int(r.notes.checked))))

@@ -54,7 +54,7 @@ func TestRun(t *testing.T) {
 		only, plotted  []string
 	}{
 		{"sqlite", "", append([]string{"match", "load", "disk", "ceiling", "fanout", "single", "latency", "ingest", "inbox", "start", "backlog"}, plotted...), plotted},
-		{"postgres", testdb.Postgres(t), []string{"fanout", "ingest", "inbox", "start", "load", "million"}, plotted[:1]},
+		{"postgres", testdb.Postgres(t), []string{"fanout", "ingest", "inbox", "start", "load", "million", "nodes", "failover"}, []string{"million", "failover"}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			temporary, plots := t.TempDir(), t.TempDir()
@@ -66,10 +66,11 @@ func TestRun(t *testing.T) {
 				Size: bench.Size{
 					Quick: true, Rounds: 1, Window: 250 * time.Millisecond, Latency: time.Second, Endpoints: 5, Outstanding: 512, InboxEvents: 20, People: 50,
 					Backlog: 500, Match: []int{100}, Load: 100, Starts: 1, Fsyncs: 5, Settle: 50 * time.Millisecond,
-					Hanging: bench.Hanging{Endpoints: 4, Hang: 1, Pause: 400 * time.Millisecond, PerSecond: 80, Window: time.Second, Rounds: 1},
-					Crowd:   bench.Crowd{Members: 300, Stored: 1, Events: 1},
-					Growth:  bench.Growth{Stored: []int{100, 500}, Window: 100 * time.Millisecond, Limit: time.Minute},
-					Hostile: bench.Hostile{Members: 300, Endpoints: 5, PerSecond: 80, Small: 80, Idle: 500 * time.Millisecond},
+					Hanging:  bench.Hanging{Endpoints: 4, Hang: 1, Pause: 400 * time.Millisecond, PerSecond: 80, Window: time.Second, Rounds: 1},
+					Crowd:    bench.Crowd{Members: 300, Stored: 1, Events: 1},
+					Growth:   bench.Growth{Stored: []int{100, 500}, Window: 100 * time.Millisecond, Limit: time.Minute},
+					Failover: bench.Failover{Nodes: 2, Endpoints: 2, People: 2, PerSecond: 60, Window: 5 * time.Second, KillAfter: time.Second, Lease: 2 * time.Second},
+					Hostile:  bench.Hostile{Members: 300, Endpoints: 5, PerSecond: 80, Small: 80, Idle: 500 * time.Millisecond},
 				},
 				Only: c.only, Plots: plots,
 				Database: c.database, Program: []string{os.Args[0], "serve"}, Progress: &progress,

@@ -38,6 +38,8 @@ var scenarios = []Scenario{
 	{"million", "an event to the inboxes of a subscription of 1,000,000 members with 10 rows each; takes some GB of disk", byName},
 	{"hostile", "one event of 1,000,000 members, 1,000 endpoints and 50,000 small events of several tenants", byName},
 	{"growth", "cost of new deliveries with 10,000 to 10,000,000 stored; takes some GB of disk and many minutes", byName},
+	{"nodes", "fan-out of several servers on one PostgreSQL beside one server (--nodes)", byName},
+	{"failover", "one of three servers on one PostgreSQL is killed under load: the account of every event", byName},
 	{"hanging", "50 endpoints of which 5 hang 10 s each request, beside a run without those", fullRun},
 }
 
@@ -55,8 +57,17 @@ func (o *Options) Check() error {
 			return fmt.Errorf("there is no scenario %q; there are %s", name, strings.Join(names, ", "))
 		}
 	}
+	if o.Nodes < 0 || o.Nodes == 1 || o.Nodes > maxNodes {
+		return fmt.Errorf("--nodes is a number from 2 to %d: they are compared to one", maxNodes)
+	}
+	if o.Database == "" && (o.Nodes > 0 || slices.Contains(o.Only, "nodes") || slices.Contains(o.Only, "failover")) {
+		return fmt.Errorf("several nodes share a PostgreSQL server: name it with --database postgres://...")
+	}
 	return nil
 }
+
+// maxNodes bounds the processes of a run.
+const maxNodes = 16
 
 // wants reports whether a run measures one of the scenarios.
 func (o *Options) wants(names ...string) bool {
@@ -65,6 +76,8 @@ func (o *Options) wants(names ...string) bool {
 			continue
 		}
 		switch {
+		case s.Name == "nodes" && o.Nodes > 0 && len(o.Only) == 0:
+			return true
 		case len(o.Only) > 0:
 			if slices.Contains(o.Only, s.Name) {
 				return true
