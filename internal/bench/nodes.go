@@ -69,8 +69,12 @@ func (r *run) service(ctx context.Context, n int, settings ...string) (_ *servic
 	return s, s.rig.divided(ctx, n)
 }
 
-// words are the last of each process, for an error.
+// words are the last of each process, for an error that is not an end asked
+// for.
 func (s *service) words(err error) error {
+	if errors.Is(err, context.Canceled) {
+		return err
+	}
 	for i, c := range s.nodes {
 		if text := c.tail.String(); text != "" {
 			err = fmt.Errorf("%w\nlast words of node %d:\n%s", err, i+1, text)

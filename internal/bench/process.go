@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/exec"
 	"regexp"
+	"runtime"
 	"strconv"
 	"strings"
 	"sync"
@@ -59,12 +60,16 @@ func startChild(ctx context.Context, program string, args, environ []string) (*c
 	if err != nil {
 		return nil, err
 	}
+	dieWithParent(c.cmd)
 	start := time.Now()
-	if err = c.cmd.Start(); err != nil {
-		return nil, err
-	}
-	found := make(chan string, 1)
+	found, started := make(chan string, 1), make(chan error, 1)
 	go func() {
+		runtime.LockOSThread() // what dieWithParent asks for is bound to the thread; it ends with this goroutine
+		err := c.cmd.Start()
+		started <- err
+		if err != nil {
+			return
+		}
 		lines := bufio.NewScanner(logs)
 		lines.Buffer(nil, 1<<20)
 		for lines.Scan() {
@@ -79,6 +84,9 @@ func startChild(ctx context.Context, program string, args, environ []string) (*c
 		_, _ = io.Copy(io.Discard, logs)
 		c.done <- c.cmd.Wait()
 	}()
+	if err = <-started; err != nil {
+		return nil, err
+	}
 	ctx, cancel := context.WithTimeoutCause(ctx, 30*time.Second, errors.New("it did not become ready within 30 s"))
 	defer cancel()
 	select {

@@ -159,7 +159,7 @@ func (r *Report) Write(w io.Writer) error {
 	}
 	if n := r.Nodes; n != nil {
 		line("fan-out with one node", perSecond(n.One), "deliveries, a process of its own")
-		line(fmt.Sprintf("  with %d nodes", n.Nodes), perSecond(n.Many), fmt.Sprintf("on one database, rounds in turn: %.1f %% lost, %s duplicates", 100*n.Loss, thousands(int(n.Duplicates))))
+		line(fmt.Sprintf("  with %d nodes", n.Nodes), perSecond(n.Many), fmt.Sprintf("on one database, rounds in turn: %+.1f %%, %s duplicates", -100*n.Loss, thousands(int(n.Duplicates))))
 	}
 	if f := r.Failover; f != nil {
 		line(fmt.Sprintf("one of %d nodes killed", f.Nodes), fmt.Sprintf("lost = %d", f.Lost), f.account())
