@@ -292,6 +292,11 @@ func (w *writer) transaction(batch []*job, careful bool) (err error) {
 	}
 	w.db.commits.Add(1)
 	s.committed()
+	rows := 0
+	for _, j := range batch {
+		rows += j.weight
+	}
+	w.db.checkpoints.wrote(rows)
 	return nil
 }
 

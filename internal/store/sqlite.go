@@ -55,7 +55,8 @@ func (db *DB) openSQLite(ctx context.Context, path string) error {
 	db.read.SetMaxOpenConns(4)
 	db.read.SetMaxIdleConns(4)
 	db.read.SetConnMaxIdleTime(time.Minute)
-	return nil
+	db.checkpoints, err = newCheckpointer(path)
+	return err
 }
 
 func dsn(path string, pragmas ...string) string {

@@ -31,12 +31,13 @@ type DB struct {
 	pg   bool // which dialect
 	path string
 
-	read  *sql.DB
-	write *sql.DB
-	tell  *sql.DB                // what nodes tell each other, on PostgreSQL
-	stmts statements             // of read, on SQLite
-	lock  *fileLock              // keeps other processes out, on SQLite
-	fence atomic.Pointer[string] // the node that doors 2 and 3 work for, on PostgreSQL
+	read        *sql.DB
+	write       *sql.DB
+	tell        *sql.DB                // what nodes tell each other, on PostgreSQL
+	stmts       statements             // of read, on SQLite
+	lock        *fileLock              // keeps other processes out, on SQLite
+	checkpoints *checkpointer          // nil on PostgreSQL
+	fence       atomic.Pointer[string] // the node that doors 2 and 3 work for, on PostgreSQL
 
 	doors   doors
 	writers []*writer
@@ -114,6 +115,9 @@ func (db *DB) startWriters() {
 	for _, w := range db.writers {
 		db.background.Go(w.run)
 	}
+	if db.checkpoints != nil {
+		db.background.Go(func() { db.checkpoints.run(db.stop) })
+	}
 }
 
 // resumeIDs makes event ids continue after the newest stored one, even when
@@ -169,6 +173,9 @@ func (db *DB) Close() error {
 // release closes what Open opened, in the reverse order.
 func (db *DB) release() error {
 	var errs []error
+	if db.checkpoints != nil {
+		errs = append(errs, db.checkpoints.conn.Close())
+	}
 	if db.read != nil {
 		errs = append(errs, db.read.Close())
 	}
