@@ -230,7 +230,7 @@ func (c *channels) Channel(tenant, name string) (pipeline.Channel, bool) {
 	if n == 0 {
 		n = 16
 	}
-	return pipeline.Channel{Name: name, Sender: o.sender, Concurrency: n}, true
+	return pipeline.Channel{Name: name, Sender: o.sender, Concurrency: n, Relay: o.kind.Contact != ""}, true
 }
 
 // Routes are a tenant's channels as route knows them.

@@ -107,6 +107,7 @@ type EventType struct {
 	Content     []string          `json:"content,omitempty"`   // where the words of the thing are, the first that is there: like other.content, record.message; text or HTML
 	SeeRoles    []string          `json:"see_roles,omitempty"` // roles (merged, active) one of which is needed to be told
 	Mandatory   bool              `json:"mandatory,omitempty"`
+	Urgent      bool              `json:"urgent,omitempty"` // its messages go before others that wait
 	Record      bool              `json:"record,omitempty"` // CloudEvents of this type carry the row in data.record
 	Deprecated  bool              `json:"deprecated,omitempty"`
 	Retention   string            `json:"retention,omitempty"`  // how long its events and all that hangs on them are kept: 30d, 12h, 0d = for ever; empty = as the server is set

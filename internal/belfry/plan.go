@@ -48,6 +48,13 @@ func ParseState(name string) (State, bool) {
 // MarshalText gives the state's name.
 func (s State) MarshalText() ([]byte, error) { return []byte(s.String()), nil }
 
+// Priorities of deliveries.
+const (
+	PriorityUrgent = 10
+	PriorityNormal = 0
+	PriorityDigest = -10
+)
+
 // Delivery is one message to one destination on one channel.
 type Delivery struct {
 	Tenant       string
@@ -64,7 +71,8 @@ type Delivery struct {
 	Due          time.Time
 	Attempts     int
 	Bundle       string // digests share it; empty = a message of its own
-	Priority     int    // higher goes first
+	Priority     int    // higher goes first: PriorityUrgent, PriorityNormal, PriorityDigest
+	Line         int64  // deliveries of one line to a destination go one after the other, by id; 0 = in none
 	Locale       string
 	Template     string
 	Because      []Reason

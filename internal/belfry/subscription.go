@@ -1,6 +1,7 @@
 package belfry
 
 import (
+	"hash/fnv"
 	"slices"
 	"strings"
 	"time"
@@ -225,6 +226,8 @@ type Endpoint struct {
 	Format        string            `json:"format,omitempty"` // standard
 	Headers       map[string]string `json:"headers,omitempty"`
 	RatePerSecond float64           `json:"rate_per_second,omitempty"` // 0 = unlimited
+	Concurrency   int               `json:"concurrency,omitempty"`     // requests at once; 0 = as many as it bears, up to 64
+	Ordered       string            `json:"ordered,omitempty"`         // none (default) | object | endpoint: what goes one after the other
 	Timeout       string            `json:"timeout,omitempty"`         // Go duration; empty = 15s
 	Schedule      []string          `json:"schedule,omitempty"`        // waits between tries, Go durations; empty = the built-in one
 	Owner         string            `json:"owner,omitempty"`
@@ -240,6 +243,29 @@ type Endpoint struct {
 type EndpointSecret struct {
 	Sealed []byte     `json:"sealed"`
 	Until  *time.Time `json:"until,omitempty"` // end of a rotation's overlap; nil = no end
+}
+
+// What an endpoint wants one after the other.
+const (
+	OrderedNone     = "none"
+	OrderedObject   = "object"   // events of one object
+	OrderedEndpoint = "endpoint" // all events
+)
+
+// Line is the Line of deliveries of an object's events to the endpoint.
+func (e *Endpoint) Line(object string) int64 {
+	switch e.Ordered {
+	case OrderedEndpoint:
+		return 1
+	case OrderedObject:
+		h := fnv.New64a()
+		_, _ = h.Write([]byte(object))
+		if n := int64(h.Sum64()); n < 0 || n > 1 {
+			return n
+		}
+		return 2
+	}
+	return 0
 }
 
 // States of an endpoint.

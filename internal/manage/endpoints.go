@@ -189,8 +189,10 @@ func (m *Manager) DeleteEndpoint(ctx context.Context, by By, id string, match Ex
 const (
 	maxHeaders  = 50
 	maxSchedule = 30
-	maxTimeout  = 2 * time.Minute
-	maxWait     = 30 * 24 * time.Hour
+	// maxConcurrency is what the dispatcher grants at most.
+	maxConcurrency = 64
+	maxTimeout     = 2 * time.Minute
+	maxWait        = 30 * 24 * time.Hour
 )
 
 // formats that this version sends.
@@ -218,6 +220,12 @@ func checkEndpoint(e *belfry.Endpoint) error {
 	checkHeaders(f, e.Headers)
 	if e.RatePerSecond < 0 || e.RatePerSecond > 100_000 {
 		f.add("/rate_per_second", "must be from 0 (no limit) to 100000")
+	}
+	if e.Concurrency < 0 || e.Concurrency > maxConcurrency {
+		f.add("/concurrency", "must be from 0 (as many as it bears) to %d", maxConcurrency)
+	}
+	if e.Ordered != "" {
+		f.choice("/ordered", e.Ordered, belfry.OrderedNone, belfry.OrderedObject, belfry.OrderedEndpoint)
 	}
 	if e.Timeout != "" {
 		if d, err := time.ParseDuration(e.Timeout); err != nil || d < 100*time.Millisecond || d > maxTimeout {

@@ -670,9 +670,9 @@ func TestEndpointFaults(t *testing.T) {
 		_, _, err := h.CreateEndpoint(h.ctx(), by, belfry.Endpoint{URL: url})
 		h.refused(err, belfry.Invalid, want)
 	}
-	_, _, err := h.CreateEndpoint(h.ctx(), by, belfry.Endpoint{URL: "https://x", Format: "nosey", Timeout: "1h", Schedule: []string{"soon"}, RatePerSecond: -1,
+	_, _, err := h.CreateEndpoint(h.ctx(), by, belfry.Endpoint{URL: "https://x", Format: "nosey", Timeout: "1h", Schedule: []string{"soon"}, RatePerSecond: -1, Concurrency: 65, Ordered: "objects",
 		Headers: map[string]string{"host": "x", "Webhook-Id": "x", "X Y": "x", "X-A": "a\r\nb", "X-B/~": "ok"}})
-	h.refused(err, belfry.Invalid, "/format: not available", "/timeout: duration", "/schedule/0: duration", "/rate_per_second: from 0", "/headers/host: Belfry",
+	h.refused(err, belfry.Invalid, "/format: not available", "/timeout: duration", "/schedule/0: duration", "/rate_per_second: from 0", "/concurrency: to 64", `/ordered: did you mean "object"`, "/headers/host: Belfry",
 		"/headers/Webhook-Id: Belfry", "/headers/X Y: name", "/headers/X-A: one line", "/headers/X-B~1~0: name")
 }
 

@@ -13,13 +13,32 @@ const page = 256
 // backlog is what a tenant has on disk.
 type backlog struct {
 	tenant    string
-	cursor    belfry.DueKey  // due rows up to here are in memory or behind a mark
-	dirty     bool           // there may be due rows after cursor
-	waiting   bool           // there are, and the window is full
-	next      time.Time      // when the next scheduled row is due; zero = none known
-	nextKnown bool           // next was asked for since it last came, or since the last survey
-	asked     *belfry.DueKey // least key rewound to since the page under way began to be read
-	refill    map[*dest]struct{}
+	cursor    belfry.DueKey            // due rows up to here are in memory or behind a mark
+	dirty     bool                     // there may be due rows after cursor
+	waiting   bool                     // there are, and the window is full
+	next      time.Time                // when the next scheduled row is due; zero = none known
+	nextKnown bool                     // next was asked for since it last came, or since the last survey
+	asked     *belfry.DueKey           // least key rewound to since the page under way began to be read
+	held      int                      // deliveries in memory
+	bytes     int                      // of them
+	enough    int                      // while waiting: with so few in memory it is read on
+	refill    map[*dest]struct{}       // destinations that run low
+	loading   map[*dest]struct{}       // destinations with lines to be read
+	sought    map[string]belfry.DueKey // destinations to be read by name, after a key
+}
+
+// maxSought bounds how many destinations are looked for by name before it is
+// cheaper to read everything.
+const maxSought = 4096
+
+// seek has all that is due to a destination read again.
+func (b *backlog) seek(destination string) {
+	if len(b.sought) >= maxSought {
+		clear(b.sought)
+		b.rewind(belfry.DueKey{})
+		return
+	}
+	b.sought[destination] = belfry.DueKey{}
 }
 
 // expect notes that something is due at a later time.
@@ -45,7 +64,7 @@ func (b *backlog) rewind(key belfry.DueKey) {
 func (d *Dispatcher) backlogOf(tenant string) *backlog {
 	b := d.backlogs[tenant]
 	if b == nil {
-		b = &backlog{tenant: tenant, dirty: true, refill: map[*dest]struct{}{}}
+		b = &backlog{tenant: tenant, dirty: true, refill: map[*dest]struct{}{}, loading: map[*dest]struct{}{}, sought: map[string]belfry.DueKey{}}
 		d.backlogs[tenant] = b
 		d.poke()
 	}
@@ -66,20 +85,28 @@ func (d *Dispatcher) follow(ctx context.Context) {
 			d.survey(ctx)
 		}
 		wait := d.o.Poll
-		for _, b := range d.all() {
-			if err := d.drain(ctx, b); err != nil && ctx.Err() == nil {
-				d.o.Log.Error("reading due deliveries", "tenant", b.tenant, "error", err)
+		for bs := d.all(); len(bs) > 0 && ctx.Err() == nil; {
+			// Tenants take turns, some pages each, until none has more or room
+			// for it.
+			more := bs[:0]
+			for _, b := range bs {
+				again, err := d.drain(ctx, b)
+				if err != nil && ctx.Err() == nil {
+					d.o.Log.Error("reading due deliveries", "tenant", b.tenant, "error", err)
+					d.mu.Lock()
+					b.dirty = true
+					d.mu.Unlock()
+					wait = min(wait, time.Second)
+				} else if again {
+					more = append(more, b)
+				}
 				d.mu.Lock()
-				b.dirty = true
+				if !b.next.IsZero() {
+					wait = min(wait, max(b.next.Sub(d.o.Now()), 0))
+				}
 				d.mu.Unlock()
-				wait = min(wait, time.Second)
-				continue
 			}
-			d.mu.Lock()
-			if !b.next.IsZero() {
-				wait = min(wait, max(b.next.Sub(d.o.Now()), 0))
-			}
-			d.mu.Unlock()
+			bs = more
 		}
 		poll.Reset(wait)
 		if d.o.Shards.Shared() && !sleep(ctx, sharedPace) {
@@ -110,10 +137,17 @@ func (d *Dispatcher) survey(ctx context.Context) {
 		if !back.IsZero() {
 			b.rewind(belfry.DueKey{Due: back})
 		}
-		if !b.waiting {
+		switch {
+		case !b.waiting:
 			b.dirty = true
+		case d.fits(b, 0):
+			d.relieve(b)
 		}
 		b.nextKnown = false
+	}
+	if now := d.o.Now(); now.Sub(d.swept) >= sweepEvery {
+		d.swept = now
+		d.sweep(now)
 	}
 }
 
@@ -132,6 +166,9 @@ func (d *Dispatcher) back() time.Time {
 	return now.Add(-atLongest)
 }
 
+// sweepEvery is how often destinations that have nothing to do are looked at.
+const sweepEvery = time.Minute
+
 func (d *Dispatcher) all() []*backlog {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -142,70 +179,168 @@ func (d *Dispatcher) all() []*backlog {
 	return bs
 }
 
-// drain brings what is due of one tenant into memory: first destinations that
-// run low, then everything after the cursor.
-func (d *Dispatcher) drain(ctx context.Context, b *backlog) error {
+// pagesAtOne is how many pages of due rows one tenant reads in its turn.
+const pagesAtOne = 4
+
+// drain brings what is due of one tenant into memory, as much as is its turn:
+// first destinations that run low, then everything after the cursor. more is
+// true when there is more to be read now.
+func (d *Dispatcher) drain(ctx context.Context, b *backlog) (more bool, err error) {
 	d.mu.Lock()
-	low := make([]*dest, 0, len(b.refill))
-	for ds := range b.refill {
-		low = append(low, ds)
-	}
-	clear(b.refill)
 	now := d.o.Now()
 	if !b.next.IsZero() && !b.next.After(now) {
 		b.next, b.nextKnown, b.dirty = time.Time{}, false, true
 	}
-	dirty := b.dirty
-	b.dirty = false
+	dirty := b.dirty && !b.waiting
+	if dirty {
+		b.dirty = false
+	}
+	var low, loading []*dest
+	fits := d.fits(b, 0)
+	if fits {
+		for ds := range b.refill {
+			low = append(low, ds)
+		}
+		clear(b.refill)
+		for ds := range b.loading {
+			loading = append(loading, ds)
+		}
+	}
+	var name string
+	var after belfry.DueKey
+	seek := false
+	for name, after = range b.sought {
+		seek = fits
+		break
+	}
 	d.mu.Unlock()
 
-	for _, ds := range low {
+	for i, ds := range low {
 		if err := d.refillOne(ctx, b, ds, now); err != nil {
 			d.mu.Lock()
-			for _, again := range low {
+			for _, again := range low[i:] {
 				b.refill[again] = struct{}{}
 			}
+			b.dirty = b.dirty || dirty
 			d.mu.Unlock()
+			return false, err
+		}
+	}
+	for _, ds := range loading {
+		again, err := d.loadLines(ctx, b, ds)
+		if err != nil {
+			d.mu.Lock()
+			b.dirty = b.dirty || dirty
+			d.mu.Unlock()
+			return false, err
+		}
+		more = more || again
+	}
+	if seek {
+		if err := d.seekPage(ctx, b, name, after, now); err != nil {
+			return false, err
+		}
+	}
+	if dirty {
+		again, err := d.scan(ctx, b, now)
+		if err != nil {
+			return false, err
+		}
+		more = more || again
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return more || !b.waiting && len(b.refill)+len(b.loading)+len(b.sought) > 0, nil
+}
+
+// seekPage reads a page of what is due to a destination, whatever is known of
+// it.
+func (d *Dispatcher) seekPage(ctx context.Context, b *backlog, name string, after belfry.DueKey, now time.Time) error {
+	d.beginRead()
+	defer d.endRead()
+	rows, err := d.o.Store.DueFor(ctx, b.tenant, name, false, after, now, page)
+	if err != nil {
+		return err
+	}
+	payloads, later, err := d.payloads(ctx, b.tenant, rows)
+	if err != nil {
+		return err
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	key, kept := after, 0
+	full := false
+	for i := range rows {
+		if payloads[rows[i].EventID] == nil && !later[i] {
+			continue
+		}
+		switch d.offer(rows[i], payloads[rows[i].EventID]) {
+		case taken:
+			kept++
+		case parked:
+		case tooMuch:
+			full = true
+		}
+		if full {
+			d.wait(b)
+			break
+		}
+		key = belfry.DueKey{Due: rows[i].Due, ID: rows[i].ID}
+	}
+	if b.sought[name] == after { // else it is sought from the beginning again
+		if full || len(rows) == page && kept > 0 {
+			b.sought[name] = key
+		} else {
+			delete(b.sought, name) // there is no more, or it is behind a mark
+		}
+	}
+	return nil
+}
+
+// refillOne reads the rows of one destination that wait behind its marks.
+func (d *Dispatcher) refillOne(ctx context.Context, b *backlog, ds *dest, now time.Time) error {
+	for _, q := range []queuing{pressing, others} {
+		if err := d.refill(ctx, b, ds, q, now); err != nil {
 			return err
 		}
 	}
-	if !dirty {
-		return nil
-	}
-	return d.scan(ctx, b, now)
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.ready(ds) // sets the timer when it is blocked, or asks for more
+	d.tidy(ds)
+	return nil
 }
 
-// refillOne reads the rows of one destination that wait behind its mark.
-func (d *Dispatcher) refillOne(ctx context.Context, b *backlog, ds *dest, now time.Time) error {
+func (d *Dispatcher) refill(ctx context.Context, b *backlog, ds *dest, q queuing, now time.Time) error {
 	d.mu.Lock()
-	if !ds.marked || ds.paused {
+	limit := d.wants(ds, q)
+	if limit <= 0 || ds.paused || d.dests[ds.key] != ds || !d.blockedUntil(ds, now).IsZero() {
 		d.mu.Unlock()
 		return nil
 	}
-	after := ds.mark
+	after := ds.marks[q].key
 	// While the mark is lifted, newly refused rows set it anew at their own key.
-	ds.marked, ds.refilling = false, true
+	ds.marks[q], ds.refilling = mark{}, true
 	d.mu.Unlock()
 	defer func() {
 		d.mu.Lock()
 		defer d.mu.Unlock()
 		ds.refilling = false
-		d.tidy(ds)
 	}()
 
 	restore := func(key belfry.DueKey) {
 		d.mu.Lock()
 		defer d.mu.Unlock()
-		ds.park(key)
+		ds.parkAfter(q, key)
 	}
 	d.beginRead()
 	defer d.endRead()
-	rows, err := d.o.Store.DueFor(ctx, ds.key.tenant, ds.key.name, after, now, page)
+	rows, err := d.o.Store.DueFor(ctx, ds.key.tenant, ds.key.name, q == pressing, after, now, limit)
 	if err != nil {
 		restore(after)
 		return err
 	}
-	payloads, err := d.payloads(ctx, ds.key.tenant, rows)
+	payloads, later, err := d.payloads(ctx, ds.key.tenant, rows)
 	if err != nil {
 		restore(after)
 		return err
@@ -214,50 +349,60 @@ func (d *Dispatcher) refillOne(ctx context.Context, b *backlog, ds *dest, now ti
 	defer d.mu.Unlock()
 	for i := range rows {
 		p := payloads[rows[i].EventID]
-		if p == nil {
+		if p == nil && !later[i] {
 			continue
 		}
 		switch d.offer(rows[i], p) {
 		case taken:
 		case parked:
-			return nil // offer set the mark at this row
+			if ds.marks[q].set {
+				return nil // offer set the mark at this row
+			}
 		case tooMuch:
 			// Its queue may be empty, so nothing of its own would ask again.
-			ds.park(keyBefore(&rows[i]))
+			ds.parkAfter(q, keyBefore(&rows[i]))
 			b.refill[ds] = struct{}{}
-			b.waiting = true
+			d.wait(b)
 			return nil
 		}
 	}
-	if len(rows) == page {
+	if len(rows) == limit {
 		last := &rows[len(rows)-1]
-		ds.park(belfry.DueKey{Due: last.Due, ID: last.ID})
-		d.ready(ds)
+		ds.parkAfter(q, belfry.DueKey{Due: last.Due, ID: last.ID})
 	}
 	return nil
 }
 
-// scan moves the cursor over everything due by now.
-func (d *Dispatcher) scan(ctx context.Context, b *backlog, now time.Time) error {
-	for {
+// scan moves the cursor over what is due by now, some pages of it; more is
+// true when there are others.
+func (d *Dispatcher) scan(ctx context.Context, b *backlog, now time.Time) (more bool, err error) {
+	for range pagesAtOne {
 		d.mu.Lock()
 		after := b.cursor
-		full := len(d.held) >= d.o.Window
+		full := !d.fits(b, 0)
 		if full {
-			b.waiting = true
+			d.wait(b)
 		}
 		d.mu.Unlock()
 		if full {
-			return nil
+			return false, nil
 		}
 		n, err := d.scanPage(ctx, b, after, now)
 		if err != nil || n < 0 {
-			return err
+			return false, err
 		}
 		if n < page {
-			break
+			return false, d.learnNext(ctx, b, now)
 		}
 	}
+	d.mu.Lock()
+	b.dirty = true
+	d.mu.Unlock()
+	return true, nil
+}
+
+// learnNext asks when the next row falls due, unless that is known.
+func (d *Dispatcher) learnNext(ctx context.Context, b *backlog, now time.Time) error {
 	d.mu.Lock()
 	known := b.nextKnown
 	b.nextKnown = true // what falls due from now on is told of
@@ -290,7 +435,7 @@ func (d *Dispatcher) scanPage(ctx context.Context, b *backlog, after belfry.DueK
 	if err != nil {
 		return 0, err
 	}
-	payloads, err := d.payloads(ctx, b.tenant, rows)
+	payloads, later, err := d.payloads(ctx, b.tenant, rows)
 	if err != nil {
 		return 0, err
 	}
@@ -298,8 +443,8 @@ func (d *Dispatcher) scanPage(ctx context.Context, b *backlog, after belfry.DueK
 	defer d.mu.Unlock()
 	n, key := len(rows), after
 	for i := range rows {
-		if p := payloads[rows[i].EventID]; p != nil && d.offer(rows[i], p) == tooMuch {
-			b.waiting = true
+		if p := payloads[rows[i].EventID]; (p != nil || later[i]) && d.offer(rows[i], p) == tooMuch {
+			d.wait(b)
 			n = -1
 			break
 		}
@@ -337,21 +482,39 @@ func (d *Dispatcher) endRead() {
 
 // payloads loads the events of rows that are not in memory. A row whose
 // delivery leaves memory before it is offered has none and needs none: it is
-// among the released.
-func (d *Dispatcher) payloads(ctx context.Context, tenant string, rows []belfry.Delivery) (map[string]*Payload, error) {
+// among the released. Nor has one whose destination takes no more, or that is
+// read again in its line: later says which those are.
+func (d *Dispatcher) payloads(ctx context.Context, tenant string, rows []belfry.Delivery) (_ map[string]*Payload, later []bool, err error) {
 	if len(rows) == 0 {
-		return nil, nil
+		return nil, nil, nil
 	}
 	ids := make([]string, 0, len(rows))
 	seen := make(map[string]bool, len(rows))
+	later = make([]bool, len(rows))
 	d.mu.Lock()
 	for i := range rows {
-		if _, held := d.held[rows[i].ID]; !held && !seen[rows[i].EventID] {
+		if _, held := d.held[rows[i].ID]; held {
+			continue
+		}
+		if ds := d.dests[keyOf(&rows[i])]; rows[i].Line != 0 || ds != nil && !d.accepts(ds, &rows[i], 0) {
+			later[i] = true
+			continue
+		}
+		if !seen[rows[i].EventID] {
 			seen[rows[i].EventID] = true
 			ids = append(ids, rows[i].EventID)
 		}
 	}
 	d.mu.Unlock()
+	out, err := d.events(ctx, tenant, ids)
+	return out, later, err
+}
+
+// events reads events into payloads.
+func (d *Dispatcher) events(ctx context.Context, tenant string, ids []string) (map[string]*Payload, error) {
+	if len(ids) == 0 {
+		return nil, nil
+	}
 	events, err := d.o.Store.Events(ctx, tenant, ids)
 	if err != nil {
 		return nil, err

@@ -114,8 +114,9 @@ func (m *Messages) webhook(ctx context.Context, d *belfry.Delivery, p *Payload) 
 			ID: d.ID, Time: p.Event.Time, ContentType: render.WebhookContentType,
 			Body: render.WebhookBody(wire, p.Event.Type, p.Event.Time, d.Subscription, d.Principal),
 		},
-		Waits: parts.waits,
-		Rate:  e.RatePerSecond,
+		Waits:       parts.waits,
+		Rate:        e.RatePerSecond,
+		Concurrency: e.Concurrency,
 	}, nil
 }
 

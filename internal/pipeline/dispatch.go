@@ -8,8 +8,6 @@ import (
 	"sync/atomic"
 	"time"
 
-	"golang.org/x/time/rate"
-
 	"github.com/belfryhq/belfry/internal/belfry"
 	"github.com/belfryhq/belfry/internal/channel"
 )
@@ -18,9 +16,14 @@ import (
 type DeliveryStore interface {
 	Tenants(ctx context.Context) ([]string, error)
 	DueDeliveries(ctx context.Context, tenant string, after belfry.DueKey, until time.Time, limit int, shards []int) ([]belfry.Delivery, error)
-	DueFor(ctx context.Context, tenant, destination string, after belfry.DueKey, until time.Time, limit int) ([]belfry.Delivery, error)
+	// DueFor lists what is due to one destination, urgent only what is urgent
+	// and in no line.
+	DueFor(ctx context.Context, tenant, destination string, urgent bool, after belfry.DueKey, until time.Time, limit int) ([]belfry.Delivery, error)
 	NextDue(ctx context.Context, tenant string, after time.Time, shards []int) (time.Time, bool, error)
 	Events(ctx context.Context, tenant string, ids []string) (map[string]*belfry.Accepted, error)
+	// InLine lists open deliveries of one line of a destination, due or not, in
+	// the order of their ids.
+	InLine(ctx context.Context, tenant, destination string, line int64, limit int) ([]belfry.Delivery, error)
 	RecordAttempts(ctx context.Context, as []belfry.Attempt) ([]bool, error)
 }
 
@@ -28,7 +31,10 @@ type DeliveryStore interface {
 type Channel struct {
 	Name        string
 	Sender      channel.Sender
-	Concurrency int // sends at once over all destinations
+	Concurrency int // sends at once over all destinations; half as many more may be under way to slow ones
+	// Relay: all sends go to one peer that passes them on, so how long one takes
+	// says nothing of its destination.
+	Relay bool
 }
 
 // Channels finds a tenant's channel by name.
@@ -49,9 +55,11 @@ type Composed struct {
 	Target  channel.Target
 	Message *belfry.Message
 	Waits   []time.Duration // the destination's own retry schedule; nil = the built-in one
-	Rate    float64         // sends a second the destination grants; 0 = unlimited
-	Drop    *belfry.Reason
-	Wait    bool
+	// What the destination grants; 0 = no limit of its own.
+	Rate        float64 // sends a second
+	Concurrency int     // sends at once
+	Drop        *belfry.Reason
+	Wait        bool
 }
 
 // Aftermath is told what a send taught about an address: it is gone.
@@ -119,66 +127,23 @@ type Dispatcher struct {
 	bytes       int
 	lanes       map[laneKey]*lane
 	backlogs    map[string]*backlog
+	waiting     int         // backlogs that wait for room
+	relieved    int         // deliveries that left memory since all of those were looked at
+	sending     int         // runners of all lanes
+	queued      [speeds]int // how much waits for destinations, by their speed
+	swept       time.Time
 	closing     bool
 	runners     sync.WaitGroup
 
 	wake    chan struct{}
 	records chan record
 
-	gathering sync.Mutex // held by the recorder that gathers
-	many      bool       // whether the last one gathered many
+	gathering chan struct{} // holds a token of the recorder that gathers; a channel, for virtual time stands still for a mutex
+	many      bool          // whether the last one gathered many
 
 	sendCtx context.Context
 	stopped chan struct{}
 }
-
-type destKey struct{ tenant, name string }
-
-type laneKey struct{ tenant, channel string }
-
-// item is a delivery in memory with the event it speaks of.
-type item struct {
-	d    belfry.Delivery
-	p    *Payload
-	size int
-}
-
-// dest is what is queued, limited and broken as one.
-type dest struct {
-	key     destKey
-	shard   int
-	lane    *lane
-	queue   []item
-	running int
-	inReady bool
-	health  health
-	limiter *rate.Limiter
-	limited atomic.Bool // limiter is set; spares a look under the lock
-	paused  bool
-	marked  bool // rows after mark are on disk only
-	// refilling: rows after the former mark are being read, and are nowhere else.
-	refilling bool
-	mark      belfry.DueKey // exclusive
-	timer     *time.Timer
-}
-
-// lane is the concurrency of one channel of one tenant: its runners take turns
-// over the destinations that are ready, one send each. It begins with few, for
-// sends that end at once need no more and more would only cost; while
-// destinations wait and sends are slow it takes on more, up to its cap.
-type lane struct {
-	cap     int
-	running int
-	ready   []*dest
-	ended   int  // sends that ended since the last look
-	looking bool // a look is due
-}
-
-// Growth of a lane.
-const (
-	firstRunners = 16
-	lookEvery    = 2 * time.Millisecond
-)
 
 // NewDispatcher makes a Dispatcher; nothing is sent before Run.
 func NewDispatcher(o DispatcherOptions) *Dispatcher {
@@ -198,18 +163,19 @@ func NewDispatcher(o DispatcherOptions) *Dispatcher {
 		o.Grace = DefaultGrace
 	}
 	return &Dispatcher{
-		o:        o,
-		dests:    map[destKey]*dest{},
-		held:     map[string]uint8{},
-		emptied:  make(chan struct{}),
-		released: map[string]struct{}{},
-		revoked:  map[string]struct{}{},
-		seen:     map[string]rowMark{},
-		lanes:    map[laneKey]*lane{},
-		backlogs: map[string]*backlog{},
-		wake:     make(chan struct{}, 1),
-		records:  make(chan record, 256),
-		stopped:  make(chan struct{}),
+		o:         o,
+		dests:     map[destKey]*dest{},
+		held:      map[string]uint8{},
+		emptied:   make(chan struct{}),
+		released:  map[string]struct{}{},
+		revoked:   map[string]struct{}{},
+		seen:      map[string]rowMark{},
+		lanes:     map[laneKey]*lane{},
+		backlogs:  map[string]*backlog{},
+		gathering: make(chan struct{}, 1),
+		wake:      make(chan struct{}, 1),
+		records:   make(chan record, 256),
+		stopped:   make(chan struct{}),
 	}
 }
 
@@ -268,10 +234,11 @@ func (d *Dispatcher) Reserve(ds []belfry.Delivery, p *Payload) []bool {
 		if ds[i].Channel == belfry.ChannelInbox || ds[i].State != belfry.Scheduled || ds[i].Due.After(now) || !d.mine(&ds[i]) {
 			continue
 		}
-		if _, ok := d.held[ds[i].ID]; ok || !d.fits(size) {
+		b := d.backlogOf(ds[i].Tenant)
+		if _, ok := d.held[ds[i].ID]; ok || !d.fits(b, size) && (ds[i].Priority <= belfry.PriorityNormal || !d.fitsUrgent(size)) {
 			continue
 		}
-		d.hold(&ds[i], size)
+		d.hold(b, &ds[i], size)
 		places[i] = true
 	}
 	return places
@@ -291,7 +258,7 @@ func (d *Dispatcher) Handover(ds []belfry.Delivery, p *Payload, places []bool) {
 		switch {
 		case !d.mine(&ds[i]):
 			if places[i] {
-				d.release(ds[i].ID, size)
+				d.release(b, ds[i].ID, size)
 			}
 			d.o.Peers.Tell(belfry.Wake{Tenant: ds[i].Tenant, Due: ds[i].Due})
 		case places[i]:
@@ -301,10 +268,10 @@ func (d *Dispatcher) Handover(ds []belfry.Delivery, p *Payload, places []bool) {
 			d.poke()
 		default:
 			b.rewind(keyBefore(&ds[i]))
-			if len(d.held) >= d.o.Window {
-				b.waiting = true
-			} else {
+			if d.fits(b, size) {
 				d.poke()
+			} else {
+				d.wait(b)
 			}
 		}
 	}
@@ -316,24 +283,32 @@ func (d *Dispatcher) Forgo(ds []belfry.Delivery, p *Payload, places []bool) {
 	defer d.mu.Unlock()
 	for i := range ds {
 		if places[i] {
-			d.release(ds[i].ID, p.size())
+			d.release(d.backlogOf(ds[i].Tenant), ds[i].ID, p.size())
 		}
 	}
 }
 
-// Requeue makes the Dispatcher look again for what is due now, after an edit
-// that may have made it sendable: a resumed endpoint, a manual retry.
+// Requeue makes the Dispatcher look again for what is due to a destination now,
+// after an edit that may have made it sendable: a resumed endpoint, a manual
+// retry.
 func (d *Dispatcher) Requeue(tenant, destination string) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.resumes.Add(1)
 	b := d.backlogOf(tenant)
-	if ds := d.dests[destKey{tenant, destination}]; ds != nil {
-		ds.paused = false
-		ds.health = newHealth()
-		d.ready(ds)
+	for key := range d.lanes {
+		if key.tenant != tenant {
+			continue
+		}
+		if ds := d.dests[destKey{tenant, key.channel, destination}]; ds != nil {
+			ds.paused = false
+			ds.health = newHealth()
+			ds.terms.Store(nil)
+			d.unbar(ds)
+			d.ready(ds)
+		}
 	}
-	b.rewind(belfry.DueKey{})
+	b.seek(destination)
 	d.poke()
 }
 
@@ -384,9 +359,7 @@ func (d *Dispatcher) Leave(ctx context.Context, shards []int) []int {
 	d.mu.Lock()
 	for _, ds := range d.dests {
 		if leaving[ds.shard] {
-			d.forget(ds)
-			ds.marked = false // whoever has the shard reads all of it
-			d.tidy(ds)
+			d.leave(ds)
 		}
 	}
 	d.mu.Unlock()
@@ -411,13 +384,6 @@ func (d *Dispatcher) mine(dv *belfry.Delivery) bool {
 	return d.o.Shards.Has(belfry.LeaseDelivery, dv.Shard)
 }
 
-// hold takes a place in memory. d.mu is held.
-func (d *Dispatcher) hold(dv *belfry.Delivery, size int) {
-	d.held[dv.ID] = uint8(dv.Shard)
-	d.heldBy[dv.Shard]++
-	d.bytes += size
-}
-
 type offered int8
 
 const (
@@ -426,12 +392,8 @@ const (
 	tooMuch                // the window is full
 )
 
-// fits reports whether the window has room for one more. d.mu is held.
-func (d *Dispatcher) fits(size int) bool {
-	return len(d.held) < d.o.Window && (d.bytes+size <= d.o.WindowBytes || len(d.held) == 0)
-}
-
-// offer puts a row that was read from disk into memory if it fits. d.mu is held.
+// offer puts a row that was read from disk into memory if it fits; p is nil
+// when its destination took no more as the events were read. d.mu is held.
 func (d *Dispatcher) offer(dv belfry.Delivery, p *Payload) offered {
 	if _, ok := d.held[dv.ID]; ok {
 		d.seen[dv.ID] = markOf(&dv)
@@ -443,26 +405,40 @@ func (d *Dispatcher) offer(dv belfry.Delivery, p *Payload) offered {
 	if !d.mine(&dv) {
 		return taken // by whoever has its shard now
 	}
-	ds := d.dests[destKey{dv.Tenant, dv.Destination}]
-	if ds != nil && !d.accepts(ds) {
-		ds.park(keyBefore(&dv))
-		if len(ds.queue) == 0 {
+	if dv.Line != 0 {
+		d.enter(d.destOf(&dv), item{d: dv}, false)
+		return taken
+	}
+	ds := d.dests[keyOf(&dv)]
+	if p == nil && ds == nil {
+		ds = d.destOf(&dv)
+	}
+	if p == nil || ds != nil && !d.accepts(ds, &dv, p.size()) {
+		ds.park(&dv)
+		if ds.queued == 0 {
 			d.ready(ds) // sets the timer, or refills
 		}
 		return parked
 	}
 	size := p.size()
-	if !d.fits(size) {
+	b := d.backlogOf(dv.Tenant)
+	if !d.fits(b, size) {
 		return tooMuch
 	}
-	d.hold(&dv, size)
+	d.hold(b, &dv, size)
 	d.put(item{d: dv, p: p, size: size})
 	return taken
 }
 
-// accepts reports whether ds takes more into memory. d.mu is held.
-func (d *Dispatcher) accepts(ds *dest) bool {
-	return !ds.marked && !ds.paused && len(ds.queue) < d.o.Queue && ds.health.blockedUntil(d.o.Now()).IsZero()
+// destOf finds or begins a destination. d.mu is held.
+func (d *Dispatcher) destOf(dv *belfry.Delivery) *dest {
+	key := keyOf(dv)
+	ds := d.dests[key]
+	if ds == nil {
+		ds = &dest{key: key, shard: dv.Shard, b: d.backlogOf(dv.Tenant), lane: d.laneOf(dv.Tenant, dv.Channel), health: newHealth(), stirred: d.o.Now()}
+		d.dests[key] = ds
+	}
+	return ds
 }
 
 // put queues a held delivery, or parks it when its destination takes no more.
@@ -472,141 +448,18 @@ func (d *Dispatcher) put(it item) {
 		d.drop(&it)
 		return
 	}
-	key := destKey{it.d.Tenant, it.d.Destination}
-	ds := d.dests[key]
-	if ds == nil {
-		ds = &dest{key: key, shard: it.d.Shard, lane: d.laneOf(it.d.Tenant, it.d.Channel), health: newHealth()}
-		d.dests[key] = ds
-	}
-	if !d.accepts(ds) {
-		ds.park(keyBefore(&it.d))
-		d.release(it.d.ID, it.size)
-	} else {
-		ds.queue = append(ds.queue, it)
+	ds := d.destOf(&it.d)
+	switch {
+	case it.d.Line != 0:
+		d.enter(ds, it, true)
+		return
+	case d.accepts(ds, &it.d, it.size):
+		ds.push(it)
+	default:
+		ds.park(&it.d)
+		d.release(ds.b, it.d.ID, it.size)
 	}
 	d.ready(ds)
-}
-
-// park remembers that rows after key are on disk only.
-func (ds *dest) park(key belfry.DueKey) {
-	if !ds.marked || keyLess(key, ds.mark) {
-		ds.marked, ds.mark = true, key
-	}
-}
-
-// ready puts ds in line for a sender if it may send now; if it may only later,
-// it sets a timer; if its queue runs low and more is on disk, it asks for it.
-// d.mu is held.
-func (d *Dispatcher) ready(ds *dest) {
-	if ds.marked && !ds.paused && len(ds.queue) < d.o.Queue/2 {
-		if until := ds.health.blockedUntil(d.o.Now()); until.IsZero() {
-			d.backlogOf(ds.key.tenant).refill[ds] = struct{}{}
-			d.poke()
-		}
-	}
-	if ds.inReady || ds.paused || (len(ds.queue) == 0 && !ds.marked) {
-		return
-	}
-	if until := ds.health.blockedUntil(d.o.Now()); !until.IsZero() {
-		d.later(ds, until)
-		return
-	}
-	if len(ds.queue) == 0 || ds.running >= ds.health.allowed() {
-		return
-	}
-	if ds.limiter != nil {
-		if r := ds.limiter.ReserveN(d.o.Now(), 1); r.DelayFrom(d.o.Now()) > 0 {
-			wait := r.DelayFrom(d.o.Now())
-			r.CancelAt(d.o.Now())
-			d.later(ds, d.o.Now().Add(wait))
-			return
-		}
-	}
-	ds.inReady = true
-	ds.lane.ready = append(ds.lane.ready, ds)
-	d.spawn(ds.lane)
-}
-
-// later looks at ds again at a time. d.mu is held.
-func (d *Dispatcher) later(ds *dest, at time.Time) {
-	if ds.timer != nil {
-		ds.timer.Stop()
-	}
-	ds.timer = time.AfterFunc(at.Sub(d.o.Now())+time.Millisecond, func() {
-		d.mu.Lock()
-		defer d.mu.Unlock()
-		if !d.closing {
-			ds.timer = nil
-			d.ready(ds)
-		}
-	})
-}
-
-func (d *Dispatcher) laneOf(tenant, name string) *lane {
-	key := laneKey{tenant, name}
-	l := d.lanes[key]
-	if l == nil {
-		n := 0
-		if ch, ok := d.o.Channels.Channel(tenant, name); ok {
-			n = ch.Concurrency
-		}
-		l = &lane{cap: max(n, 1)}
-		d.lanes[key] = l
-	}
-	return l
-}
-
-// spawn starts the lane's first runners as they are needed, and looks after a
-// while whether they are enough. d.mu is held.
-func (d *Dispatcher) spawn(l *lane) {
-	if d.closing || d.sendCtx == nil {
-		return
-	}
-	d.start(l, min(len(l.ready), min(l.cap, firstRunners)-l.running))
-	if len(l.ready) > 0 && l.running < l.cap && !l.looking {
-		l.looking = true
-		time.AfterFunc(lookEvery, func() { d.look(l) })
-	}
-}
-
-// look takes on more runners when each ended less than a send since the last
-// look and destinations still wait.
-func (d *Dispatcher) look(l *lane) {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	l.looking = false
-	if d.closing {
-		return
-	}
-	if l.ended < l.running {
-		d.start(l, min(len(l.ready), max(4, l.running/2), l.cap-l.running))
-	}
-	l.ended = 0
-	d.spawn(l)
-}
-
-// start starts n runners. d.mu is held.
-func (d *Dispatcher) start(l *lane, n int) {
-	for range n {
-		l.running++
-		d.runners.Add(1)
-		go d.runner(l)
-	}
-}
-
-// runner sends one delivery after the other, taking turns over the lane's
-// ready destinations, until none is ready.
-func (d *Dispatcher) runner(l *lane) {
-	defer d.runners.Done()
-	var limit timeLimit
-	defer limit.end()
-	for {
-		ds, it, ok := d.next(l)
-		if !ok {
-			return
-		}
-		d.send(limit.of(d.sendCtx, d.o.Now()), ds, it)
-	}
 }
 
 // timeLimit is a context for one send after the other: to make one for each
@@ -630,74 +483,6 @@ func (t *timeLimit) of(parent context.Context, now time.Time) context.Context {
 func (t *timeLimit) end() {
 	if t.cancel != nil {
 		t.cancel()
-	}
-}
-
-func (d *Dispatcher) next(l *lane) (*dest, item, bool) {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	for len(l.ready) > 0 && !d.closing {
-		ds := l.ready[0]
-		l.ready[0] = nil
-		l.ready = l.ready[1:]
-		ds.inReady = false
-		if len(ds.queue) == 0 || ds.paused || !ds.health.blockedUntil(d.o.Now()).IsZero() {
-			d.ready(ds)
-			continue
-		}
-		it := ds.queue[0]
-		ds.queue[0] = item{}
-		ds.queue = ds.queue[1:]
-		ds.running++
-		if ds.limiter != nil {
-			ds.limiter.AllowN(d.o.Now(), 1)
-		}
-		d.ready(ds)
-		return ds, it, true
-	}
-	l.running--
-	return nil, item{}, false
-}
-
-// release takes a delivery out of memory. d.mu is held.
-func (d *Dispatcher) release(id string, size int) {
-	shard := d.held[id]
-	delete(d.held, id)
-	d.unmark(id)
-	if d.heldBy[shard]--; d.heldBy[shard] == 0 && d.o.Shards.Shared() { // somebody may wait in Leave
-		close(d.emptied)
-		d.emptied = make(chan struct{})
-	}
-	d.bytes -= size
-	if d.reading {
-		d.released[id] = struct{}{}
-	}
-	if len(d.held) < d.o.Window/2 {
-		for _, b := range d.backlogs {
-			if b.waiting {
-				b.waiting = false
-				b.dirty = true
-				d.poke()
-			}
-		}
-	}
-}
-
-// forget drops the queue of a destination that cannot be sent to for a while:
-// its deliveries are on disk behind the mark. d.mu is held.
-func (d *Dispatcher) forget(ds *dest) {
-	for i := range ds.queue {
-		ds.park(keyBefore(&ds.queue[i].d))
-		d.release(ds.queue[i].d.ID, ds.queue[i].size)
-	}
-	ds.queue = nil
-}
-
-// tidy drops the state of a destination that has nothing to say. d.mu is held.
-func (d *Dispatcher) tidy(ds *dest) {
-	if len(ds.queue) == 0 && ds.running == 0 && !ds.marked && !ds.refilling && !ds.paused && !ds.inReady && ds.timer == nil &&
-		ds.health.failures == 0 && ds.health.limit <= 2*firstConcurrency && ds.limiter == nil {
-		delete(d.dests, ds.key)
 	}
 }
 

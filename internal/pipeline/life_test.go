@@ -202,16 +202,22 @@ func (h *house) cancel(id string) (inFlight bool) {
 func TestCancelReachesWhatIsInMemory(t *testing.T) {
 	h := newHouse(t, sqlite(t), nil)
 	entered, letGo := make(chan string, 100), make(chan struct{})
+	var known atomic.Bool
 	h.r.respond = func(_ context.Context, _ channel.Target, m *belfry.Message) belfry.Outcome {
+		if !known.Swap(true) { // before one has answered, others wait
+			return belfry.Outcome{Kind: belfry.OutcomeDelivered, Status: 200}
+		}
 		entered <- m.ID
 		<-letGo
 		return belfry.Outcome{Kind: belfry.OutcomeDelivered, Status: 200}
 	}
 	h.endpoints(1, "course.*")
 	h.run()
+	h.accept(1, "course.updated")
+	h.drained()
 	events := h.accept(20, "course.updated")
 	inFlight := map[string]bool{}
-	for range firstConcurrency {
+	for range firstConcurrency + 1 {
 		inFlight[<-entered] = true
 	}
 	cancelled := 0
@@ -394,7 +400,7 @@ func (h *house) paused(name string) {
 	defer tick.Stop()
 	for deadline := time.Now().Add(time.Minute); ; <-tick.C {
 		h.send.mu.Lock()
-		ds := h.send.dests[destKey{belfry.DefaultTenant, name}]
+		ds := h.send.dests[destKey{belfry.DefaultTenant, belfry.ChannelWebhook, name}]
 		is := ds != nil && ds.paused
 		h.send.mu.Unlock()
 		if is {

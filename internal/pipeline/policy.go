@@ -47,13 +47,15 @@ func settle(d *belfry.Delivery, out belfry.Outcome, at time.Time, took time.Dura
 
 // Health of a destination. A breaker opens after failuresToOpen failures in a
 // row and then lets one probe through after each cool-down, which doubles up
-// to maxCooldown; one success closes it. Concurrency grows by one with each
-// success and halves with each failure, so a hanging destination never holds
-// more than a few senders.
+// to maxCooldown; one success closes it. One that fails again before it has
+// done well for a while is not trusted as at first: its cool-down goes on
+// where it was. Concurrency grows by one with each success and halves with
+// each failure, so a failing destination never holds more than a few senders.
 const (
 	failuresToOpen = 5
 	firstCooldown  = 10 * time.Second
 	maxCooldown    = 5 * time.Minute
+	wellAfter      = 20 // successes in a row after which the last cool-down is forgotten
 
 	firstConcurrency = 4
 	maxConcurrency   = 64
@@ -61,6 +63,8 @@ const (
 
 type health struct {
 	failures  int
+	well      int       // successes in a row since the breaker closed
+	since     time.Time // of the first of the failures
 	limit     int       // sends at once
 	openUntil time.Time // zero = closed
 	cooldown  time.Duration
@@ -81,8 +85,13 @@ func (h *health) blockedUntil(now time.Time) time.Time {
 	return time.Time{}
 }
 
-// probing reports whether the breaker is half open: one send at a time.
+// probing reports whether the breaker is open or half open: one send at a time.
 func (h *health) probing() bool { return !h.openUntil.IsZero() }
+
+// plain reports whether there is nothing to remember.
+func (h *health) plain(now time.Time) bool {
+	return h.failures == 0 && !h.notBefore.After(now) && h.cooldown == 0 && h.limit <= 2*firstConcurrency
+}
 
 // allowed is how many sends may run at once.
 func (h *health) allowed() int {
@@ -96,7 +105,10 @@ func (h *health) allowed() int {
 func (h *health) note(out belfry.Outcome, now time.Time) (opened bool) {
 	switch {
 	case out.Kind != belfry.OutcomeRetry: // also a refusal shows a living peer
-		h.failures, h.openUntil, h.cooldown = 0, time.Time{}, 0
+		h.failures, h.since, h.openUntil = 0, time.Time{}, time.Time{}
+		if h.well++; h.well >= wellAfter {
+			h.cooldown = 0
+		}
 		h.limit = min(h.limit+1, maxConcurrency)
 	case out.Throttled:
 		h.limit = max(1, h.limit/2)
@@ -104,7 +116,11 @@ func (h *health) note(out belfry.Outcome, now time.Time) (opened bool) {
 			h.notBefore = now.Add(min(out.After, maxCooldown))
 		}
 	default:
+		if h.failures == 0 {
+			h.since = now
+		}
 		h.failures++
+		h.well = 0
 		h.limit = max(1, h.limit/2)
 		if h.failures >= failuresToOpen && !h.openUntil.After(now) {
 			h.cooldown = min(max(2*h.cooldown, firstCooldown), maxCooldown)

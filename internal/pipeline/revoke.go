@@ -1,7 +1,6 @@
 package pipeline
 
 import (
-	"slices"
 	"time"
 
 	"github.com/belfryhq/belfry/internal/belfry"
@@ -32,6 +31,11 @@ func (d *Dispatcher) Revoke(tenant string, ids []string) (inFlight []bool) {
 			d.revoked[id] = struct{}{}
 		}
 	}
+	for key, ds := range d.dests { // what waited for one of them may go now
+		if key.tenant == tenant {
+			d.unbar(ds)
+		}
+	}
 	if len(queued) == 0 {
 		return inFlight
 	}
@@ -40,16 +44,14 @@ func (d *Dispatcher) Revoke(tenant string, ids []string) (inFlight []bool) {
 		if key.tenant != tenant {
 			continue
 		}
-		before := len(ds.queue)
-		ds.queue = slices.DeleteFunc(ds.queue, func(it item) bool {
+		pulled := d.pull(ds, func(it *item) bool {
 			if _, gone := queued[it.d.ID]; gone {
 				queued[it.d.ID] = true
-				d.drop(&it)
 				return true
 			}
 			return false
 		})
-		if len(ds.queue) < before {
+		if pulled {
 			d.ready(ds)
 			d.tidy(ds)
 		}
@@ -94,7 +96,7 @@ func (d *Dispatcher) isRevoked(id string) bool {
 // recorded or cancelled, the row is looked at again. d.mu is held.
 func (d *Dispatcher) drop(it *item) {
 	mark, seen := d.seen[it.d.ID]
-	d.release(it.d.ID, it.size)
+	d.release(d.backlogOf(it.d.Tenant), it.d.ID, it.size)
 	if seen && mark != markOf(&it.d) {
 		d.backlogOf(it.d.Tenant).rewind(keyBefore(&belfry.Delivery{ID: it.d.ID, Due: time.UnixMicro(mark.due).UTC()}))
 		d.poke()

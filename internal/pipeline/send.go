@@ -28,9 +28,9 @@ func (d *Dispatcher) send(ctx context.Context, ds *dest, it item) {
 	composed, out, ok := d.try(ctx, ds, &it)
 	if !ok && d.isRevoked(it.d.ID) {
 		d.mu.Lock()
-		ds.running--
-		ds.lane.ended++
+		d.done(ds, false, 0, d.o.Now())
 		d.drop(&it)
+		d.overtaken(ds, it.d.Line)
 		d.ready(ds)
 		d.tidy(ds)
 		d.mu.Unlock()
@@ -39,9 +39,12 @@ func (d *Dispatcher) send(ctx context.Context, ds *dest, it item) {
 	if !ok { // stays as it is: a paused endpoint, or a database that is away
 		d.mu.Lock()
 		ds.running--
-		ds.park(keyBefore(&it.d))
-		d.release(it.d.ID, it.size)
+		ds.lane.busy[ds.speed]--
+		ds.park(&it.d)
+		d.release(ds.b, it.d.ID, it.size)
 		d.forget(ds)
+		delete(ds.lines, it.d.Line)
+		d.ready(ds)
 		d.mu.Unlock()
 		return
 	}
@@ -53,15 +56,14 @@ func (d *Dispatcher) send(ctx context.Context, ds *dest, it item) {
 		a = settle(&it.d, out, start, now.Sub(start), composed.Waits, d.o.Jitter())
 	}
 	d.mu.Lock()
-	ds.running--
-	ds.lane.ended++
+	d.done(ds, composed.Drop == nil, now.Sub(start), now)
 	if composed.Drop == nil {
 		d.o.Counters.attempt(it.d.Channel, out, now.Sub(start))
 		if ds.health.note(out, now) {
 			d.o.Log.Warn("destination fails, pausing it", "tenant", ds.key.tenant, "destination", ds.key.name,
 				"failures", ds.health.failures, "until", ds.health.openUntil, "detail", out.Detail)
 		}
-		if !ds.health.blockedUntil(now).IsZero() {
+		if until := ds.health.blockedUntil(now); until.Sub(now) > brief {
 			d.forget(ds)
 		}
 	}
@@ -104,9 +106,7 @@ func (d *Dispatcher) try(ctx context.Context, ds *dest, it *item) (c Composed, o
 	if c.Drop != nil {
 		return c, out, true
 	}
-	if c.Rate > 0 || ds.limited.Load() {
-		d.grant(ds, c.Rate)
-	}
+	d.grant(ds, terms{rate: c.Rate, concurrency: c.Concurrency})
 	if d.isRevoked(it.d.ID) {
 		return c, out, false
 	}
@@ -129,21 +129,26 @@ func (d *Dispatcher) pause(ds *dest, wait time.Duration) {
 	d.later(ds, ds.health.notBefore)
 }
 
-// grant keeps a destination's limiter in step with the rate it grants.
-func (d *Dispatcher) grant(ds *dest, perSecond float64) {
-	ds.limited.Store(perSecond > 0)
+// grant keeps a destination's limits in step with the terms it grants.
+func (d *Dispatcher) grant(ds *dest, t terms) {
+	switch known := ds.terms.Load(); {
+	case known != nil && *known == t, known == nil && ds.lane.relay && t == terms{}:
+		return
+	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
+	ds.terms.Store(&t)
 	switch {
-	case perSecond <= 0:
+	case t.rate <= 0:
 		ds.limiter = nil
 	case ds.limiter == nil:
-		ds.limiter = rate.NewLimiter(rate.Limit(perSecond), max(1, int(perSecond)))
-		ds.limiter.AllowN(d.o.Now(), 1) // the send under way
-	case float64(ds.limiter.Limit()) != perSecond:
-		ds.limiter.SetLimit(rate.Limit(perSecond))
-		ds.limiter.SetBurst(max(1, int(perSecond)))
+		ds.limiter = rate.NewLimiter(rate.Limit(t.rate), max(1, int(t.rate)))
+		ds.limiter.AllowN(d.o.Now(), min(ds.running, ds.limiter.Burst())) // those under way
+	case float64(ds.limiter.Limit()) != t.rate:
+		ds.limiter.SetLimitAt(d.o.Now(), rate.Limit(t.rate))
+		ds.limiter.SetBurstAt(d.o.Now(), max(1, int(t.rate)))
 	}
+	d.ready(ds) // others may follow the first
 }
 
 // batch is how many attempts one door-3 call carries at most.
@@ -181,15 +186,15 @@ func (d *Dispatcher) record(ctx context.Context) {
 // none when records is closed and empty. One recorder gathers while the other
 // commits.
 func (d *Dispatcher) gather(rs []record) []record {
-	d.gathering.Lock()
-	defer d.gathering.Unlock()
+	d.gathering <- struct{}{}
+	defer func() { <-d.gathering }()
 	r, ok := <-d.records
 	if !ok {
 		return rs
 	}
 	rs = append(rs, r)
 	var patience <-chan time.Time // none: what is there is enough
-	if d.many {
+	if d.many && r.it.d.Line == 0 {
 		t := time.NewTimer(linger)
 		defer t.Stop()
 		patience = t.C
@@ -210,6 +215,9 @@ func (d *Dispatcher) gather(rs []record) []record {
 		}
 		if ok {
 			rs = append(rs, r)
+			if r.it.d.Line != 0 {
+				patience = nil // the next of its line waits for it
+			}
 		}
 	}
 	d.many = len(rs) >= manyAttempts
@@ -262,6 +270,9 @@ func (d *Dispatcher) settled(ctx context.Context, rs []record, applied []bool) {
 		r := &rs[i]
 		_, revoked := d.revoked[r.it.d.ID]
 		d.drop(&r.it)
+		if r.it.d.Line != 0 {
+			d.advance(r, applied[i] && !revoked)
+		}
 		switch {
 		case revoked: // nothing more is to be done
 		case r.attempt.State == belfry.Retrying:

@@ -156,6 +156,12 @@ func (p *plan) deliver(r *belfry.Recipient, channel, address, destination string
 			slot = channel + "\x00" + d.Subscription
 		}
 	}
+	if p.in.Type.Urgent {
+		d.Priority = belfry.PriorityUrgent
+	}
+	if e := p.in.Endpoints[r.Endpoint]; e != nil && channel == belfry.ChannelWebhook {
+		d.Line = e.Line(p.in.Event.Event.ObjectOrRoot())
+	}
 	if channel == belfry.ChannelInbox {
 		d.State = belfry.Delivered // the row itself is the delivery
 	}

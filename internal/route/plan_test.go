@@ -375,6 +375,34 @@ func TestEndpoints(t *testing.T) {
 	}
 }
 
+// feature: PEER-10
+func TestPriorityAndOrderArePlanned(t *testing.T) {
+	call := func(id string) belfry.Recipient {
+		return belfry.Recipient{Endpoint: id, Via: []belfry.Via{via(belfry.Subscription{}, belfry.Notify{Endpoint: id}, nil)}}
+	}
+	lines := func(object string, urgent bool) (out []int64) {
+		in := input(call("ep_n"), call("ep_o"), call("ep_e"))
+		in.Endpoints = map[string]*belfry.Endpoint{"ep_n": {ID: "ep_n", Ordered: belfry.OrderedNone},
+			"ep_o": {ID: "ep_o", Ordered: belfry.OrderedObject}, "ep_e": {ID: "ep_e", Ordered: belfry.OrderedEndpoint}}
+		in.Event.Event.Object, in.Type.Urgent = object, urgent
+		ds, _ := Plan(in)
+		for _, d := range ds {
+			out = append(out, d.Line)
+			if (d.Priority > belfry.PriorityNormal) != urgent {
+				t.Errorf("priority %d, urgent %v", d.Priority, urgent)
+			}
+		}
+		return out
+	}
+	one, same, other := lines("course/1", false), lines("course/1", true), lines("course/2", false)
+	if len(one) != 3 || one[0] != 0 || one[1] == 0 || one[2] == 0 || one[1] == one[2] {
+		t.Fatalf("lines %v", one)
+	}
+	if !slices.Equal(one, same) || one[1] == other[1] || one[2] != other[2] {
+		t.Errorf("of one object %v and %v, of another %v", one, same, other)
+	}
+}
+
 // A naive evaluator asks, for one channel alone, who speaks first.
 func naive(in *Input, p *belfry.Person, r *belfry.Recipient, channel string) string {
 	typ := in.Type.Channels

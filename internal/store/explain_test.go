@@ -210,7 +210,15 @@ func TestPlansOfPartitions(t *testing.T) {
 			return err
 		}, map[string]int{"inbox": 1}},
 		{"due", func() error { _, err := db.DueDeliveries(ctx, "t", DueKey{}, at.AddDate(1, 0, 0), 10, nil); return err }, nil},
-		{"due for", func() error { _, err := db.DueFor(ctx, "t", "ep_1", DueKey{}, at.AddDate(1, 0, 0), 10); return err }, nil},
+		{"due for", func() error {
+			_, err := db.DueFor(ctx, "t", "ep_1", false, DueKey{}, at.AddDate(1, 0, 0), 10)
+			return err
+		}, nil},
+		{"urgent for", func() error {
+			_, err := db.DueFor(ctx, "t", "ep_1", true, DueKey{}, at.AddDate(1, 0, 0), 10)
+			return err
+		}, nil},
+		{"in line", func() error { _, err := db.InLine(ctx, "t", "ep_1", 7, 10); return err }, nil},
 		{"next due", func() error { _, _, err := db.NextDue(ctx, "t", at, nil); return err }, nil},
 		{"a send", func() error {
 			n++
@@ -338,7 +346,9 @@ func TestTenantsCanBeSpread(t *testing.T) {
 			func() error { _, err := db.ClearChanges(ctx, "t", 3, 100); return err },
 			func() error { _, err := db.PendingPlans(ctx, "t", "", 10, nil); return err },
 			func() error { _, err := db.DueDeliveries(ctx, "t", DueKey{}, later, 10, nil); return err },
-			func() error { _, err := db.DueFor(ctx, "t", "ep_1", DueKey{}, later, 10); return err },
+			func() error { _, err := db.DueFor(ctx, "t", "ep_1", false, DueKey{}, later, 10); return err },
+			func() error { _, err := db.DueFor(ctx, "t", "ep_1", true, DueKey{}, later, 10); return err },
+			func() error { _, err := db.InLine(ctx, "t", "ep_1", 7, 10); return err },
 			func() error { _, err := db.ChangesSince(ctx, "t", 0, 10); return err },
 			func() error { _, _, err := db.FindDeliveries(ctx, "t", belfry.DeliverySelect{}, "", 10); return err },
 			func() error { _, err := db.LastAttempts(ctx, "t", ids); return err },

@@ -83,14 +83,14 @@ type DueKey = belfry.DueKey
 
 // deliveryCols are the columns scanDelivery reads; the tenant is known.
 const deliveryCols = `id, event_id, run, subscription, channel, principal, address, destination, shard, state, due, attempts, bundle, priority,
-	locale, template, because, ended, base`
+	line, locale, template, because, ended, base`
 
 func scanDelivery(rows *sql.Rows, tenant string) (d belfry.Delivery, err error) {
 	var due int64
 	var because, ended string
 	d.Tenant = tenant
 	if err := rows.Scan(&d.ID, &d.EventID, &d.Run, &d.Subscription, &d.Channel, &d.Principal, &d.Address, &d.Destination, &d.Shard, &d.State, &due,
-		&d.Attempts, &d.Bundle, &d.Priority, &d.Locale, &d.Template, &because, &ended, &d.Base); err != nil {
+		&d.Attempts, &d.Bundle, &d.Priority, &d.Line, &d.Locale, &d.Template, &because, &ended, &d.Base); err != nil {
 		return d, err
 	}
 	d.Due = fromMicros(due)
@@ -123,10 +123,22 @@ func (db *DB) DueDeliveries(ctx context.Context, tenant string, after DueKey, un
 		until.UnixMicro(), micros(after.Due), after.ID, orDefault(limit, 100))
 }
 
-// DueFor is DueDeliveries for one destination.
-func (db *DB) DueFor(ctx context.Context, tenant, destination string, after DueKey, until time.Time, limit int) ([]belfry.Delivery, error) {
-	return db.deliveries(ctx, tenant, "deliveries_due_for", "destination = $2 AND state < 3 AND due <= $3 AND (due, id) > ($4, $5) ORDER BY due, id LIMIT $6", nil,
+// DueFor is DueDeliveries for one destination; urgent leaves out what is not
+// urgent or is in a line.
+func (db *DB) DueFor(ctx context.Context, tenant, destination string, urgent bool, after DueKey, until time.Time, limit int) ([]belfry.Delivery, error) {
+	index, only := "deliveries_due_for", ""
+	if urgent {
+		index, only = "deliveries_urgent_for", "priority > 0 AND line = 0 AND "
+	}
+	return db.deliveries(ctx, tenant, index, only+"destination = $2 AND state < 3 AND due <= $3 AND (due, id) > ($4, $5) ORDER BY due, id LIMIT $6", nil,
 		destination, until.UnixMicro(), micros(after.Due), after.ID, orDefault(limit, 100))
+}
+
+// InLine lists open deliveries of one line of a destination, due or not, in the
+// order of their ids.
+func (db *DB) InLine(ctx context.Context, tenant, destination string, line int64, limit int) ([]belfry.Delivery, error) {
+	return db.deliveries(ctx, tenant, "deliveries_in_line", "destination = $2 AND line = $3 AND line <> 0 AND state < 3 ORDER BY id LIMIT $4", nil,
+		destination, line, orDefault(limit, 100))
 }
 
 func andShards(shards []int) string {

@@ -69,10 +69,10 @@ var (
 		WHERE plans.tenant = a.tenant AND plans.event_id = a.event_id AND plans.run = a.run AND plans.cursor = a.from_cursor`)
 	insertMatches  = insert("plan_matches", "tenant:t event_id:t run:n matches:t", "ON CONFLICT DO NOTHING")
 	insertDelivery = insert("deliveries", `tenant:t id:t event_id:t run:n subscription:t channel:t principal:t address:t destination:t
-		shard:n state:n due:n attempts:n bundle:t priority:n locale:t template:t because:t ended=''`, "ON CONFLICT DO NOTHING")
+		shard:n state:n due:n attempts:n bundle:t priority:n line:n locale:t template:t because:t ended=''`, "ON CONFLICT DO NOTHING")
 	// Most deliveries are of this form: fewer values to bind.
 	insertPlain = insert("deliveries", `tenant:t id:t event_id:t subscription:t channel:t principal:t address:t destination:t
-		shard:n state:n due:n locale:t because:t run=0 attempts=0 bundle='' priority=0 template='' ended=''`, "ON CONFLICT DO NOTHING")
+		shard:n state:n due:n locale:t because:t run=0 attempts=0 bundle='' priority=0 line=0 template='' ended=''`, "ON CONFLICT DO NOTHING")
 	// A replay's deliveries have the ids of the first run: what is there and over
 	// goes again, what is on its way stays; what succeeded only when asked.
 	replayDelivery = insert("deliveries", replayCols, replaySet+"deliveries.state > 3")
@@ -84,10 +84,10 @@ var (
 
 const (
 	replayCols = `tenant:t id:t event_id:t run:n subscription:t channel:t principal:t address:t destination:t
-		shard:n state:n due:n attempts:n bundle:t priority:n locale:t template:t because:t ended=''`
+		shard:n state:n due:n attempts:n bundle:t priority:n line:n locale:t template:t because:t ended=''`
 	replaySet = `ON CONFLICT (tenant, id) DO UPDATE SET run = excluded.run, subscription = excluded.subscription, principal = excluded.principal,
 		destination = excluded.destination, shard = excluded.shard, state = excluded.state, due = excluded.due, base = deliveries.attempts,
-		bundle = excluded.bundle, priority = excluded.priority, locale = excluded.locale, template = excluded.template,
+		bundle = excluded.bundle, priority = excluded.priority, line = excluded.line, locale = excluded.locale, template = excluded.template,
 		because = excluded.because, ended = '' WHERE `
 )
 
@@ -294,14 +294,14 @@ func (s *session) insertPages(jobs []*job) error {
 			if d.State.Open() {
 				open++
 			}
-			if p.Run == 0 && d.Attempts == 0 && d.Bundle == "" && d.Priority == 0 && d.Template == "" {
+			if p.Run == 0 && d.Attempts == 0 && d.Bundle == "" && d.Priority == 0 && d.Line == 0 && d.Template == "" {
 				plain.text(p.Tenant).text(d.ID).text(p.EventID).text(d.Subscription).text(d.Channel).text(d.Principal).text(d.Address).
 					text(d.Destination).num(int64(d.Shard)).num(int64(d.State)).num(micros(d.Due)).text(d.Locale).text(because)
 				continue
 			}
 			into.text(p.Tenant).text(d.ID).text(p.EventID).num(run).text(d.Subscription).text(d.Channel).text(d.Principal).text(d.Address).
 				text(d.Destination).num(int64(d.Shard)).num(int64(d.State)).num(micros(d.Due)).num(int64(d.Attempts)).text(d.Bundle).
-				num(int64(d.Priority)).text(d.Locale).text(d.Template).text(because)
+				num(int64(d.Priority)).num(d.Line).text(d.Locale).text(d.Template).text(because)
 		}
 		for i := range p.Suppressions {
 			u := &p.Suppressions[i]

@@ -115,7 +115,7 @@ func testRetries(t *testing.T, place func(testing.TB) string) {
 		if err != nil || !ok || !due.Equal(at(n)) {
 			t.Fatalf("due %v, %v, %v; want %v", due, ok, err, at(n))
 		}
-		if list := must[[]belfry.Delivery](t)(db.DueFor(ctx, tenant, "user/8", store.DueKey{}, at(n), 10)); len(list) != 1 || list[0].Attempts != n || list[0].State != belfry.Retrying {
+		if list := must[[]belfry.Delivery](t)(db.DueFor(ctx, tenant, "user/8", false, store.DueKey{}, at(n), 10)); len(list) != 1 || list[0].Attempts != n || list[0].State != belfry.Retrying {
 			t.Fatalf("due: %+v", list)
 		}
 	}

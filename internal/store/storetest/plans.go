@@ -49,7 +49,7 @@ func testPlans(t *testing.T, place func(testing.TB) string) {
 	}
 	same(t, "the e-mail", got["email"], delivery(one, "email", "a@example.org"))
 	inbox := delivery(one, belfry.ChannelInbox, "user/8")
-	inbox.State, inbox.Priority, inbox.Due = belfry.Delivered, 0, got[belfry.ChannelInbox].Due
+	inbox.State, inbox.Priority, inbox.Line, inbox.Due = belfry.Delivered, 0, 0, got[belfry.ChannelInbox].Due
 	same(t, "the inbox row as a delivery", got[belfry.ChannelInbox], inbox)
 
 	// The same page again is a no-op, as is a page of an event nobody knows.
@@ -277,7 +277,7 @@ func testDue(t *testing.T, place func(testing.TB) string) {
 		state       belfry.State
 	}{{5, "a", 0}, {1, "b", 0}, {3, "a", 0}, {3, "b", belfry.Retrying}, {2, "a", belfry.Cancelled}, {9, "a", 0}} {
 		x := delivery(id, "email", fmt.Sprint(i))
-		x.Due, x.Destination, x.State = at(d.due), d.destination, d.state
+		x.Due, x.Destination, x.State, x.Line = at(d.due), d.destination, d.state, 0
 		names[x.ID] = fmt.Sprint(i)
 		page.Deliveries = append(page.Deliveries, x)
 	}
@@ -305,15 +305,41 @@ func testDue(t *testing.T, place func(testing.TB) string) {
 		key = store.DueKey{Due: next[0].Due, ID: next[0].ID}
 	}
 	same(t, "one by one", stepped, named(all))
-	same(t, "due for a", named(must[[]belfry.Delivery](t)(db.DueFor(ctx, tenant, "a", store.DueKey{}, at(5), 10))), []string{"2", "0"})
-	same(t, "due for a, after the first", named(must[[]belfry.Delivery](t)(db.DueFor(ctx, tenant, "a", store.DueKey{Due: at(3), ID: page.Deliveries[2].ID}, at(100), 10))), []string{"0", "5"})
+	same(t, "due for a", named(must[[]belfry.Delivery](t)(db.DueFor(ctx, tenant, "a", false, store.DueKey{}, at(5), 10))), []string{"2", "0"})
+	same(t, "due for a, after the first", named(must[[]belfry.Delivery](t)(db.DueFor(ctx, tenant, "a", false, store.DueKey{Due: at(3), ID: page.Deliveries[2].ID}, at(100), 10))), []string{"0", "5"})
+	line := belfry.PlanPage{Tenant: tenant, EventID: acceptOne(t, db, "2"), Last: true}
+	var inLine []string
+	for i, key := range []int64{7, 7, -7, 7} {
+		x := delivery(line.EventID, "webhook", fmt.Sprint(i))
+		x.Due, x.Destination, x.Line = at(1000-i), "ep", key
+		line.Deliveries = append(line.Deliveries, x)
+		if key == 7 {
+			inLine = append(inLine, x.ID)
+		}
+	}
+	line.Deliveries[3].State = belfry.Failed
+	slices.Sort(inLine)
+	inLine = slices.DeleteFunc(inLine, func(id string) bool { return id == line.Deliveries[3].ID })
+	commit(t, db, line)
+	for limit := range 3 {
+		list := must[[]belfry.Delivery](t)(db.InLine(ctx, tenant, "ep", 7, limit+1))
+		var got []string
+		for _, d := range list {
+			got = append(got, d.ID)
+		}
+		same(t, "open in line, by id", got, inLine[:min(limit+1, 2)])
+	}
+	ofEp := must[[]belfry.Delivery](t)(db.DueFor(ctx, tenant, "ep", true, store.DueKey{}, at(2000), 10))
+	same(t, "urgent, in lines", len(ofEp), 0)
+	ofA := must[[]belfry.Delivery](t)(db.DueFor(ctx, tenant, "a", true, store.DueKey{}, at(5), 10))
+	same(t, "urgent", named(ofA), []string{"2", "0"})
 	for after, want := range map[int]int{0: 1, 1: 3, 5: 9} {
 		got, ok, err := db.NextDue(ctx, tenant, at(after), nil)
 		if err != nil || !ok || !got.Equal(at(want)) {
 			t.Errorf("next due after %d: %v, %v, %v; want %v", after, got, ok, err, at(want))
 		}
 	}
-	if _, ok, err := db.NextDue(ctx, tenant, at(9), nil); err != nil || ok {
+	if _, ok, err := db.NextDue(ctx, tenant, at(1000), nil); err != nil || ok {
 		t.Errorf("something is due after the last: %v", err)
 	}
 }

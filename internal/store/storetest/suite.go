@@ -145,7 +145,7 @@ func delivery(eventID, channel, address string) belfry.Delivery {
 	return belfry.Delivery{
 		Tenant: tenant, ID: belfry.DeliveryID(eventID, 0, channel, address), EventID: eventID, Subscription: "sub_1", Channel: channel,
 		Principal: "user/8", Address: address, Destination: "user/8", Shard: belfry.Shard(tenant, "user/8"), Due: time.UnixMicro(1_000_000).UTC(),
-		Priority: 2, Locale: "pt-BR", Template: "t1", Because: []belfry.Reason{{Code: belfry.NamedRole, Rule: 1, Role: "teacher \"x\" <é>", Object: "course/41"}},
+		Priority: 2, Line: -7, Locale: "pt-BR", Template: "t1", Because: []belfry.Reason{{Code: belfry.NamedRole, Rule: 1, Role: "teacher \"x\" <é>", Object: "course/41"}},
 	}
 }
 

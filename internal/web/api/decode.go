@@ -193,7 +193,6 @@ var later = map[reflect.Type]map[string]string{
 	reflect.TypeFor[belfry.Member]():       {"frequency": `"immediate"`},
 	reflect.TypeFor[belfry.Preference]():   {"frequency": `"immediate"`},
 	reflect.TypeFor[belfry.Settings]():     {"quiet": "null", "digest_at": `""`, "digest_weekday": `""`},
-	reflect.TypeFor[belfry.Endpoint]():     {"ordered": `"none"`},
 }
 
 // comesLater reports whether the member is one of later, and refuses it when it
