@@ -83,8 +83,8 @@ const (
 	patience = day         // how long
 	most     = time.Minute // a pause between chunks is never longer
 
-	firstChunk, leastChunk, mostChunk = 256, 64, 2000
-	aim                               = 8 * time.Millisecond // of the writer's time a chunk
+	firstChunk, leastChunk, mostChunk = 256, 32, 2000
+	aim                               = 4 * time.Millisecond // of the writer's time a chunk
 	restFor                           = 3                    // times what the chunk took
 	saveEach                          = 200                  // chunks between marks of a long walk
 	typesPage                         = 500
