@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"log/slog"
+	"os"
 	"regexp"
 	"slices"
 	"strings"
@@ -315,6 +316,24 @@ func TestTenantsCanBeSpread(t *testing.T) {
 	})
 	if err != nil || indexes < 40 {
 		t.Fatal(indexes, err)
+	}
+	// The page that says how to lay them out names every one.
+	page, err := os.ReadFile("../../docs/scale.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, layout, _ := strings.Cut(string(page), "create_distributed_table('versions'")
+	rows, err = db.read.QueryContext(ctx, "SELECT relname FROM pg_class WHERE relnamespace = 'public'::regnamespace AND relkind IN ('r', 'p') AND NOT relispartition")
+	err = each(rows, err, func(rows *sql.Rows) error {
+		var table string
+		err := rows.Scan(&table)
+		if table != "versions" && !strings.Contains(layout, "'"+table+"'") && !strings.Contains(layout, "`"+table+"`") {
+			t.Errorf("docs/scale.md does not say where table %s belongs", table)
+		}
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
 	}
 
 	list := s.during(t, func() error {

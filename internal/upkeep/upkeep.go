@@ -78,10 +78,10 @@ const (
 	every      = time.Hour
 	again      = day // a walk goes through all that stayed, so often
 
-	jump     = time.Hour   // more than this between two looks is no drift
-	absence  = 7 * day     // after it, a clock is believed only when it stands a while
-	patience = day         // how long
-	most     = time.Minute // a pause between chunks is never longer
+	jump     = time.Hour              // more than this between two looks is no drift
+	absence  = 7 * day                // after it, a clock is believed only when it stands a while
+	patience = day                    // how long
+	most     = 200 * time.Millisecond // a pause between chunks is never longer: it must keep up
 
 	firstChunk, leastChunk, mostChunk = 256, 32, 2000
 	aim                               = 4 * time.Millisecond // of the writer's time a chunk
@@ -477,6 +477,7 @@ func (r *round) walk(ctx context.Context, tenant, task, table string, renew time
 		return r.o.Store.SetMark(ctx, tenant, task, m)
 	}
 	for {
+		begun := r.o.Now()
 		c, err := clear(m.Place, r.chunk)
 		if err != nil {
 			return err
@@ -496,21 +497,23 @@ func (r *round) walk(ctx context.Context, tenant, task, table string, renew time
 				return err
 			}
 		}
-		if err := r.rest(ctx, c.Took); err != nil {
+		if err := r.rest(ctx, c.Took, r.o.Now().Sub(begun)); err != nil {
 			return errors.Join(err, r.o.Store.SetMark(context.WithoutCancel(ctx), tenant, task, m))
 		}
 	}
 }
 
-// rest waits for longer than a chunk took, and sizes the next one.
-func (r *round) rest(ctx context.Context, took time.Duration) error {
+// rest waits for longer than a chunk took with its commit and its wait for the
+// writer, so that a busy database is pressed less, and sizes the next one by
+// the writer's time alone.
+func (r *round) rest(ctx context.Context, took, whole time.Duration) error {
 	switch {
 	case took > aim:
 		r.chunk = max(leastChunk, int(int64(r.chunk)*int64(aim)/int64(took)))
 	case took > 0 && took < aim/2:
 		r.chunk = min(mostChunk, r.chunk*5/4)
 	}
-	if !pause(ctx, min(most, max(time.Millisecond, restFor*took))) {
+	if !pause(ctx, min(most, max(time.Millisecond, restFor*max(took, whole)))) {
 		return ctx.Err()
 	}
 	return nil
@@ -533,6 +536,7 @@ func (r *round) dedupe(ctx context.Context, tenant string) error {
 // repeat calls clear until nothing is left to do.
 func (r *round) repeat(ctx context.Context, table string, clear func(n int) (belfry.Cleared, error)) error {
 	for {
+		begun := r.o.Now()
 		c, err := clear(r.chunk)
 		if err != nil {
 			return err
@@ -544,7 +548,7 @@ func (r *round) repeat(ctx context.Context, table string, clear func(n int) (bel
 		if c.Next == "" {
 			return nil
 		}
-		if err := r.rest(ctx, c.Took); err != nil {
+		if err := r.rest(ctx, c.Took, r.o.Now().Sub(begun)); err != nil {
 			return err
 		}
 	}
