@@ -120,7 +120,7 @@ func (r *Report) Write(w io.Writer) error {
 		line("memory of a subscription", fmt.Sprintf("%.0f bytes", r.BytesPerSub), "in the index")
 	}
 	if l := r.Load; l != nil {
-		line("start with "+thousands(l.Subscriptions), fmt.Sprintf("%.1f s", l.Seconds), fmt.Sprintf("subscriptions read and filed; %s at most, %s stay", megabytes(l.PeakBytes), megabytes(l.Bytes)))
+		line("start with "+thousands(l.Subscriptions), fmt.Sprintf("%.1f s", l.Seconds), fmt.Sprintf("subscriptions read and filed, %.1f s of processors; %s at most, %s stay", l.CPUSeconds, megabytes(l.PeakBytes), megabytes(l.Bytes)))
 	}
 	if r.IdleRSS > 0 {
 		line("memory idle", megabytes(r.IdleRSS), "")
