@@ -98,7 +98,7 @@ func (s *Subscriptions) of(ctx context.Context, tenant string) (*tenantSubscript
 // page before is filed. The caller has the turn.
 func (t *tenantSubscriptions) load(ctx context.Context, store SubscriptionStore, log faultLog, tenant string) error {
 	index := match.New()
-	put(index, log, notices())
+	file(index, log, tenant, []belfry.Subscription{notices()})
 	pages := make(chan []belfry.Subscription, 1)
 	var failed error
 	go func() {
@@ -118,13 +118,7 @@ func (t *tenantSubscriptions) load(ctx context.Context, store SubscriptionStore,
 		}
 	}()
 	for subs := range pages {
-		list := make([]*belfry.Subscription, len(subs))
-		for i := range subs {
-			list[i] = &subs[i]
-		}
-		if err := index.Edit(list, nil); err != nil {
-			log.Error("filters of subscriptions are not valid", "tenant", tenant, "error", err)
-		}
+		file(index, log, tenant, subs)
 	}
 	if failed != nil {
 		return failed
@@ -146,9 +140,7 @@ func (s *Subscriptions) Publish(ctx context.Context, tenant string, changed []be
 	}
 	t.turn <- struct{}{} // of somebody who edits: it is not long
 	defer func() { <-t.turn }()
-	for i := range changed {
-		put(t.index, s.log, &changed[i])
-	}
+	file(t.index, s.log, tenant, changed)
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.edits++
@@ -162,11 +154,22 @@ func (s *Subscriptions) Publish(ctx context.Context, tenant string, changed []be
 // were made that were not published here.
 func (s *Subscriptions) Forget(tenant string) { s.tenants.Delete(tenant) }
 
-func put(index *match.Index, log faultLog, sub *belfry.Subscription) {
-	if err := index.Put(sub); err != nil {
-		// It was valid when it was saved; a later version of the program may
-		// see it otherwise. The index keeps it and explains; it matches nothing.
-		log.Error("filter of a subscription is not valid", "subscription", sub.ID, "error", err)
+// file puts subscriptions into an index, and takes out those that are not
+// active, all at once.
+func file(index *match.Index, log faultLog, tenant string, subs []belfry.Subscription) {
+	list := make([]*belfry.Subscription, len(subs))
+	for i := range subs {
+		list[i] = &subs[i]
+	}
+	if err := index.Edit(list, nil); err != nil {
+		// They were valid when they were saved; a later version of the program
+		// may see it otherwise. The index keeps them and explains; they match
+		// nothing.
+		faults := []error{err}
+		if list, ok := err.(interface{ Unwrap() []error }); ok {
+			faults = list.Unwrap()
+		}
+		log.Error("filters of subscriptions are not valid", "tenant", tenant, "subscriptions", len(faults), "first", faults[0])
 	}
 }
 
@@ -242,9 +245,9 @@ const NoticesID = belfry.SubscriptionPrefix + "notices"
 // NoticePrefix begins the types of Belfry's own events.
 const NoticePrefix = "belfry."
 
-func notices() *belfry.Subscription {
+func notices() belfry.Subscription {
 	no := false
-	return &belfry.Subscription{
+	return belfry.Subscription{
 		ID: NoticesID, Title: "Notices of this service to the people they concern",
 		Types: []string{NoticePrefix + "*"}, Recipients: []belfry.Rule{{Related: &belfry.RelatedRule{}}},
 		ExcludeActor: &no, State: belfry.SubscriptionActive, Origin: belfry.FromBelfry, Created: time.Unix(0, 0).UTC(),

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -272,6 +273,22 @@ func (o *overtaken) Subscription(ctx context.Context, tenant, id string) (belfry
 		o.then()
 	}
 	return sub, found, err
+}
+
+// Filters that this version refuses are told once a page, and match nothing.
+func TestInvalidFiltersAreTold(t *testing.T) {
+	db := sqlite(t)
+	subs := some(3)
+	subs[0].Filter, subs[1].Filter = "event.data.n ==", "event.type == 5"
+	apply(t, db, "a", subs...)
+	var log strings.Builder
+	s := NewSubscriptions(db, slog.New(slog.NewTextHandler(&log, nil)))
+	if got := matching(t, s, "a", 2); len(got) != 1 {
+		t.Errorf("%v", got)
+	}
+	if strings.Count(log.String(), "\n") != 1 || !strings.Contains(log.String(), "subscriptions=2") || !strings.Contains(log.String(), subs[0].ID) {
+		t.Errorf("log: %s", log.String())
+	}
 }
 
 // BenchmarkLoad is what a start with so many subscriptions takes.
