@@ -101,6 +101,7 @@ const (
 	KindChannel   = "channel"
 	KindSource    = "source"
 	KindTemplate  = "template"
+	KindFilter    = "filter"
 	KindKey       = "key" // kept under tenant "*", found by id before the tenant is known
 	KindTenant    = "tenant"
 	KindSetting   = "setting"

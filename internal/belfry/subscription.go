@@ -36,7 +36,9 @@ type Subscription struct {
 	Scope        Scope     `json:"scope,omitzero"`
 	Types        []string  `json:"types,omitempty"` // exact or prefix with *; empty = every type
 	ObjectTypes  []string  `json:"object_types,omitempty"`
-	Filter       string    `json:"filter,omitempty"` // CEL
+	Filter       string    `json:"filter,omitempty"`   // CEL
+	Filters      []string  `json:"filters,omitempty"`  // saved ones, by name: all of them must be true as well
+	Combined     string    `json:"combined,omitempty"` // Filters and Filter in one; the server's to say
 	Recipients   []Rule    `json:"recipients,omitempty"`
 	Exclude      Exclusion `json:"exclude,omitzero"`
 	ExcludeActor *bool     `json:"exclude_actor,omitempty"` // nil = true
@@ -50,6 +52,24 @@ type Subscription struct {
 	Because string    `json:"because,omitempty"` // why it is paused or ended, by whom
 	Created time.Time `json:"created"`
 	Version int64     `json:"version"` // the tenant's version of its last change
+}
+
+// WholeFilter is what must be true of an event: Filter, with the saved filters
+// that the subscription names.
+func (s *Subscription) WholeFilter() string {
+	if s.Combined != "" {
+		return s.Combined
+	}
+	return s.Filter
+}
+
+// SavedFilter is a filter that subscriptions name. Deleting it pauses them.
+type SavedFilter struct {
+	Name     string `json:"name"`
+	Title    string `json:"title,omitempty"`
+	Filter   string `json:"filter"`             // CEL
+	Owner    string `json:"owner,omitempty"`    // only her subscriptions may name it; empty = all
+	Readable string `json:"readable,omitempty"` // in words; the server's to say
 }
 
 // Scope is the object a subscription sits on and how far down it applies.

@@ -25,8 +25,8 @@ func readable(s *belfry.Subscription, known *facts) string {
 	if len(s.ObjectTypes) > 0 {
 		b.WriteString(" to objects of type " + list(s.ObjectTypes, "or"))
 	}
-	if s.Filter != "" {
-		words, err := expr.Readable(s.Filter, "en")
+	if filter := s.WholeFilter(); filter != "" {
+		words, err := expr.Readable(filter, "en")
 		if err != nil {
 			words = "its filter cannot be read"
 		}

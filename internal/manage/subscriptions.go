@@ -145,6 +145,9 @@ func wants(s *belfry.Subscription, typ string, places map[string]int) bool {
 // CreateSubscription stores a new one; its id, state, origin and creation are
 // the server's to say.
 func (m *Manager) CreateSubscription(ctx context.Context, by By, s belfry.Subscription) (Stored, error) {
+	if len(s.Filters) > 0 { // none of them may go meanwhile
+		defer m.lock(by.Tenant)()
+	}
 	now := m.now()
 	s.ID = belfry.NewID(belfry.SubscriptionPrefix, now)
 	s.State, s.Because, s.Created, s.Version, s.Origin = belfry.SubscriptionActive, "", now, 0, belfry.FromAdmin
@@ -158,6 +161,9 @@ func (m *Manager) CreateSubscription(ctx context.Context, by By, s belfry.Subscr
 // PutSubscription replaces what is given by people; id, state, origin and
 // creation stay.
 func (m *Manager) PutSubscription(ctx context.Context, by By, s belfry.Subscription, match Expect) (Stored, error) {
+	if len(s.Filters) > 0 { // none of them may go meanwhile
+		defer m.lock(by.Tenant)()
+	}
 	known, err := m.checkSubscription(ctx, by.Tenant, &s)
 	if err != nil {
 		return Stored{}, err
@@ -250,6 +256,9 @@ func (m *Manager) setState(ctx context.Context, by By, id, state, because string
 	if err := f.err(); err != nil {
 		return Stored{}, err
 	}
+	if state == belfry.SubscriptionActive {
+		defer m.lock(by.Tenant)() // none of the filters it names may go meanwhile
+	}
 	return retry(match, func() (Stored, error) {
 		s, err := m.living(ctx, by.Tenant, id, match)
 		if err != nil {
@@ -257,6 +266,12 @@ func (m *Manager) setState(ctx context.Context, by By, id, state, because string
 		}
 		if state == belfry.SubscriptionActive && s.State == state {
 			return m.describe(ctx, by.Tenant, s)
+		}
+		if state == belfry.SubscriptionActive {
+			f := &faults{}
+			if m.combine(ctx, f, by.Tenant, &s, nil); f.err() != nil {
+				return Stored{}, belfry.Errorf(belfry.Conflict, "subscription %s cannot be resumed: %s; or take the filter off it", id, f.list[0].Message)
+			}
 		}
 		version := s.Version
 		s.State, s.Because = state, because
@@ -358,6 +373,7 @@ func (m *Manager) checkSubscription(ctx context.Context, tenant string, s *belfr
 		}
 	}
 	checkFilter(f, s)
+	m.combine(ctx, f, tenant, s, nil)
 	checkRecipients(f, s)
 	if err := f.err(); err != nil { // before ids are looked up: there may be very many
 		return nil, err
@@ -378,16 +394,21 @@ func checkFilter(f *faults, s *belfry.Subscription) {
 		s.Filter = ""
 		return
 	}
-	_, err := expr.Compile(s.Filter)
+	checkExpression(f, "/filter", s.Filter)
+}
+
+// checkExpression refuses a filter that does not compile.
+func checkExpression(f *faults, pointer, filter string) {
+	_, err := expr.Compile(filter)
 	var src *expr.SourceError
 	switch {
 	case err == nil:
 	case errors.As(err, &src):
 		for _, fault := range src.Faults {
-			f.add("/filter", "%s", fault.String())
+			f.add(pointer, "%s", fault.String())
 		}
 	default:
-		f.add("/filter", "%s", err)
+		f.add(pointer, "%s", err)
 	}
 }
 

@@ -73,13 +73,13 @@ func headOf(s *belfry.Subscription) (head, error) {
 		id: s.ID, scope: s.Scope.Object, types: unique(s.Types), applies: s.Scope.Applies, objectTypes: s.ObjectTypes,
 		admins: s.OfAdministrators(),
 	}
-	h.filter = s.Filter
-	if strings.TrimSpace(s.Filter) == "" {
+	h.filter = s.WholeFilter()
+	if strings.TrimSpace(h.filter) == "" {
 		return h, nil
 	}
-	lifted, err := expr.Lift(s.Filter)
+	lifted, err := expr.Lift(h.filter)
 	if err != nil {
-		h.residual = s.Filter // fails again when it is evaluated, with the same words
+		h.residual = h.filter // fails again when it is evaluated, with the same words
 		return h, err
 	}
 	h.eqs, h.residual = lifted.Equalities, lifted.Residual

@@ -152,7 +152,7 @@ type codec struct {
 
 // restCodec is that of what an entry's head does not hold.
 var restCodec = sync.OnceValue(func() codec {
-	return structCodec(reflect.TypeFor[belfry.Subscription](), "ID", "Scope", "Types", "ObjectTypes", "Filter", "State")
+	return structCodec(reflect.TypeFor[belfry.Subscription](), "ID", "Scope", "Types", "ObjectTypes", "Filter", "Combined", "State")
 })
 
 var timeType = reflect.TypeFor[time.Time]()

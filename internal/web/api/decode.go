@@ -14,6 +14,7 @@ import (
 	"unicode/utf8"
 
 	"github.com/belfryhq/belfry/internal/belfry"
+	"github.com/belfryhq/belfry/internal/manage"
 )
 
 // maxFaults bounds what one answer says of a body.
@@ -39,6 +40,10 @@ func decodeStrict(raw []byte, v any) error {
 		return belfry.Errorf(belfry.Malformed, "malformed JSON: %w", err)
 	}
 	c := checker{members: map[reflect.Type]map[string]reflect.Type{}}
+	if hasFilter[reflect.TypeOf(v).Elem()] {
+		raw = c.filterAsCEL(raw)
+		text = raw
+	}
 	c.check(text, reflect.TypeOf(v).Elem(), "")
 	if err := belfry.Faults(c.faults); err != nil {
 		return err
@@ -47,6 +52,42 @@ func decodeStrict(raw []byte, v any) error {
 		return belfry.Errorf(belfry.Invalid, "the body does not fit: %w", err)
 	}
 	return nil
+}
+
+// hasFilter are the forms whose filter may be written in the dialects of
+// CloudEvents.
+var hasFilter = map[reflect.Type]bool{
+	reflect.TypeFor[belfry.Subscription](): true,
+	reflect.TypeFor[Stored]():              true,
+	reflect.TypeFor[belfry.SavedFilter]():  true,
+}
+
+// filterAsCEL writes the member filter as CEL when it is an object or array.
+func (c *checker) filterAsCEL(raw []byte) []byte {
+	var members map[string]json.RawMessage
+	if json.Unmarshal(raw, &members) != nil {
+		return raw // no object: refused by check
+	}
+	filter := bytes.TrimSpace(members["filter"])
+	if len(filter) == 0 || filter[0] != '{' && filter[0] != '[' {
+		return raw
+	}
+	cel, err := manage.CloudEventsFilter(filter)
+	if err != nil {
+		var e *belfry.Error
+		if errors.As(err, &e) {
+			for _, f := range e.Fields {
+				c.fault("/filter"+f.Pointer, "%s", f.Message)
+			}
+		}
+		cel = "true" // what is wrong with it was said
+	}
+	members["filter"], _ = json.Marshal(cel)
+	out, err := json.Marshal(members)
+	if err != nil {
+		return raw // every member is valid JSON, so this is out of reach
+	}
+	return out
 }
 
 func invalidAt(b []byte) int {

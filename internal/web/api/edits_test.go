@@ -320,6 +320,52 @@ func TestObjectSettings(t *testing.T) {
 	h.want(404, "GET", "/v1/objects/nowhere/settings", "").problem(t)
 }
 
+// feature: S3-6
+func TestFilters(t *testing.T) {
+	h := newHouse(t)
+	h.people()
+	// In the dialects of CloudEvents, stored as CEL.
+	var f belfry.SavedFilter
+	h.want(201, "PUT", "/v1/filters/mine", `{"title":"Mine","filter":[{"exact":{"actor":"user/8"}},{"not":{"prefix":{"type":"core.user_"}}}]}`).into(t, &f)
+	if f.Filter != `(event.actor == "user/8" && !(event.type.startsWith("core.user_")))` || f.Readable == "" {
+		t.Errorf("%+v", f)
+	}
+	var s api.Stored
+	h.want(201, "POST", "/v1/subscriptions", `{"types":["core.*"],"filter":{"exact":{"source":"/moodle"}},"filters":["mine"]}`).into(t, &s)
+	if s.Filter != `event.source == "/moodle"` || !strings.Contains(s.Combined, "event.actor") || !strings.Contains(s.Combined, "/moodle") {
+		t.Errorf("%+v", s)
+	}
+	item := "/v1/subscriptions/" + s.ID
+	h.want(200, "PUT", item, h.want(200, "GET", item, "").body) // what was read can be put back
+	s = api.Stored{}
+	h.want(200, "PATCH", item, `{"filter":{"suffix":{"source":"dle"}}}`).into(t, &s)
+	if s.Filter != `event.source.endsWith("dle")` {
+		t.Errorf("%+v", s)
+	}
+	h.wantFault(422, "/filters/0", "POST", "/v1/subscriptions", `{"filters":["nobody's"]}`)
+	h.wantFault(422, "/filter/not/exact", "POST", "/v1/subscriptions", `{"filter":{"not":{"exact":{"Type":"x"}}}}`)
+	h.wantFault(422, "/filter", "POST", "/v1/subscriptions", `{"filter":{"sql":"x"}}`)
+	h.wantFault(422, "/filter", "PUT", "/v1/filters/mine", `{"filter":"event.typ == 'x'"}`)
+	h.wantFault(422, "/filter", "PUT", "/v1/filters/mine", `{}`)
+	h.want(204, "DELETE", "/v1/filters/mine", "")
+	h.want(200, "GET", item, "").into(t, &s)
+	if s.State != "paused" || !strings.Contains(s.Because, "mine was deleted") {
+		t.Errorf("%+v", s)
+	}
+	h.want(409, "POST", item+"/resume", "").problem(t)
+	h.want(404, "GET", "/v1/filters/mine", "").problem(t)
+	var l struct{ Items []belfry.SavedFilter }
+	h.want(201, "PUT", "/v1/filters/mine", `{"filter":"event.actor == 'user/9'"}`).into(t, &f)
+	h.want(200, "GET", "/v1/filters", "").into(t, &l)
+	if len(l.Items) != 1 || l.Items[0].Readable == "" {
+		t.Errorf("%+v", l)
+	}
+	h.want(200, "POST", item+"/resume", "").into(t, &s)
+	if s.State != "active" || !strings.Contains(s.Combined, "user/9") {
+		t.Errorf("%+v", s)
+	}
+}
+
 func TestBadSubscriptions(t *testing.T) {
 	h := newHouse(t)
 	h.people()

@@ -33,6 +33,7 @@ type Manager interface {
 	ChannelManager
 	SourceManager
 	TemplateManager
+	FilterManager
 }
 
 // ObjectManager keeps the tree.
@@ -136,6 +137,15 @@ type SourceManager interface {
 	CreateSource(ctx context.Context, by By, d ConfiguredDraft) (ConfiguredView, int64, error)
 	PutSource(ctx context.Context, by By, id string, d ConfiguredDraft, match Expect) (ConfiguredView, int64, error)
 	DeleteSource(ctx context.Context, by By, id string, match Expect) error
+}
+
+// FilterManager keeps saved filters.
+type FilterManager interface {
+	Filters(ctx context.Context, tenant, after string, limit int) ([]belfry.SavedFilter, string, error)
+	Filter(ctx context.Context, tenant, name string) (belfry.SavedFilter, int64, error)
+	PutFilter(ctx context.Context, by By, f belfry.SavedFilter, match Expect) (stored belfry.SavedFilter, version int64, created bool, err error)
+	// DeleteFilter pauses the subscriptions that name it.
+	DeleteFilter(ctx context.Context, by By, name string, match Expect) error
 }
 
 // TemplateManager keeps templates.

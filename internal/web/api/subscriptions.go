@@ -30,7 +30,7 @@ func (s *Server) subscriptionRoutes() {
 			return listOf(subs, next), nil
 		})
 	route(s, spec{id: "createSubscription", method: http.MethodPost, path: base, tag: "Subscriptions", may: auth.Admin, status: http.StatusCreated,
-		summary: "Create a subscription", detail: "The answer is the stored form with id, state, readable (the rule in words) and warnings."},
+		summary: "Create a subscription", detail: "The answer is the stored form with id, state, readable (the rule in words) and warnings. filter is CEL, or a filter in the dialects of CloudEvents Subscriptions (an object of exact, prefix, suffix, all, any or not, or an array of them), which is stored as CEL."},
 		func(ctx context.Context, c *call, in *struct {
 			Keyed
 			body[belfry.Subscription]
@@ -112,6 +112,22 @@ func (s *Server) subscriptionRoutes() {
 			return &reply[Stored]{Status: http.StatusOK, ETag: etag(v.Version), Body: v}, err
 		})
 	s.memberRoutes()
+	s.filterRoutes()
+}
+
+func (s *Server) filterRoutes() {
+	route(s, spec{id: "listFilters", method: http.MethodGet, path: "/v1/filters", tag: "Subscriptions", may: auth.Read, summary: "List saved filters"},
+		func(ctx context.Context, c *call, in *struct{ Paging }) (*reply[list[belfry.SavedFilter]], error) {
+			fs, next, err := s.Manage.Filters(ctx, c.tenant(), in.After, in.Limit)
+			if err != nil {
+				return nil, err
+			}
+			return listOf(fs, next), nil
+		})
+	crud[belfry.SavedFilter]{name: "filter", path: "/v1/filters", tag: "Subscriptions",
+		idOf: func(f *belfry.SavedFilter) *string { return &f.Name }, pointer: "/name",
+		get: s.Manage.Filter, put: s.Manage.PutFilter, drop: s.Manage.DeleteFilter,
+		detail: "Subscriptions name it in filters. A change is in force for all of them at once; deleting it pauses them. filter is CEL, or a filter in the dialects of CloudEvents, which is stored as CEL."}.routes(s)
 }
 
 type pausing struct {
