@@ -208,6 +208,48 @@ func TestLongPlansContinueAtAnyPage(t *testing.T) {
 	}
 }
 
+// again orders a run of an event, as a replay does.
+func (h *house) again(eventID, object string) {
+	h.t.Helper()
+	job := belfry.Job{ID: belfry.NewID(belfry.JobPrefix, clock()), Kind: belfry.ReplayJob, Params: []byte(`{}`), Who: "tests", Created: clock()}
+	h.apply(belfry.Changes{Jobs: []belfry.Job{job}})
+	job, ok, err := h.db.ClaimJob(context.Background(), belfry.DefaultTenant, job.ID, "tests", time.Minute)
+	if err != nil || !ok {
+		h.t.Fatalf("the job cannot be taken up: %v, %v", ok, err)
+	}
+	job.Run = 1
+	ok, err = h.db.AddRuns(context.Background(), &job, belfry.Replay{}, []belfry.EventPlace{{EventID: eventID, Object: object}},
+		func(n int64) belfry.JobStep { return belfry.JobStep{State: belfry.JobDone, Done: n} })
+	if err != nil || !ok {
+		h.t.Fatalf("the run was not ordered: %v, %v", ok, err)
+	}
+	h.plan.Requeue()
+}
+
+// A replay of a long plan puts nothing into an inbox twice, and finds who
+// joined since.
+func TestReplayOfALongPlan(t *testing.T) {
+	h := newHouse(t, sqlite(t), paged(4, 3, nil))
+	h.forum("sub_forum", "forum.*", upTo(20)...)
+	h.run()
+	id := h.acceptAt("forum/1", "forum.post")
+	h.planned(id)
+	h.forum("sub_forum", "forum.*", 100)
+	h.again(id, "forum/1")
+	h.planned(id)
+	want := append(upTo(20), 100)
+	got := h.told(id)
+	for i, n := range want {
+		want := person(n)
+		if len(got) <= i || got[i] != want {
+			t.Fatalf("told %v", got)
+		}
+	}
+	if len(got) != len(want) {
+		t.Errorf("%d rows for %d people", len(got), len(want))
+	}
+}
+
 // While a long plan runs, events of other objects are planned between its
 // pages, and those of its own object wait for its end.
 func TestLongPlansDelayNobodyElse(t *testing.T) {

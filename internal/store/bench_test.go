@@ -314,3 +314,39 @@ func BenchmarkPersons(b *testing.B) {
 		})
 	}
 }
+
+// inboxPage is a page of inbox rows, one a person, of those who joined.
+func inboxPage(eventID string, people int) belfry.PlanPage {
+	p := belfry.PlanPage{Tenant: belfry.DefaultTenant, EventID: eventID, Last: true}
+	because := []belfry.Reason{{Code: belfry.NamedMember, Subscription: "sub_06gzsmwvmc001zs72t8phwq9ng"}, {Code: belfry.BySubscription, Subscription: "sub_06gzsmwvmc001zs72t8phwq9ng"}}
+	for i := range people {
+		user := fmt.Sprintf("user/%07d", i)
+		p.Deliveries = append(p.Deliveries, belfry.Delivery{
+			Tenant: belfry.DefaultTenant, ID: belfry.DeliveryID(eventID, 0, belfry.ChannelInbox, user), EventID: eventID, Channel: belfry.ChannelInbox,
+			Subscription: "sub_06gzsmwvmc001zs72t8phwq9ng", Principal: user, Address: user, Destination: user, State: belfry.Delivered, Locale: "en", Because: because,
+		})
+	}
+	return p
+}
+
+// BenchmarkInbox is one event to 250 people who have so many rows already. A
+// row's place in the index of persons is with the person's others: the deeper
+// the inboxes, the fewer people share a page of it, down to one.
+func BenchmarkInbox(b *testing.B) {
+	for _, depth := range []int{0, 100} {
+		b.Run(fmt.Sprintf("depth=%d", depth), func(b *testing.B) {
+			engines(b, func(b *testing.B, db *store.DB) {
+				const people = 250
+				events := b.N/people + 1
+				ids := accepted(b, db, depth+events)
+				for _, id := range ids[:depth] {
+					if err := commit(db, []belfry.PlanPage{inboxPage(id, people)}); err != nil {
+						b.Fatal(err)
+					}
+				}
+				spread(b, 1, events, func(n int) error { return commit(db, []belfry.PlanPage{inboxPage(ids[depth+n], people)}) })
+				rate(b, events*people)
+			})
+		})
+	}
+}

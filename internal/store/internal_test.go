@@ -166,3 +166,42 @@ func TestJudgeServer(t *testing.T) {
 		}
 	}
 }
+
+// After a long job the others go first, once; alone it waits for nobody, and
+// jobs that were given up hold up nobody.
+func TestLongJobsLetOthersBetween(t *testing.T) {
+	d, other := &door{limit: 100}, &door{limit: 100}
+	w := (&DB{}).newWriter(other, d)
+	named := map[*job]string{}
+	put := func(d *door, name string, long bool) *job {
+		j := &job{weight: 60, long: long}
+		named[j] = name
+		d.queue = append(d.queue, j)
+		return j
+	}
+	want := func(names ...string) {
+		t.Helper()
+		var got []string
+		batch, _ := w.take(nil)
+		for _, j := range batch {
+			got = append(got, named[j])
+		}
+		if !slices.Equal(got, names) {
+			t.Fatalf("took %v, want %v", got, names)
+		}
+	}
+	put(d, "long 1", true)
+	want("long 1")
+	put(d, "long 2", true)
+	want("long 2") // nobody else is there
+	put(d, "long 3", true)
+	put(d, "small 1", false)
+	put(other, "small 2", false)
+	want("small 2", "small 1")
+	put(other, "small 3", false)
+	want("small 3", "long 3") // it was passed over once
+	put(d, "long 4", true)
+	put(other, "given up", false).state.Store(withdrawn)
+	want("long 4")
+	want()
+}

@@ -38,11 +38,12 @@ func (db *DB) CommitPlans(ctx context.Context, pages []belfry.PlanPage) ([]error
 }
 
 func planJob(p *planning) *job {
-	weight := 0
+	j := &job{data: p, long: len(p.pages) > 0}
 	for i := range p.pages {
-		weight += 1 + len(p.pages[i].Deliveries) + len(p.pages[i].Suppressions)
+		page := &p.pages[i]
+		j.weight += 1 + len(page.Deliveries) + len(page.Suppressions)
+		j.long = j.long && page.From != "" // a plan of several pages goes on
 	}
-	j := &job{weight: weight, data: p}
 	j.failed = func(err error) {
 		for i := range p.errs {
 			p.errs[i] = err

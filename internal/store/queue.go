@@ -15,7 +15,8 @@ import (
 // caller before and by the writer afterwards; done hands it back.
 type job struct {
 	door   *door
-	weight int // rows, about
+	weight int  // rows, about
+	long   bool // of something long: others come between, see writer.take
 	data   any
 	state  atomic.Int32
 	err    error
@@ -77,6 +78,7 @@ type writer struct {
 
 	mu     sync.Mutex
 	ended  bool
+	long   bool          // the transaction before carried a long job
 	taken  int           // jobs of the transaction at hand
 	signal chan struct{} // one token: there may be work, or an end
 
@@ -130,27 +132,46 @@ func (w *writer) close() {
 }
 
 // take takes from each door in turn what has gathered there, up to its limit.
+// After a transaction with a long job in it the others have one to themselves:
+// whoever waited for it does not wait for the next long one too.
 func (w *writer) take(batch []*job) (_ []*job, ended bool) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
+	apart := w.long
+	w.long = false
+	batch = w.gather(batch, apart)
+	if len(batch) == 0 && apart {
+		batch = w.gather(batch, false)
+	}
+	w.taken = len(batch)
+	return batch, w.ended
+}
+
+// gather is take, with long jobs or without. w.mu is held.
+func (w *writer) gather(batch []*job, apart bool) []*job {
 	for _, d := range w.doors {
 		weight, n := 0, 0
+		rest := d.queue[:0]
 		for _, j := range d.queue {
 			if n > 0 && weight+j.weight > d.limit && j.state.Load() == waiting {
 				break
 			}
 			n++
+			if apart && j.long && j.state.Load() == waiting {
+				rest = append(rest, j)
+				continue
+			}
 			if j.state.CompareAndSwap(waiting, taken) {
 				batch = append(batch, j)
 				weight += j.weight
+				w.long = w.long || j.long
 			}
 		}
-		rest := copy(d.queue, d.queue[n:])
-		clear(d.queue[rest:])
-		d.queue = d.queue[:rest]
+		rest = append(rest, d.queue[n:]...)
+		clear(d.queue[len(rest):])
+		d.queue = rest
 	}
-	w.taken = len(batch)
-	return batch, w.ended
+	return batch
 }
 
 // gatherings is how often the writer lets others run before it takes what they
