@@ -581,12 +581,21 @@ func (p *Planner) forgo(ps []planned) {
 // moved gives up a page because the cursor was not where it begins: somebody
 // else moved it, or an earlier try of ours whose answer was lost on the way.
 // What the table holds stands. It may have been read past while the page's
-// places were held, so it is looked at again from there.
+// places were held, so it is looked at again; and it may be due earlier than
+// what was made now, but not before the event was accepted, with room for
+// clocks that differ.
 func (p *Planner) moved(pl *planned, err error) {
 	p.o.Log.Warn("plan page not applied", "event", pl.page.EventID, "error", err)
 	p.o.Dispatcher.Forgo(pl.page.Deliveries, pl.payload, pl.places)
 	clear(pl.places)
 	p.o.Dispatcher.Handover(pl.page.Deliveries, pl.payload, pl.places)
+	earliest := slices.Clone(pl.page.Deliveries)
+	for i := range earliest {
+		if at := pl.job.acc.At.Add(-lately); earliest[i].Due.After(at) {
+			earliest[i].Due = at
+		}
+	}
+	p.o.Dispatcher.Handover(earliest, pl.payload, pl.places)
 	p.show(pl)
 	p.drop(&pl.job)
 }
