@@ -30,3 +30,12 @@ func TestDoubtsAreBounded(t *testing.T) {
 		t.Errorf("%+v", again)
 	}
 }
+
+// Where the log of changes was cut off, everything is in doubt.
+func TestACutOfTheLogIsEverything(t *testing.T) {
+	d := newDoubt()
+	d.note(&belfry.Change{Version: 7, Kind: belfry.KindEverything})
+	if !d.all || len(d.docs) != len(inMemory) {
+		t.Errorf("all %v, %d kinds of documents, want %d", d.all, len(d.docs), len(inMemory))
+	}
+}

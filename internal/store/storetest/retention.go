@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
+	"math/rand/v2"
 	"slices"
 	"strings"
 	"sync"
@@ -566,5 +568,76 @@ func testPartitionsReader(t *testing.T, place func(testing.TB) string) {
 	}
 	if d := a.drop(a.day(7), false); d[belfry.PartDeliveries].Dropped != 1 {
 		t.Errorf("with the reader gone: %+v", d)
+	}
+}
+
+// Whatever is cleared in whatever order, nothing open is lost: every open
+// delivery and every plan to complete has its event, every inbox entry too.
+func testClearAnything(t *testing.T, place func(testing.TB) string) {
+	url := place(t)
+	a := ageing(t, url)
+	ctx := context.Background()
+	rnd := rand.New(rand.NewPCG(7, 11))
+	day := 0.0
+	open, unplanned := map[string]bool{}, map[string]bool{}
+	pick := func(of map[string]bool) string {
+		ids := slices.Sorted(maps.Keys(of))
+		return ids[rnd.IntN(len(ids))]
+	}
+	for n := range 120 {
+		day += rnd.Float64() * 2
+		a.goTo(day)
+		switch op := rnd.IntN(10); {
+		case op < 4:
+			typ := []string{"plain", "short", "long"}[rnd.IntN(3)]
+			id := accept(t, a.DB, event(fmt.Sprint("e", n), func(d *belfry.Draft) { d.Event.Type = typ }))[0].EventID
+			if unplanned[id] = true; rnd.IntN(3) == 0 {
+				break
+			}
+			delete(unplanned, id)
+			a.plan(id, true, []string{"user/1", "user/2"}[:rnd.IntN(3)]...)
+			open[id] = true
+		case op < 5 && len(open) > 0:
+			id := pick(open)
+			a.close(id)
+			delete(open, id)
+		case op < 6 && len(unplanned) > 0:
+			id := pick(unplanned)
+			a.plan(id, true, "user/1")
+			delete(unplanned, id)
+			open[id] = true
+		case op < 7:
+			a.make([]time.Duration{week, 24 * time.Hour}[rnd.IntN(2)])
+			for _, p := range belfry.Parts() {
+				must[belfry.Pruned](t)(a.DropPartitions(ctx, p, a.day(day-rnd.Float64()*20), rnd.IntN(2) == 0))
+			}
+		case op < 8:
+			must[belfry.Cleared](t)(a.ClearTypes(ctx, tenant, []string{"short"}, a.day(day-rnd.Float64()*5), "", 1+rnd.IntN(20)))
+		default:
+			a.clear(walked[rnd.IntN(len(walked))], a.day(day-rnd.Float64()*10), map[string]time.Time{"long": a.day(day - 30)}, 1+rnd.IntN(20))
+		}
+		if n%10 != 9 {
+			continue
+		}
+		db := intrude(t, url)
+		for what, query := range map[string]string{
+			"open deliveries": "SELECT count(*) FROM deliveries d WHERE state < 3 AND NOT EXISTS (SELECT 1 FROM events e WHERE e.id = d.event_id)",
+			"plans":           "SELECT count(*) FROM plans p WHERE NOT EXISTS (SELECT 1 FROM events e WHERE e.id = p.event_id)",
+			"inbox entries":   "SELECT count(*) FROM inbox i WHERE NOT EXISTS (SELECT 1 FROM events e WHERE e.id = i.event_id)",
+		} {
+			var lost int
+			if err := db.QueryRow(query).Scan(&lost); err != nil {
+				t.Fatal(err)
+			}
+			if lost > 0 {
+				t.Fatalf("after step %d %d %s have lost their event", n, lost, what)
+			}
+		}
+		stats := must[store.Stats](t)(a.Stats(ctx))
+		same(t, fmt.Sprint("what is open after step ", n), [2]int64{stats.Tenants[tenant].OpenDeliveries, stats.Tenants[tenant].PendingPlans}, [2]int64{int64(len(open)), int64(len(unplanned))})
+		var left int
+		if err := db.QueryRow("SELECT count(*) FROM deliveries WHERE state < 3").Scan(&left); err != nil || left != len(open) {
+			t.Fatalf("after step %d %d deliveries are open, want %d: %v", n, left, len(open), err)
+		}
 	}
 }
