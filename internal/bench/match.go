@@ -8,10 +8,8 @@ import (
 	"os"
 	"runtime"
 	"runtime/debug"
-	"runtime/metrics"
 	"slices"
 	"strconv"
-	"strings"
 	"time"
 
 	"github.com/belfryhq/belfry/internal/belfry"
@@ -33,9 +31,9 @@ type MatchSet struct {
 	Hits1     MatchTimes `json:"hits_1"`  // an event that one subscription wants
 	Hits10    MatchTimes `json:"hits_10"` // an event that ten want
 	Bytes     float64    `json:"bytes_per_subscription"`
-	EditUS    EditTimes  `json:"edit_us"`    // one subscription changed and published
-	CollectMS float64    `json:"collect_ms"` // processor time of a garbage collection with the set in memory
-	PauseUS   float64    `json:"pause_us"`   // the longest stop of the world of some collections
+	EditUS    EditTimes  `json:"edit_us"`              // one subscription changed and published
+	CollectMS float64    `json:"collect_ms,omitempty"` // processor time of a garbage collection with the set in memory
+	PauseUS   float64    `json:"pause_us"`             // the longest stop of the world of some collections
 }
 
 // MatchTimes are nanoseconds of one event.
@@ -210,47 +208,19 @@ func heap() uint64 {
 
 // collecting is the processor time of a collection, and its longest stop.
 func collecting() (ms, pauseUS float64) {
-	sample := []metrics.Sample{{Name: "/cpu/classes/gc/total:cpu-seconds"}}
-	work := func() float64 {
-		metrics.Read(sample)
-		return sample[0].Value.Float64()
-	}
 	runtime.GC()
 	const times = 3
-	before := work()
+	before := processorTime()
 	for range times {
 		runtime.GC()
 	}
-	ms = (work() - before) / times * 1000
+	ms = micros(processorTime()-before) / times / 1000
 	var m runtime.MemStats
 	runtime.ReadMemStats(&m)
 	for i := range uint32(times) {
 		pauseUS = max(pauseUS, float64(m.PauseNs[(m.NumGC-1-i)%256])/1000)
 	}
 	return rounded(ms), rounded(pauseUS)
-}
-
-// processorTime is what this process has used of its processors, 0 where /proc
-// does not tell.
-func processorTime() time.Duration {
-	text, err := os.ReadFile("/proc/self/stat")
-	if err != nil {
-		return 0
-	}
-	_, rest, _ := strings.Cut(string(text), ") ") // after the name, which may hold anything
-	fields := strings.Fields(rest)
-	if len(fields) < 13 {
-		return 0
-	}
-	var ticks int64
-	for _, f := range fields[11:13] { // in user mode, in the kernel
-		n, err := strconv.ParseInt(f, 10, 64)
-		if err != nil {
-			return 0
-		}
-		ticks += n
-	}
-	return time.Duration(ticks) * (time.Second / 100) // USER_HZ is 100 on all that Go runs on
 }
 
 // loading measures what a start reads: subscriptions of the residual set from a
