@@ -4,7 +4,8 @@
 // changes, so that planning sees one version from its first page to its last.
 //
 // It promises: a Snapshot matches exactly what a naive walk over all active
-// subscriptions would (scope x type x object type x filter), in a
+// subscriptions would (scope x type x object type x filter, and of those what
+// the objects on the way up let through: merge, nearest, stop), in a
 // deterministic order, with a reason for each part; the time depends on the
 // number of matches and of the event's ancestors, not on the number of
 // subscriptions; an edit costs microseconds and shares all it does not change

@@ -8,7 +8,8 @@
 // It promises that everybody a rule named appears exactly once: as a Recipient
 // or as a Dropped with the reasons that named them and, last, the one that
 // decided; that any page size yields the same people with the same reasons;
-// and that memory is bounded by the page and by the largest single group or
+// that a rule which cannot be worked out for an event, or gives more than is
+// taken, is recorded on the first page and never stops the others; and that memory is bounded by the page and by the largest single group or
 // list of grants, never by the number of members of a subscription.
 //
 // It refuses to read a clock, to do I/O other than through Directory, to
