@@ -132,7 +132,8 @@ func (db *DB) readNodes(ctx context.Context, tx *sql.Tx, table *belfry.NodeTable
 }
 
 // BuryNode declares a node dead whose lease has ended, and frees what it had.
-// It waits for what the node is committing at this moment; what it begins
+// It waits a little for what the node is committing at this moment, and then
+// ends that: a keeper with a short lease has little time. What the node begins
 // later fails. False when the node is alive after all, or was buried before.
 func (db *DB) BuryNode(ctx context.Context, id string) (buried bool, err error) {
 	if buried, err = db.bury(ctx, id); !lockTimeout(err) {
@@ -151,7 +152,7 @@ func (db *DB) BuryNode(ctx context.Context, id string) (buried bool, err error) 
 
 func (db *DB) bury(ctx context.Context, id string) (buried bool, err error) {
 	err = db.transact(ctx, func(tx *sql.Tx) error {
-		if _, err := tx.ExecContext(ctx, "SELECT set_config('lock_timeout', '2s', true), pg_advisory_xact_lock($1, hashtext($2))", fenceSpace, id); err != nil {
+		if _, err := tx.ExecContext(ctx, "SELECT set_config('lock_timeout', '200ms', true), pg_advisory_xact_lock($1, hashtext($2))", fenceSpace, id); err != nil {
 			return err
 		}
 		res, err := tx.ExecContext(ctx, "DELETE FROM nodes WHERE id = $1 AND until_at < "+dbClock, id)

@@ -2,6 +2,7 @@ package storetest
 
 import (
 	"context"
+	"database/sql"
 	"errors"
 	"slices"
 	"testing"
@@ -183,5 +184,35 @@ func testTell(t *testing.T, place func(testing.TB) string) {
 	cancel()
 	if err := <-ended; err != nil {
 		t.Errorf("listening ended with %v", err)
+	}
+}
+
+// testHaltedNode: a node that hangs in mid-transaction is buried in the time of
+// a keeper's beat, a short one too, and its transaction ended.
+func testHaltedNode(t *testing.T, place func(testing.TB) string) {
+	url := place(t)
+	db, ctx := Open(t, url), context.Background()
+	if !db.Clustered() {
+		return
+	}
+	join(t, db, "a", 0)
+	halted := must[*sql.DB](t)(sql.Open("pgx", url))
+	defer func() { _ = halted.Close() }()
+	tx := must[*sql.Tx](t)(halted.BeginTx(ctx, nil))
+	defer func() { _ = tx.Rollback() }()
+	if _, err := tx.ExecContext(ctx, "SELECT belfry_fence('a')"); err != nil {
+		t.Fatal(err)
+	}
+	buried := false
+	for beat := 0; !buried && beat < 5; beat++ {
+		short, cancel := context.WithTimeout(ctx, 700*time.Millisecond)
+		buried, _ = db.BuryNode(short, "a") // tried again at the next beat
+		cancel()
+	}
+	if !buried {
+		t.Error("it was not buried in five beats of 700 ms")
+	}
+	if _, err := tx.ExecContext(ctx, "SELECT 1"); err == nil {
+		t.Error("its transaction goes on")
 	}
 }

@@ -69,6 +69,7 @@ func Run(t *testing.T, place func(testing.TB) string) {
 		{"shards apart", testShards},
 		{"nodes", testNodes},
 		{"the fence", testFence},
+		{"a node halted in mid-transaction", testHaltedNode},
 		{"nodes tell each other", testTell},
 		{"group commit", testGroupCommit},
 		{"one culprit", testCulprit},
