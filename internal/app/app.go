@@ -21,6 +21,7 @@ import (
 	"github.com/belfryhq/belfry/internal/config"
 	"github.com/belfryhq/belfry/internal/directory"
 	"github.com/belfryhq/belfry/internal/ingest"
+	"github.com/belfryhq/belfry/internal/jobs"
 	"github.com/belfryhq/belfry/internal/manage"
 	"github.com/belfryhq/belfry/internal/outbound"
 	"github.com/belfryhq/belfry/internal/pipeline"
@@ -65,6 +66,7 @@ type App struct {
 	subs       *pipeline.Subscriptions
 	backlog    *backlog
 	upkeep     *upkeep.Keeper
+	jobs       *jobs.Runner
 	auth       *auth.Authenticator
 	ingest     *ingest.Ingester
 	ready      atomic.Bool
@@ -187,8 +189,10 @@ func (a *App) wire(ctx context.Context, cfg *config.Config, box *secret.Box, o O
 	a.sources = newSources(sourceParts{db: a.db, ingest: a.ingest, publish: a.publisher, planner: a.backlog, shards: here, secret: box, now: now, log: a.log})
 	a.publisher.sources = a.sources
 
+	a.jobs = a.newJobs(here)
 	manager, err := manage.New(manage.Options{
 		Store: a.publisher, Box: box, Now: now, Channels: a.channels, ChannelKinds: channelKinds{}, SourceKinds: sourceKinds{}, Crowds: subs,
+		Senders: alarm{a, here},
 	})
 	if err != nil {
 		return err
@@ -201,6 +205,7 @@ func (a *App) wire(ctx context.Context, cfg *config.Config, box *secret.Box, o O
 		Explain:   &pipeline.Explainer{Stages: stages, Store: traces{a.db}, Now: now},
 		Events:    reads{a.db},
 		Delivery:  reads{a.db},
+		Jobs:      reads{a.db},
 		Inbox:     &inboxes{watch: watch, db: a.db, facts: facts, subs: subs, templates: templates},
 		Documents: edits{a.publisher}, Public: &public{links: links, subs: subs, facts: facts, edit: a.publisher}, Health: a, Metrics: a.metrics(), Seal: box,
 		Log: a.log, Now: now, Version: o.Version, PublicURL: a.url,
@@ -316,6 +321,7 @@ func (a *App) Run(ctx context.Context) error {
 	stopUpkeep := stage(a.upkeep.Run)
 	stopResolve := stage(func(ctx context.Context) error { return a.publisher.resolve(ctx, a.log) })
 	stopSources := stage(func(ctx context.Context) error { return a.sources.Run(ctx, tenants) })
+	stopJobs := stage(a.jobs.Run)
 	stopServe := stage(func(context.Context) error {
 		if err := a.server.Serve(a.listener); !errors.Is(err, http.ErrServerClosed) {
 			return err
@@ -347,6 +353,7 @@ func (a *App) Run(ctx context.Context) error {
 		_ = a.server.Close()
 	}
 	stopServe()
+	stopJobs()
 	stopSources()
 	stopResolve()
 	stopUpkeep()

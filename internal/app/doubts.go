@@ -59,6 +59,9 @@ func (d *doubts) add(ch *belfry.Changes) {
 			t.docs[k] = struct{}{}
 		}
 	}
+	for _, id := range deliveriesOf(ch) {
+		t.docs[belfry.DocumentKey{Kind: belfry.KindDelivery, ID: id}] = struct{}{}
+	}
 	t.bound()
 	d.poke()
 }
@@ -96,7 +99,7 @@ func (d *doubts) again(tenant string, left *doubt) {
 }
 
 // inMemory are the kinds of documents of which something is kept in memory.
-var inMemory = []string{belfry.KindKey, belfry.KindTenant, belfry.KindTemplate, belfry.KindChannel, belfry.KindSource, belfry.KindEndpoint}
+var inMemory = []string{belfry.KindKey, belfry.KindTenant, belfry.KindTemplate, belfry.KindChannel, belfry.KindSource, belfry.KindEndpoint, belfry.KindSetting}
 
 // resolve puts in force what was made of edits in doubt, as soon as the
 // database can be asked, until ctx ends.

@@ -148,7 +148,8 @@ func (d *doubt) note(c *belfry.Change) {
 	case belfry.KindSubscription:
 		d.subs[c.Key] = struct{}{}
 		d.bound()
-	case belfry.KindKey, belfry.KindTenant, belfry.KindTemplate, belfry.KindChannel, belfry.KindSource, belfry.KindEndpoint:
+	case belfry.KindKey, belfry.KindTenant, belfry.KindTemplate, belfry.KindChannel, belfry.KindSource, belfry.KindEndpoint,
+		belfry.KindSetting, belfry.KindDelivery:
 		d.docs[belfry.DocumentKey{Kind: c.Kind, ID: c.Key}] = struct{}{}
 	}
 }

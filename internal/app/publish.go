@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"slices"
 	"sync"
+	"time"
 
 	"github.com/belfryhq/belfry/internal/auth"
 	"github.com/belfryhq/belfry/internal/belfry"
@@ -184,12 +185,47 @@ func (p *publisher) after(ctx context.Context, ch *belfry.Changes) error {
 			return err
 		}
 	}
+	var deliveries []string
 	for _, d := range touched {
-		if d.Kind == belfry.KindEndpoint {
+		switch d.Kind {
+		case belfry.KindEndpoint:
 			p.dispatcher.Requeue(ch.Tenant, d.ID)
+		case belfry.KindSetting:
+			p.dispatcher.Resume(ch.Tenant)
+		case belfry.KindDelivery: // edited elsewhere
+			deliveries = append(deliveries, d.ID)
 		}
 	}
+	if len(deliveries) > 0 {
+		return p.changed(ctx, ch.Tenant, deliveries)
+	}
 	return nil
+}
+
+// changed follows deliveries that were cancelled or retried on another node, or
+// by an edit in doubt.
+func (p *publisher) changed(ctx context.Context, tenant string, ids []string) error {
+	states, err := p.DeliveryStates(ctx, tenant, ids)
+	if err != nil {
+		return err
+	}
+	over := slices.DeleteFunc(ids, func(id string) bool { return states[id].Open() })
+	p.dispatcher.Revoke(tenant, over)
+	if len(over) < len(states) {
+		p.dispatcher.Wake(tenant, now().Add(-time.Minute)) // due when it was retried
+	}
+	return nil
+}
+
+// deliveriesOf are the deliveries an edit touches.
+func deliveriesOf(ch *belfry.Changes) (ids []string) {
+	for i := range ch.Cancels {
+		ids = append(ids, ch.Cancels[i].ID)
+	}
+	for i := range ch.Retries {
+		ids = append(ids, ch.Retries[i].ID)
+	}
+	return ids
 }
 
 // touched are the documents an edit puts or drops.

@@ -25,6 +25,11 @@ func (r reads) ListDeliveries(ctx context.Context, tenant string, q api.Delivery
 	})
 }
 
+// ListJobs lists jobs, newest first.
+func (r reads) ListJobs(ctx context.Context, tenant string, q api.JobQuery) ([]belfry.Job, string, error) {
+	return r.Jobs(ctx, tenant, store.JobFilter{State: q.State, Kind: q.Kind, Before: q.Before, Limit: q.Limit})
+}
+
 // traces gives the explainer what the store kept of an event's planning.
 type traces struct{ *store.DB }
 

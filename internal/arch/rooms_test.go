@@ -83,6 +83,8 @@ var rooms = []room{
 	{path: "internal/nodes", may: "belfry"},
 	{path: "internal/upkeep", may: "belfry"},
 
+	{path: "internal/jobs", may: "belfry"},
+
 	// The floor.
 	{path: "internal/store", may: "belfry store/migrations", modules: map[string]string{
 		"modernc.org/sqlite":          "SQLite, without cgo",

@@ -5,6 +5,7 @@ import "time"
 // DeliverySelect chooses deliveries for bulk work. Empty fields choose all.
 type DeliverySelect struct {
 	State        *State    `json:"state,omitempty"`
+	Open         bool      `json:"open,omitempty"`      // only those that still want a send
 	Recipient    string    `json:"recipient,omitempty"` // a principal, or an address or endpoint
 	Event        string    `json:"event,omitempty"`
 	Channel      string    `json:"channel,omitempty"`

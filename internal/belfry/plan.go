@@ -55,6 +55,16 @@ const (
 	PriorityDigest = -10
 )
 
+// UnmarshalText reads a state's name.
+func (s *State) UnmarshalText(text []byte) error {
+	state, ok := ParseState(string(text))
+	if !ok {
+		return Errorf(Invalid, "there is no state %q", text)
+	}
+	*s = state
+	return nil
+}
+
 // Delivery is one message to one destination on one channel.
 type Delivery struct {
 	Tenant       string

@@ -34,6 +34,7 @@ type Store interface {
 	PeopleStore
 	SubscriptionStore
 	DocumentStore
+	LifeStore
 }
 
 // TreeStore reads the tree and what hangs on it.
@@ -102,6 +103,7 @@ type Options struct {
 	ChannelKinds Kinds
 	SourceKinds  Kinds
 	Crowds       Crowds
+	Senders      Senders // nil = nothing is sent here
 }
 
 // Manager makes edits; it is safe for concurrent use.
@@ -113,6 +115,7 @@ type Manager struct {
 	channelKinds Kinds
 	sourceKinds  Kinds
 	crowds       Crowds
+	senders      Senders
 	// structure serialises, by tenant, edits whose check spans several things
 	// (no cycles in trees and groups), so that two edits that are right
 	// alone do not become wrong together. Other nodes are not held up: there
@@ -132,7 +135,10 @@ func New(o Options) (*Manager, error) {
 	case o.Channels == nil:
 		return nil, errors.New("manage: Options.Channels is missing")
 	}
-	m := &Manager{store: o.Store, box: o.Box, now: o.Now, channels: o.Channels, channelKinds: o.ChannelKinds, sourceKinds: o.SourceKinds, crowds: o.Crowds}
+	m := &Manager{store: o.Store, box: o.Box, now: o.Now, channels: o.Channels, channelKinds: o.ChannelKinds, sourceKinds: o.SourceKinds, crowds: o.Crowds, senders: o.Senders}
+	if m.senders == nil {
+		m.senders = noSenders{}
+	}
 	if m.channelKinds == nil {
 		m.channelKinds = noKinds{}
 	}

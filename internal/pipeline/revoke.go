@@ -64,6 +64,17 @@ func (d *Dispatcher) Revoke(tenant string, ids []string) (inFlight []bool) {
 	return inFlight
 }
 
+// Recovered forgets what made the Dispatcher hold a destination back: somebody
+// says that it is well.
+func (d *Dispatcher) Recovered(tenant, destination string) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if ds := d.dests[destKey{tenant, destination}]; ds != nil {
+		ds.health = newHealth()
+		d.ready(ds)
+	}
+}
+
 // Resume makes the Dispatcher try every destination of a tenant again: something
 // that held all of them back may be over.
 func (d *Dispatcher) Resume(tenant string) {

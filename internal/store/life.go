@@ -80,6 +80,9 @@ func (db *DB) selection(ctx context.Context, tenant string, f *belfry.DeliverySe
 	} else if f.State != nil {
 		filters = append(filters, filter{"state = ?", int64(*f.State)})
 	}
+	if f.Open {
+		filters = append(filters, filter{"state < ?", int64(belfry.Delivered)})
+	}
 	if f.Recipient != "" {
 		known, err := db.strings(ctx, "SELECT id FROM users WHERE tenant = $1 AND id = $2", tenant, f.Recipient)
 		if err != nil {
@@ -196,7 +199,7 @@ func (db *DB) countWhere(ctx context.Context, table, tenant string, fs []filter)
 // the step of the number made due. ok is false when the job is not ours any
 // more: then nothing was done.
 func (db *DB) RetryDeliveries(ctx context.Context, j *belfry.Job, ids []string, state belfry.State, due time.Time, step func(n int64) belfry.JobStep) (ok bool, err error) {
-	return db.lifeStep(ctx, j, len(ids), func(s *session) (belfry.JobStep, error) {
+	return db.lifeStep(ctx, j, len(ids), false, func(s *session, _ int64) (belfry.JobStep, error) {
 		n := int64(0)
 		err := in(db.pg, reopen+"state + 0 = $3 AND id IN_LIST", ids, []any{j.Tenant, micros(due), int64(state)}, func(text string, args []any) error {
 			touched, err := s.exec(text, args...)
@@ -213,7 +216,7 @@ func (db *DB) RetryDeliveries(ctx context.Context, j *belfry.Job, ids []string, 
 // CancelDeliveries ends those of ids that are open, and records the step as
 // RetryDeliveries does; step is given the ids that were cancelled.
 func (db *DB) CancelDeliveries(ctx context.Context, j *belfry.Job, ids []string, because belfry.Reason, step func(cancelled []string) belfry.JobStep) (ok bool, err error) {
-	return db.lifeStep(ctx, j, len(ids), func(s *session) (belfry.JobStep, error) {
+	return db.lifeStep(ctx, j, len(ids), len(ids) > 0, func(s *session, version int64) (belfry.JobStep, error) {
 		var cancelled []string
 		err := queryIn(s, func(rows *sql.Rows) error {
 			var id string
@@ -221,23 +224,37 @@ func (db *DB) CancelDeliveries(ctx context.Context, j *belfry.Job, ids []string,
 			cancelled = append(cancelled, id)
 			return err
 		}, "UPDATE deliveries SET state = 6, ended = $2 WHERE tenant = $1 AND state + 0 < 3 AND id IN_LIST RETURNING id", ids, j.Tenant, s.scribe.reason(&because))
+		if err != nil {
+			return belfry.JobStep{}, err
+		}
 		s.count(j.Tenant, 0, -int64(len(cancelled)))
-		return step(cancelled), err
+		for _, id := range cancelled { // other nodes follow the log of changes
+			s.change(j.Tenant, version, belfry.KindDelivery, id)
+		}
+		return step(cancelled), nil
 	})
 }
 
 // lifeStep does a step's writes and records the step with them. The job's row
 // is the fence: it is taken first, so that nobody else can take the job up
 // before this is committed or given up.
-func (db *DB) lifeStep(ctx context.Context, j *belfry.Job, weight int, do func(*session) (belfry.JobStep, error)) (ok bool, err error) {
-	err = db.doors.life.do(ctx, &job{weight: 1 + weight, data: func(s *session) error {
+// An edit takes its version before any job, so that it and others never wait
+// for each other.
+func (db *DB) lifeStep(ctx context.Context, j *belfry.Job, weight int, edits bool, do func(s *session, version int64) (belfry.JobStep, error)) (ok bool, err error) {
+	err = db.doors.life.do(ctx, &job{weight: 1 + weight, data: func(s *session) (err error) {
 		ok = false
+		version := int64(0)
+		if edits {
+			if version, err = s.bump(j.Tenant); err != nil {
+				return err
+			}
+		}
 		n, err := s.exec("UPDATE jobs SET updated = $5 WHERE tenant = $1 AND id = $2 AND epoch = $3 AND cursor = $4 AND state = 1",
 			j.Tenant, j.ID, j.Epoch, j.Cursor, micros(db.now()))
 		if err != nil || n == 0 {
 			return err
 		}
-		step, err := do(s)
+		step, err := do(s, version)
 		if err != nil {
 			return err
 		}
@@ -304,7 +321,7 @@ func (db *DB) AddRuns(ctx context.Context, j *belfry.Job, terms belfry.Replay, e
 	if err != nil {
 		return false, err
 	}
-	return db.lifeStep(ctx, j, len(events), func(s *session) (belfry.JobStep, error) {
+	return db.lifeStep(ctx, j, len(events), false, func(s *session, _ int64) (belfry.JobStep, error) {
 		rows := s.rows(insertRun)
 		for _, e := range events {
 			object := e.Object
@@ -327,6 +344,13 @@ func (db *DB) PendingRuns(ctx context.Context, tenant string, run int64) (pendin
 		return rows.Scan(&one)
 	}, "SELECT 1 FROM plans WHERE tenant = $1 AND run = $2 LIMIT 1", tenant, run)
 	return pending, err
+}
+
+// PendingPlansOf is how many plans of a tenant are not complete, as Stats counts
+// them.
+func (db *DB) PendingPlansOf(ctx context.Context, tenant string) (int64, error) {
+	all, err := db.countAll(ctx)
+	return all[tenant].plans, err
 }
 
 // DeliveryStates reads in which states deliveries are; those that do not exist

@@ -34,6 +34,7 @@ type Manager interface {
 	SourceManager
 	TemplateManager
 	FilterManager
+	LifeManager
 }
 
 // ObjectManager keeps the tree.

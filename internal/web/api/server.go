@@ -29,6 +29,7 @@ type Options struct {
 	Explain   Explainer
 	Events    EventReader
 	Delivery  DeliveryReader
+	Jobs      JobReader
 	Inbox     Inbox
 	Documents Documents
 	Public    Public
@@ -70,6 +71,7 @@ func New(o Options) *Server {
 	s.subscriptionRoutes()
 	s.answerRoutes()
 	s.deliveryRoutes()
+	s.lifeRoutes()
 	s.catalogueRoutes()
 	s.keyRoutes()
 	s.nodeRoutes()
