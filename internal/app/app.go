@@ -144,7 +144,7 @@ func (a *App) wire(ctx context.Context, cfg *config.Config, box *secret.Box, o O
 	if a.channels, err = newChannels(cfg.Channels, deps, box, a.db, a.log); err != nil {
 		return err
 	}
-	a.publisher = &publisher{DB: a.db, dir: dir, subs: subs, channels: a.channels, templates: templates, doubts: newDoubts()}
+	a.publisher = &publisher{DB: a.db, dir: dir, subs: subs, channels: a.channels, templates: templates, doubts: newDoubts(), now: now}
 	var here place = pipeline.Alone{}
 	var in pipeline.In = pipeline.Alone{}
 	if a.db.Clustered() {

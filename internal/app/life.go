@@ -10,6 +10,7 @@ import (
 
 // newJobs wires the kinds of long work there are.
 func (a *App) newJobs(here place) *jobs.Runner {
+	now := a.clock.now
 	bulk := &pipeline.Bulk{Store: a.db, Alarm: alarm{a, here}, Now: now, Lost: jobs.ErrLost}
 	return jobs.New(jobs.Options{
 		Store: a.db, Owner: belfry.NewID("node_", now()), Log: a.log, Now: now,

@@ -36,6 +36,7 @@ type publisher struct {
 	dispatcher *pipeline.Dispatcher
 	planner    ingest.Planner
 	doubts     *doubts
+	now        func() time.Time
 	follower   *follower // nil where nobody else edits
 	peers      pipeline.Peers
 
@@ -212,7 +213,7 @@ func (p *publisher) changed(ctx context.Context, tenant string, ids []string) er
 	over := slices.DeleteFunc(ids, func(id string) bool { return states[id].Open() })
 	p.dispatcher.Revoke(tenant, over)
 	if len(over) < len(states) {
-		p.dispatcher.Wake(tenant, now().Add(-time.Minute)) // due when it was retried
+		p.dispatcher.Wake(tenant, p.now().Add(-time.Minute)) // due when it was retried
 	}
 	return nil
 }
