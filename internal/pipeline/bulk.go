@@ -88,8 +88,8 @@ func total(ctx context.Context, j *belfry.Job, count func(context.Context) (int6
 	return n
 }
 
-// counted adds to a number of a job's result.
-func counted(j *belfry.Job, name string, n int64) []byte {
+// plus adds to a number of a job's result.
+func plus(j *belfry.Job, name string, n int64) []byte {
 	was := map[string]int64{}
 	_ = json.Unmarshal(j.Result, &was) // empty at first
 	was[name] += n
@@ -133,7 +133,7 @@ func (b *Bulk) Retry(ctx context.Context, j *belfry.Job) (step belfry.JobStep, e
 	due := b.Now()
 	ok, err := b.Store.RetryDeliveries(ctx, j, ids, *p.Select.State, due, func(n int64) belfry.JobStep {
 		step = next(j, cursor, len(ids), all)
-		step.Result = counted(j, "retried", n)
+		step.Result = plus(j, "retried", n)
 		return step
 	})
 	if err == nil && !ok {
@@ -161,7 +161,7 @@ func (b *Bulk) Cancel(ctx context.Context, j *belfry.Job) (step belfry.JobStep, 
 	ok, err := b.Store.CancelDeliveries(ctx, j, ids, belfry.Reason{Code: belfry.CancelledBy, Detail: p.Because}, func(gone []string) belfry.JobStep {
 		cancelled = gone
 		step = next(j, cursor, len(ids), all)
-		step.Result = counted(j, "cancelled", int64(len(gone)))
+		step.Result = plus(j, "cancelled", int64(len(gone)))
 		return step
 	})
 	if err == nil && !ok {
@@ -215,7 +215,7 @@ func (b *Bulk) Replay(ctx context.Context, j *belfry.Job) (step belfry.JobStep, 
 	}
 	ok, err := b.Store.AddRuns(ctx, j, p.Terms, events, func(n int64) belfry.JobStep {
 		step = next(j, cursor, len(events), all)
-		step.Result = counted(j, "events", n)
+		step.Result = plus(j, "events", n)
 		return step
 	})
 	if err == nil && !ok {

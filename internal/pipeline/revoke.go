@@ -69,9 +69,15 @@ func (d *Dispatcher) Revoke(tenant string, ids []string) (inFlight []bool) {
 func (d *Dispatcher) Recovered(tenant, destination string) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if ds := d.dests[destKey{tenant, destination}]; ds != nil {
-		ds.health = newHealth()
-		d.ready(ds)
+	for key := range d.lanes {
+		if key.tenant != tenant {
+			continue
+		}
+		if ds := d.dests[destKey{tenant, key.channel, destination}]; ds != nil {
+			ds.health = newHealth()
+			d.unbar(ds)
+			d.ready(ds)
+		}
 	}
 }
 
