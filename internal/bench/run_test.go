@@ -81,6 +81,7 @@ func TestRun(t *testing.T) {
 			if err != nil {
 				t.Fatalf("%v\n%s", err, progress.String())
 			}
+			t.Log(progress.String())
 			raw, err := json.Marshal(report)
 			if err != nil {
 				t.Fatal(err)
