@@ -83,6 +83,9 @@ func (r *run) failover(ctx context.Context) error {
 	defer timer.Stop()
 	select {
 	case flowed = <-answered:
+		if ctx.Err() != nil {
+			return context.Cause(ctx)
+		}
 		return s.words(fmt.Errorf("the load ended before a node was killed: %w", flowed))
 	case <-timer.C:
 	}
@@ -120,7 +123,7 @@ func (r *run) failover(ctx context.Context) error {
 		name: "failover", title: fmt.Sprintf("Latency while one of %d nodes is killed", f.Nodes), about: out.account(),
 		x: axis{label: "seconds, by the time the event was due"}, y: axis{label: "milliseconds from event to webhook", log: true},
 		bands:  []band{{killed.Seconds(), killed.Seconds(), "kill -9"}},
-		series: []series{{name: "max", color: 4, points: overTime(samples, step, 100)}, {name: "p99", points: overTime(samples, step, 99)}, {name: "p50", dashed: true, points: overTime(samples, step, 50)}},
+		series: []series{{name: "max", color: 1, points: overTime(samples, step, 100)}, {name: "p99", points: overTime(samples, step, 99)}, {name: "p50", dashed: true, points: overTime(samples, step, 50)}},
 	})
 	switch {
 	case twice > 0:

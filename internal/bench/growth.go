@@ -48,6 +48,7 @@ func (r *run) growth(ctx context.Context) error {
 		if _, err := fanout(min(g.Window, 100*time.Millisecond)); err != nil { // opens connections
 			return err
 		}
+		way.points = nil
 		for _, target := range g.Stored {
 			for stored < target && time.Since(began) < g.Limit {
 				// A round takes a third more than its window.

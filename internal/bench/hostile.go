@@ -81,7 +81,7 @@ func (r *run) hostile(ctx context.Context) error {
 				return err
 			}
 		}
-		streams = append(streams, &stream{name: "wide, to " + thousands(h.Endpoints) + " endpoints", rig: wide, perSecond: 1, after: h.Idle, fan: h.Endpoints,
+		streams = append(streams, &stream{name: "to " + thousands(h.Endpoints) + " endpoints", rig: wide, perSecond: 1, after: h.Idle, fan: h.Endpoints,
 			events: max(1, int64(mix/time.Second)), event: func(b []byte, seq int64) []byte { return appendEvent(b, wideType, seq) }})
 		err = rigs[0].gather(ctx, h.Members, func(done int) { r.progress.step("%s of %s members", thousands(done), thousands(h.Members)) })
 		if err != nil {

@@ -39,7 +39,7 @@ type series struct {
 
 type point struct{ x, y float64 }
 
-// band is a stretch of x that is marked.
+// band is a stretch of x that is marked; one without width is a line.
 type band struct {
 	from, to float64
 	label    string
@@ -151,6 +151,9 @@ func (p *plot) write(w io.Writer) error {
 			xs, ys = append(xs, pt.x), append(ys, pt.y)
 		}
 	}
+	for _, band := range p.bands {
+		xs = append(xs, band.from, band.to)
+	}
 	right, bottom := float64(plotWidth-plotRight), float64(plotHeight-plotB)
 	x, y := newScale(p.x, xs, plotLeft, right), newScale(p.y, ys, bottom, plotTop)
 	var b strings.Builder
@@ -163,7 +166,11 @@ func (p *plot) write(w io.Writer) error {
 	put(`<text class="title" x="%d" y="28">%s</text>`, plotLeft, html.EscapeString(p.title))
 	for _, band := range p.bands {
 		from, to := x.at(band.from), x.at(band.to)
-		put(`<rect class="band" x="%s" y="%d" width="%s" height="%s"/>`, px(from), plotTop, px(max(to-from, 1)), px(bottom-plotTop))
+		if from == to {
+			put(`<line class="line c4" x1="%s" x2="%[1]s" y1="%d" y2="%s"/>`, px(from), plotTop, px(bottom))
+		} else {
+			put(`<rect class="band" x="%s" y="%d" width="%s" height="%s"/>`, px(from), plotTop, px(to-from), px(bottom-plotTop))
+		}
 		put(`<text x="%s" y="%d">%s</text>`, px(from+4), plotTop+14, html.EscapeString(band.label))
 	}
 	for _, t := range y.ticks {

@@ -23,7 +23,7 @@ var linear = plot{
 		{name: "north p50", dashed: true, points: []point{{0, 1}, {1, 1.25}, {2, 2}}},
 		{name: "south p99", color: 7, dots: true, points: []point{{0, 8}}},
 	},
-	bands: []band{{from: 0.5, to: 1.5, label: "the big event"}},
+	bands: []band{{from: 0.5, to: 2.5, label: "the big event"}, {from: 1, to: 1, label: "a moment"}},
 }
 
 var logarithmic = plot{
@@ -141,6 +141,7 @@ func TestScenariosAreChosen(t *testing.T) {
 	all := Options{Size: Full()}
 	quick := Options{Size: Quick()}
 	some := Options{Only: []string{"fanout", "disk"}}
+	several := Options{Size: Quick(), Nodes: 3, Database: "postgres://host/"}
 	for _, c := range []struct {
 		name   string
 		o      Options
@@ -148,6 +149,8 @@ func TestScenariosAreChosen(t *testing.T) {
 		want   bool
 	}{
 		{"full", all, "fanout", true}, {"quick", quick, "backlog", true},
+		{"full", all, "hanging", true}, {"quick", quick, "hanging", false}, {"full", all, "growth", false}, {"full", all, "nodes", false},
+		{"several nodes", several, "nodes", true}, {"several nodes", several, "fanout", true}, {"several nodes", several, "failover", false},
 		{"asked for", some, "fanout", true}, {"not asked for", some, "single", false},
 	} {
 		if got := c.o.wants(c.wanted); got != c.want {
@@ -160,8 +163,21 @@ func TestScenariosAreChosen(t *testing.T) {
 	if err := some.Check(); err != nil {
 		t.Error(err)
 	}
-	wrong := Options{Only: []string{"fan"}}
-	if err := wrong.Check(); err == nil || !strings.Contains(err.Error(), `no scenario "fan"; there are match, load, disk, ceiling, fanout`) {
+	if err := several.Check(); err != nil {
 		t.Error(err)
+	}
+	for _, c := range []struct {
+		o    Options
+		want string
+	}{
+		{Options{Only: []string{"fan"}}, `no scenario "fan"; there are match, `},
+		{Options{Nodes: 1, Database: "postgres://host/"}, "from 2 to 16"},
+		{Options{Nodes: 17, Database: "postgres://host/"}, "from 2 to 16"},
+		{Options{Nodes: 2}, "--database postgres://"},
+		{Options{Only: []string{"failover"}}, "--database postgres://"},
+	} {
+		if err := c.o.Check(); err == nil || !strings.Contains(err.Error(), c.want) {
+			t.Errorf("%+v: %v", c.o, err)
+		}
 	}
 }

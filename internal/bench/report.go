@@ -79,7 +79,11 @@ func (r *Report) Write(w io.Writer) error {
 	line := func(what, value, note string) { _, _ = fmt.Fprintf(t, "  %s\t%s\t%s\n", what, value, note) }
 	of := func(v float64) string { return fmt.Sprintf("%.2f of the ceiling", v) }
 
-	_, _ = fmt.Fprintf(t, "Belfry on %s, this machine; load generator and receiver share its processors\n\n", r.Database)
+	sharing := "load generator and receivers share its processors with the server"
+	if r.Database != "sqlite" {
+		sharing = "load generator, receivers and PostgreSQL share its processors with the servers"
+	}
+	_, _ = fmt.Fprintf(t, "Belfry on %s, this machine; %s\n\n", r.Database, sharing)
 	if r.CeilingPosts > 0 {
 		line("ceiling: POSTs over loopback", perSecond(r.CeilingPosts), "net/http alone, both ends in one process")
 	}
