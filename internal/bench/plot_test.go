@@ -173,8 +173,8 @@ func TestScenariosAreChosen(t *testing.T) {
 		{Options{Only: []string{"fan"}}, `no scenario "fan"; there are match, `},
 		{Options{Nodes: 1, Database: "postgres://host/"}, "from 2 to 16"},
 		{Options{Nodes: 17, Database: "postgres://host/"}, "from 2 to 16"},
-		{Options{Nodes: 2}, "--database postgres://"},
-		{Options{Only: []string{"failover"}}, "--database postgres://"},
+		{Options{Nodes: 2}, "in --database"},
+		{Options{Only: []string{"failover"}}, "in --database"},
 	} {
 		if err := c.o.Check(); err == nil || !strings.Contains(err.Error(), c.want) {
 			t.Errorf("%+v: %v", c.o, err)

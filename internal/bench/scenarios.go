@@ -1,6 +1,7 @@
 package bench
 
 import (
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -61,7 +62,7 @@ func (o *Options) Check() error {
 		return fmt.Errorf("--nodes is a number from 2 to %d: they are compared to one", maxNodes)
 	}
 	if o.Database == "" && (o.Nodes > 0 || slices.Contains(o.Only, "nodes") || slices.Contains(o.Only, "failover")) {
-		return fmt.Errorf("several nodes share a PostgreSQL server: name it with --database postgres://...")
+		return errors.New("several nodes share a PostgreSQL server: name it in --database, like postgres://user:password@host/name")
 	}
 	return nil
 }
