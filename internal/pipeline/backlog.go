@@ -197,6 +197,9 @@ func (d *Dispatcher) drain(ctx context.Context, b *backlog) (more bool, err erro
 	}
 	var low, loading []*dest
 	fits := d.fits(b, 0)
+	if !fits && len(b.refill)+len(b.loading)+len(b.sought) > 0 {
+		d.wait(b)
+	}
 	if fits {
 		for ds := range b.refill {
 			low = append(low, ds)

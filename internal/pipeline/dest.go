@@ -252,8 +252,14 @@ func (d *Dispatcher) space(ds *dest, q queuing) int {
 	return d.share(ds) - ds.queued
 }
 
-// accepts reports whether ds takes one more into memory. d.mu is held.
+// accepts reports whether ds takes one more into memory: it has room, and none
+// of its kind waits on disk before it. d.mu is held.
 func (d *Dispatcher) accepts(ds *dest, it *belfry.Delivery, size int) bool {
+	return !ds.marks[queuingOf(it)].set && d.hasRoom(ds, it, size)
+}
+
+// hasRoom reports whether ds may have one more in memory. d.mu is held.
+func (d *Dispatcher) hasRoom(ds *dest, it *belfry.Delivery, size int) bool {
 	now := d.o.Now()
 	if ds.paused || !d.blockedUntil(ds, now).IsZero() {
 		return false
@@ -262,8 +268,7 @@ func (d *Dispatcher) accepts(ds *dest, it *belfry.Delivery, size int) bool {
 	if ds.bytes > 0 && ds.bytes+size > d.o.WindowBytes-d.bytes {
 		return false
 	}
-	q := queuingOf(it)
-	return !ds.marks[q].set && d.space(ds, q) > 0
+	return d.space(ds, queuingOf(it)) > 0
 }
 
 // brief is a wait over which a queue is kept in memory.

@@ -255,6 +255,9 @@ func (d *Dispatcher) Handover(ds []belfry.Delivery, p *Payload, places []bool) {
 			continue
 		}
 		b := d.backlogOf(ds[i].Tenant)
+		if !places[i] {
+			d.passed(&ds[i])
+		}
 		switch {
 		case !d.mine(&ds[i]):
 			if places[i] {

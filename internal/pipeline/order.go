@@ -27,7 +27,8 @@ const (
 
 // enter sees to a delivery that goes one after the other with others: a row
 // that was read, or, held, one that was handed over. Only what follows in
-// memory what is in memory is kept there. d.mu is held.
+// memory what is in memory is kept there, and where other processes plan, which
+// may have put something between, not even that. d.mu is held.
 func (d *Dispatcher) enter(ds *dest, it item, held bool) {
 	l := ds.lines[it.d.Line]
 	switch {
@@ -38,7 +39,7 @@ func (d *Dispatcher) enter(ds *dest, it item, held bool) {
 		d.load(ds, it.d.Line)
 	case it.d.ID < l.last:
 		d.cutLine(ds, l) // it was planned late, and comes before those that wait
-	case held && !l.more && d.accepts(ds, &it.d, it.size):
+	case held && !l.more && !d.o.Shards.Shared() && d.accepts(ds, &it.d, it.size):
 		l.waiting = append(l.waiting, it)
 		l.last = it.d.ID
 		ds.count(1, it.size)
@@ -48,6 +49,19 @@ func (d *Dispatcher) enter(ds *dest, it item, held bool) {
 	}
 	if held {
 		d.release(ds.b, it.d.ID, it.size)
+	}
+}
+
+// passed notes that a delivery of a line is on disk only: what comes after it
+// may not be sent before it is read. d.mu is held.
+func (d *Dispatcher) passed(dv *belfry.Delivery) {
+	if dv.Line == 0 {
+		return
+	}
+	if ds := d.dests[keyOf(dv)]; ds != nil {
+		if l := ds.lines[dv.Line]; l != nil {
+			l.more = true
+		}
 	}
 }
 
@@ -259,7 +273,7 @@ func (d *Dispatcher) fill(ds *dest, key int64, rows []belfry.Delivery, payloads 
 			l.last = dv.ID
 			continue
 		}
-		if !fits || !d.accepts(ds, dv, it.size) {
+		if !fits || !d.hasRoom(ds, dv, it.size) {
 			ds.park(dv)
 			return
 		}

@@ -30,6 +30,7 @@ type post struct {
 
 	mu    sync.Mutex
 	sent  []sent
+	under []try
 	tries map[string]int
 	dest  map[string]string // of each delivery
 	due   map[string]time.Time
@@ -41,6 +42,12 @@ type sent struct {
 	id, dest string
 	began    time.Time
 	at       time.Time
+}
+
+// try is a send, however it ended.
+type try struct {
+	id        string
+	began, at time.Time
 }
 
 func newPost(t testing.TB, db *store.DB) *post {
@@ -67,6 +74,7 @@ func (p *post) Send(ctx context.Context, target channel.Target, m *belfry.Messag
 	out := p.answer(ctx, target.Address, n)
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	p.under = append(p.under, try{m.ID, began, time.Now()})
 	if out.Kind == belfry.OutcomeDelivered {
 		p.sent = append(p.sent, sent{m.ID, target.Address, began, time.Now()})
 	}
@@ -103,7 +111,7 @@ type letter struct {
 }
 
 // plan accepts an event of a tenant and commits deliveries of it, as the
-// Planner does; they are handed over unless kept is set.
+// Planner does; kept: as if memory had had no room for them.
 func (p *post) plan(tenant string, kept bool, letters ...letter) (ids []string) {
 	p.t.Helper()
 	ctx := context.Background()
@@ -127,7 +135,7 @@ func (p *post) plan(tenant string, kept bool, letters ...letter) (ids []string) 
 		p.dest[id], p.due[id] = letters[i].dest, page.Deliveries[i].Due
 	}
 	p.mu.Unlock()
-	var places []bool
+	places := make([]bool, len(page.Deliveries))
 	if !kept {
 		places = p.d.Reserve(page.Deliveries, payload)
 	}
@@ -135,9 +143,7 @@ func (p *post) plan(tenant string, kept bool, letters ...letter) (ids []string) 
 	if err != nil || errs[0] != nil {
 		p.t.Fatal(err, errs)
 	}
-	if !kept {
-		p.d.Handover(page.Deliveries, payload, places)
-	}
+	p.d.Handover(page.Deliveries, payload, places)
 	return ids
 }
 
