@@ -428,8 +428,13 @@ func (d *Dispatcher) offer(dv belfry.Delivery, p *Payload) offered {
 	if !d.fits(b, size) {
 		return tooMuch
 	}
+	if ds == nil {
+		ds = d.destOf(&dv)
+	}
+	// Not by put: with this one held there may seem to be room for it no more.
 	d.hold(b, &dv, size)
-	d.put(item{d: dv, p: p, size: size})
+	ds.push(item{d: dv, p: p, size: size})
+	d.ready(ds)
 	return taken
 }
 
