@@ -15,5 +15,8 @@
 // the store's promise.
 //
 // A test begins with newHome and start; load_test.go has producers and
-// receivers that keep account.
+// receivers that keep account, of which settle makes the account of a fault:
+// what was accepted is what was delivered, or recorded as failed or suppressed.
+// With BELFRY_SOAK (make soak) whatever goes over rounds goes on for a share of
+// that time.
 package faults

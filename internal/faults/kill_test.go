@@ -36,9 +36,9 @@ const (
 	// rest is for machines that are busy with other things.
 	unrecorded = 2 * time.Second
 	// inFlight is how many sends the program can have begun and not recorded:
-	// those of the channel at once, the queue of records and two recorders'
-	// batches.
-	inFlight = 512 + 256 + 2*512
+	// those of the channel at once and half as many to slow receivers, the queue
+	// of records and two recorders' batches.
+	inFlight = 512 + 256 + 256 + 2*512
 )
 
 func killRounds(t *testing.T, h *home, short int) {
