@@ -56,6 +56,13 @@ func (c *collector) Collect(out chan<- prometheus.Metric) {
 	gauge(desc("subscriptions", "Active subscriptions in this process's indexes."), float64(active))
 	gauge(desc("subscriptions_evaluated", "Those whose filter has no equality to be looked up by, and is evaluated for each event of its types where it sits."), float64(evaluated))
 	gauge(desc("deliveries_in_memory", "Deliveries in the dispatcher's window."), float64(c.app.dispatcher.InFlight()))
+	f := c.app.dispatcher.Figures()
+	gauge(desc("destinations", "Destinations known in memory."), float64(f.Destinations))
+	gauge(desc("destinations_broken", "Destinations that are left alone for failing, or being probed."), float64(f.Broken))
+	gauge(desc("destinations_slow", "Destinations whose sends take long; they have senders of their own."), float64(f.Slow))
+	gauge(desc("destinations_paused", "Destinations whose endpoint is paused."), float64(f.Paused))
+	gauge(desc("sends_in_flight", "Sends under way."), float64(f.Sending))
+	gauge(desc("deliveries_queued", "Deliveries in memory that wait for a sender."), float64(f.Queued))
 
 	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
 	defer cancel()

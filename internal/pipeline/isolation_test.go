@@ -167,6 +167,9 @@ func TestBrokenDestinationIsProbedAndItsBacklogKept(t *testing.T) {
 			t.Errorf("%d rows were read for %d tries", reads.rows, n)
 		}
 		reads.mu.Unlock()
+		if f := post.d.Figures(); f.Broken != 1 || f.Destinations != 1 || f.Queued > 1 {
+			t.Errorf("figures of one broken destination: %+v", f)
+		}
 		if held := post.d.InFlight(); held > 1 {
 			t.Errorf("%d deliveries are in memory while nothing can be sent", held)
 		}
