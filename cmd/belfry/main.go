@@ -31,16 +31,19 @@ const (
 
 // commands are the flags of everything.
 type commands struct {
-	Serve   serveCmd   `cmd:"" help:"Run the server."`
-	Demo    demoCmd    `cmd:"" help:"Run a small school with everything in one process, to see what Belfry does."`
-	Publish publishCmd `cmd:"" help:"Publish an event to a server."`
-	Tail    tailCmd    `cmd:"" help:"Show the latest events of a server, and go on with -f."`
-	Explain explainCmd `cmd:"" help:"Say who is told of an event and who is not, and why."`
-	Keys    keysCmd    `cmd:"" help:"Make, list and revoke keys of a server."`
-	Bench   benchCmd   `cmd:"" help:"Measure Belfry on this machine, beside the raw ceiling of its loopback."`
-	Doctor  doctorCmd  `cmd:"" help:"Check configuration, database, address and mail relay, and say what to do."`
-	Migrate migrateCmd `cmd:"" help:"Bring the database to this program's schema and exit."`
-	Version versionCmd `cmd:"" help:"Say which program this is."`
+	Serve      serveCmd      `cmd:"" help:"Run the server."`
+	Demo       demoCmd       `cmd:"" help:"Run a small school with everything in one process, to see what Belfry does."`
+	Publish    publishCmd    `cmd:"" help:"Publish an event to a server."`
+	Tail       tailCmd       `cmd:"" help:"Show the latest events of a server, and go on with -f."`
+	Explain    explainCmd    `cmd:"" help:"Say who is told of an event and who is not, and why."`
+	Deliveries deliveriesCmd `cmd:"" help:"List, show, retry and cancel deliveries."`
+	Replay     replayCmd     `cmd:"" help:"Plan stored events anew, with today's subscriptions and people."`
+	Jobs       jobsCmd       `cmd:"" help:"List, show and cancel long work."`
+	Keys       keysCmd       `cmd:"" help:"Make, list and revoke keys of a server."`
+	Bench      benchCmd      `cmd:"" help:"Measure Belfry on this machine, beside the raw ceiling of its loopback."`
+	Doctor     doctorCmd     `cmd:"" help:"Check configuration, database, address and mail relay, and say what to do."`
+	Migrate    migrateCmd    `cmd:"" help:"Bring the database to this program's schema and exit."`
+	Version    versionCmd    `cmd:"" help:"Say which program this is."`
 }
 
 // world is what commands touch of the process.
