@@ -131,6 +131,25 @@ func (r *running) TestChannel(ctx context.Context, tenant, name, address string)
 	return ch.Sender.Send(ctx, channel.Target{Address: address}, &msg), nil
 }
 
+// EndpointStatus is what the dispatcher knows of an endpoint.
+func (r *running) EndpointStatus(tenant, id string) api.EndpointStatus {
+	st, known := r.app.dispatcher.Destination(tenant, belfry.ChannelWebhook, id)
+	if !known {
+		return api.EndpointStatus{Breaker: "closed"}
+	}
+	out := api.EndpointStatus{
+		Known: true, Breaker: st.Breaker, Failures: st.Failures, Sending: st.Sending, Concurrency: st.Concurrency, Queued: st.Queued,
+		OnDisk: st.OnDisk, Slow: st.Slow, Paused: st.Paused,
+	}
+	if !st.FailingSince.IsZero() {
+		out.FailingSince = &st.FailingSince
+	}
+	if !st.NextProbe.IsZero() {
+		out.NextProbe = &st.NextProbe
+	}
+	return out
+}
+
 // SourceStatus is how a source is doing.
 func (r *running) SourceStatus(tenant, id string) (api.SourceStatus, bool) {
 	st, ok := r.app.sources.Status(tenant, id)

@@ -95,7 +95,7 @@ func BenchmarkDispatch(b *testing.B) {
 						ds[i] = belfry.Delivery{Tenant: "t", ID: ids[at+i], EventID: "evt", Channel: "webhook", Address: name, Destination: name}
 					}
 					for d.InFlight() > DefaultWindow/2 {
-						time.Sleep(50 * time.Microsecond)
+						<-time.After(50 * time.Microsecond)
 					}
 					places := d.Reserve(ds, p)
 					d.Handover(ds, p, places)

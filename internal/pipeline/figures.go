@@ -1,5 +1,7 @@
 package pipeline
 
+import "time"
+
 // Figures say how the Dispatcher is doing, over all tenants.
 type Figures struct {
 	Destinations int // that are known in memory
@@ -29,4 +31,40 @@ func (d *Dispatcher) Figures() Figures {
 		}
 	}
 	return f
+}
+
+// DestinationStatus is what this process knows of a destination.
+type DestinationStatus struct {
+	Breaker      string // closed, open or half_open
+	Failures     int    // in a row
+	FailingSince time.Time
+	NextProbe    time.Time // while the breaker is open, or the destination asked to wait
+	Sending      int
+	Concurrency  int // sends at once at present
+	Queued       int // deliveries in memory
+	OnDisk       bool
+	Slow         bool
+	Paused       bool
+}
+
+// Destination is what is known of a destination; false when nothing is.
+func (d *Dispatcher) Destination(tenant, channel, name string) (DestinationStatus, bool) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	ds := d.dests[destKey{tenant, channel, name}]
+	if ds == nil {
+		return DestinationStatus{}, false
+	}
+	until := ds.health.blockedUntil(d.o.Now())
+	st := DestinationStatus{
+		Breaker: "closed", Failures: ds.health.failures, FailingSince: ds.health.since, NextProbe: until, Sending: ds.running,
+		Concurrency: ds.allowed(), Queued: ds.queued, OnDisk: ds.marked(), Slow: ds.speed == slow, Paused: ds.paused,
+	}
+	switch {
+	case ds.health.openUntil.After(d.o.Now()):
+		st.Breaker = "open"
+	case ds.health.probing():
+		st.Breaker = "half_open"
+	}
+	return st, true
 }

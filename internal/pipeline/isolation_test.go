@@ -50,9 +50,9 @@ func TestHangingDestinationsDelayNobody(t *testing.T) {
 							}
 						}
 						post.plan("t", false, letters...)
-						time.Sleep(20 * time.Millisecond)
+						<-time.After(20 * time.Millisecond)
 					}
-					time.Sleep(time.Second)
+					<-time.After(time.Second)
 					if n := post.count(to("good")); n != 300*c.healthy {
 						t.Errorf("%d of %d healthy deliveries arrived", n, 300*c.healthy)
 					}
@@ -91,13 +91,13 @@ func TestOneTenantsBacklogStallsNoOther(t *testing.T) {
 			post.plan("big", false, letters...)
 		}
 		post.plan("small", false, letter{dest: "good"})
-		time.Sleep(5 * time.Second) // until it is known who hangs
+		<-time.After(5 * time.Second) // until it is known who hangs
 		for range 99 {
 			post.plan("small", false, letter{dest: "good"})
 			post.plan("big", false, letter{dest: "also good"})
-			time.Sleep(20 * time.Millisecond)
+			<-time.After(20 * time.Millisecond)
 		}
-		time.Sleep(time.Second)
+		<-time.After(time.Second)
 		for dest, n := range map[string]int{"good": 100, "also good": 99} {
 			list := post.latencies(to(dest))
 			if len(list) != n || percentile99(list) > 100*time.Millisecond {
@@ -149,7 +149,7 @@ func TestBrokenDestinationIsProbedAndItsBacklogKept(t *testing.T) {
 		for range 600 {
 			post.plan("t", false, letter{dest: "broken"})
 		}
-		time.Sleep(time.Hour)
+		<-time.After(time.Hour)
 		mu.Lock()
 		n, probes := len(tries), tries[failuresToOpen:]
 		// First those in flight as it broke, then 10 s, 20 s ... 5 min.
@@ -170,13 +170,17 @@ func TestBrokenDestinationIsProbedAndItsBacklogKept(t *testing.T) {
 		if f := post.d.Figures(); f.Broken != 1 || f.Destinations != 1 || f.Queued > 1 {
 			t.Errorf("figures of one broken destination: %+v", f)
 		}
+		if st, known := post.d.Destination("t", belfry.ChannelWebhook, "broken"); !known || st.Breaker != "open" || st.Failures < failuresToOpen ||
+			!st.OnDisk || !st.NextProbe.After(time.Now()) || time.Since(st.FailingSince) < 59*time.Minute {
+			t.Errorf("status of a broken destination: %+v", st)
+		}
 		if held := post.d.InFlight(); held > 1 {
 			t.Errorf("%d deliveries are in memory while nothing can be sent", held)
 		}
 		mu.Lock()
 		up = true
 		mu.Unlock()
-		time.Sleep(maxCooldown + time.Minute)
+		<-time.After(maxCooldown + time.Minute)
 		if n, open := post.count(to("broken")), post.open("t"); n != 600 || open != 0 {
 			t.Errorf("%d of 600 arrived when it was back, %d are open", n, open)
 		}
@@ -243,7 +247,7 @@ func TestRatesAndConcurrencyAreKept(t *testing.T) {
 		for range 5 {
 			post.plan("t", false, letter{dest: "tenth"})
 		}
-		time.Sleep(65 * time.Second)
+		<-time.After(65 * time.Second)
 		post.stop()
 		if n := post.count(to("two")); n != 200 || most["two"] != 2 {
 			t.Errorf("%d of 200 arrived by at most %d at once, want 2", n, most["two"])
@@ -303,7 +307,7 @@ func TestThrottledDestinationIsLeftAlone(t *testing.T) {
 		for range 300 {
 			post.plan("t", false, letter{dest: "busy"})
 		}
-		time.Sleep(2 * time.Minute)
+		<-time.After(2 * time.Minute)
 		post.stop()
 		if n := post.count(to("busy")); n != 300 || refused > firstConcurrency {
 			t.Errorf("%d of 300 arrived, %d were refused", n, refused)
@@ -329,9 +333,9 @@ func TestUrgentGoesFirstAndStarvesNobody(t *testing.T) {
 			for range 6 {
 				urgent = append(urgent, post.plan("t", false, letter{dest: "a", priority: belfry.PriorityUrgent})...)
 			}
-			time.Sleep(50 * time.Millisecond)
+			<-time.After(50 * time.Millisecond)
 		}
-		time.Sleep(3 * time.Second)
+		<-time.After(3 * time.Second)
 		post.mu.Lock()
 		first, others := 0, 0
 		for _, s := range post.sent[before:] {
@@ -345,7 +349,7 @@ func TestUrgentGoesFirstAndStarvesNobody(t *testing.T) {
 		if first != len(urgent) || others > first || others < first/16 {
 			t.Errorf("with %d of %d urgent ones %d others were sent", first, len(urgent), others)
 		}
-		time.Sleep(20 * time.Second)
+		<-time.After(20 * time.Second)
 		if n := post.count(to("")); n != 4*300+len(urgent) {
 			t.Errorf("%d of %d arrived", n, 4*300+len(urgent))
 		}

@@ -69,7 +69,7 @@ func TestEveryDeliveryEndsOnceAndInItsOrder(t *testing.T) {
 						all = append(all, ids...)
 					}
 				case "wait":
-					time.Sleep(time.Duration(rapid.IntRange(1, 3000).Draw(rt, "ms")) * time.Millisecond)
+					<-time.After(time.Duration(rapid.IntRange(1, 3000).Draw(rt, "ms")) * time.Millisecond)
 				case "restart":
 					post.stop()
 					post.start()
@@ -79,7 +79,7 @@ func TestEveryDeliveryEndsOnceAndInItsOrder(t *testing.T) {
 				if post.open(tenant) == 0 {
 					break
 				}
-				time.Sleep(time.Minute)
+				<-time.After(time.Minute)
 			}
 			if n := post.open(tenant); n != 0 {
 				post.stop()

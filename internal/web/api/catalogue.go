@@ -196,6 +196,14 @@ func (s *Server) endpointRoutes() {
 			e, err := s.Manage.ResumeEndpoint(ctx, c.by(), string(in.ID))
 			return &reply[belfry.Endpoint]{Status: http.StatusOK, ETag: etag(e.Version), Body: e}, err
 		})
+	route(s, spec{id: "endpointStatus", method: http.MethodGet, path: item + "/status", tag: "Endpoints", may: auth.Read, summary: "Say how calls to an endpoint go",
+		detail: "As seen by the node that answers."},
+		func(ctx context.Context, c *call, in *ThingPath) (*reply[EndpointStatus], error) {
+			if _, err := s.Manage.Endpoint(ctx, c.tenant(), string(in.ID)); err != nil {
+				return nil, err
+			}
+			return &reply[EndpointStatus]{Status: http.StatusOK, Body: s.Running.EndpointStatus(c.tenant(), string(in.ID))}, nil
+		})
 	route(s, spec{id: "testEndpoint", method: http.MethodPost, path: item + "/test", tag: "Endpoints", may: auth.Admin, summary: "Send a test webhook now"},
 		func(ctx context.Context, c *call, in *resuming) (*reply[Sent], error) {
 			if _, err := s.Manage.Endpoint(ctx, c.tenant(), string(in.ID)); err != nil {

@@ -424,7 +424,11 @@ func TestEndpoints(t *testing.T) {
 	if rotated.Secret == e.Secret || !strings.HasPrefix(rotated.Secret, "whsec_") {
 		t.Errorf("%+v", rotated)
 	}
-	h.want(200, "PATCH", item, `{"description":"Records"}`)
+	if a := h.want(200, "GET", item+"/status", ""); !strings.Contains(a.body, `"breaker":"closed"`) {
+		t.Errorf("%s", a.body)
+	}
+	h.want(404, "GET", "/v1/endpoints/ep_unknown/status", "")
+	h.want(200, "PATCH", item, `{"description":"Records","ordered":"object","concurrency":3}`)
 	var p belfry.Endpoint
 	h.want(200, "POST", item+"/pause", `{"because":"moving"}`).into(t, &p)
 	if p.State != "paused" || p.Because != "moving" || p.Description != "Records" {

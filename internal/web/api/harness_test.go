@@ -274,6 +274,10 @@ func (running) TestChannel(_ context.Context, _, name, _ string) (belfry.Outcome
 	return belfry.Outcome{}, belfry.Errorf(belfry.NotFound, "there is no channel %s", name)
 }
 
+func (running) EndpointStatus(string, string) api.EndpointStatus {
+	return api.EndpointStatus{Breaker: "closed"}
+}
+
 func (running) SourceStatus(string, string) (api.SourceStatus, bool) {
 	return api.SourceStatus{}, false
 }

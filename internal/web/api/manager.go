@@ -130,6 +130,21 @@ type SourceStatus struct {
 	Counters map[string]int64 `json:"counters,omitempty"`
 }
 
+// EndpointStatus is what this node knows of how an endpoint is doing.
+type EndpointStatus struct {
+	Known        bool       `json:"known" doc:"False when this node has not called it lately: another node does, or nobody"`
+	Breaker      string     `json:"breaker" doc:"closed, open (left alone until next_probe) or half_open (one message at a time)"`
+	Failures     int        `json:"failures" doc:"In a row"`
+	FailingSince *time.Time `json:"failing_since,omitempty"`
+	NextProbe    *time.Time `json:"next_probe,omitempty" doc:"When it is called next, while it is left alone"`
+	Sending      int        `json:"sending" doc:"Requests under way"`
+	Concurrency  int        `json:"concurrency" doc:"Requests at once at present"`
+	Queued       int        `json:"queued" doc:"Messages in memory"`
+	OnDisk       bool       `json:"on_disk" doc:"More messages wait in the database"`
+	Slow         bool       `json:"slow"`
+	Paused       bool       `json:"paused"`
+}
+
 // SourceManager keeps the ways in.
 type SourceManager interface {
 	SourceKinds() []KindView
@@ -167,6 +182,7 @@ type Running interface {
 	// SourceStatus is how a source is doing; false when it does not run. Where
 	// another node runs it, that is said.
 	SourceStatus(tenant, id string) (SourceStatus, bool)
+	EndpointStatus(tenant, id string) EndpointStatus
 }
 
 // Previewer renders drafts of templates.
