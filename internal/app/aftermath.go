@@ -2,6 +2,7 @@ package app
 
 import (
 	"context"
+	"time"
 
 	"github.com/belfryhq/belfry/internal/belfry"
 	"github.com/belfryhq/belfry/internal/directory"
@@ -16,8 +17,26 @@ const (
 
 // aftermath draws the consequences of what a send taught.
 type aftermath struct {
-	app *App
-	dir *directory.Directory
+	app      *App
+	dir      *directory.Directory
+	failures *pipeline.Failures
+	period   time.Duration // of failing only, after which an endpoint is disabled
+}
+
+// Ended disables an endpoint that has failed for too long.
+func (f *aftermath) Ended(ctx context.Context, d *belfry.Delivery, out belfry.Outcome) error {
+	since, err := f.failures.Note(ctx, d, out)
+	if err != nil || since.IsZero() {
+		return err
+	}
+	e, found, err := f.dir.Endpoint(ctx, d.Tenant, d.Address)
+	if err != nil || !found {
+		return err
+	}
+	if why := pipeline.FailedTooLong(e, since, f.app.clock.now(), f.period); why != "" {
+		return f.disable(ctx, d, e, why)
+	}
+	return nil
 }
 
 // Gone acts on an address that its destination says is dead: an endpoint is
@@ -48,9 +67,14 @@ func (f *aftermath) endpoint(ctx context.Context, d *belfry.Delivery, out belfry
 	if err != nil || !found || e.State == belfry.EndpointDisabled {
 		return err
 	}
+	return f.disable(ctx, d, e, "the receiver answered that it is gone (410)")
+}
+
+// disable disables an endpoint and tells its owner.
+func (f *aftermath) disable(ctx context.Context, d *belfry.Delivery, e *belfry.Endpoint, because string) error {
 	disabled := *e
 	disabled.State = belfry.EndpointDisabled
-	disabled.Because = "the receiver answered that it is gone (410)"
+	disabled.Because = because
 	body, err := belfry.EncodeEndpoint(disabled)
 	if err != nil {
 		return err

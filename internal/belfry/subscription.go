@@ -251,7 +251,9 @@ type Endpoint struct {
 	Timeout       string            `json:"timeout,omitempty"`         // Go duration; empty = 15s
 	Schedule      []string          `json:"schedule,omitempty"`        // waits between tries, Go durations; empty = the built-in one
 	Owner         string            `json:"owner,omitempty"`
-	State         string            `json:"state"` // active | paused | disabled
+	DisableAfter  string            `json:"disable_after,omitempty"` // of failing only, Go duration; empty = the server's, 0s = never
+	Resumed       time.Time         `json:"resumed,omitzero"`        // when it was last resumed
+	State         string            `json:"state"`                   // active | paused | disabled
 	Because       string            `json:"because,omitempty"`
 	Secrets       []EndpointSecret  `json:"-"` // the first signs first; all valid ones sign
 	Created       time.Time         `json:"created"`

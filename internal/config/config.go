@@ -32,6 +32,8 @@ type Config struct {
 	Log    Log    `koanf:"log"`
 	Limits Limits `koanf:"limits"`
 
+	Webhooks Webhooks `koanf:"webhooks"`
+
 	Retention Retention `koanf:"retention"`
 
 	origins map[string]string // of each key that was set, where
@@ -53,6 +55,11 @@ type Nodes struct {
 type Log struct {
 	Level  string `koanf:"level" form:"debug, info, warn or error" help:"The least that is logged."`
 	Format string `koanf:"format" form:"text or json" help:"Form of the log, which goes to standard error."`
+}
+
+// Webhooks says how endpoints are treated.
+type Webhooks struct {
+	DisableAfter time.Duration `koanf:"disable_after" form:"duration" help:"An endpoint whose every call has failed for so long is disabled and its owner told; an endpoint's own disable_after goes before it. 0: never."`
 }
 
 // Limits bound memory and waiting.
@@ -91,7 +98,8 @@ func Default() Config {
 		Retention: Retention{
 			Events: 90 * day, Deliveries: 90 * day, Inbox: 365 * day, Audit: 730 * day, Changes: 7 * day,
 		},
-		Limits: Limits{PendingEvents: 1_000_000, Window: 16_384, Drain: 10 * time.Second},
+		Webhooks: Webhooks{DisableAfter: 5 * 24 * time.Hour},
+		Limits:   Limits{PendingEvents: 1_000_000, Window: 16_384, Drain: 10 * time.Second},
 	}
 }
 

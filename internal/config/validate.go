@@ -72,6 +72,9 @@ func (c *Config) faults() []string {
 	if c.Nodes.Lease < time.Second || c.Nodes.Lease > 10*time.Minute {
 		fail("nodes.lease", "%s must be from 1s to 10m", c.Nodes.Lease)
 	}
+	if c.Webhooks.DisableAfter < 0 {
+		fail("webhooks.disable_after", "%s must not be negative", c.Webhooks.DisableAfter)
+	}
 	if c.Limits.Drain < 0 {
 		fail("limits.drain", "%s must not be negative", c.Limits.Drain)
 	}

@@ -67,7 +67,7 @@ func (m *Manager) CreateEndpoint(ctx context.Context, by By, e belfry.Endpoint) 
 	}
 	now := m.now()
 	e.ID = belfry.NewID(belfry.EndpointPrefix, now)
-	e.State, e.Because, e.Created, e.Version = belfry.EndpointActive, "", now, 0
+	e.State, e.Because, e.Created, e.Version, e.Resumed = belfry.EndpointActive, "", now, 0, time.Time{}
 	key, shown := secret.MakeWebhookSecret()
 	e.Secrets = []belfry.EndpointSecret{{Sealed: m.box.Seal(key, belfry.EndpointSecretContext(by.Tenant, e.ID))}}
 	stored, err = m.saveEndpoint(ctx, by, "endpoint.create", e, 0)
@@ -88,7 +88,7 @@ func (m *Manager) PutEndpoint(ctx context.Context, by By, e belfry.Endpoint, mat
 			return belfry.Faults([]belfry.Field{{Pointer: "/state", Message: "is changed by /pause and /resume, not here"}})
 		}
 		next := e
-		next.State, next.Because, next.Created, next.Secrets = old.State, old.Because, old.Created, old.Secrets
+		next.State, next.Because, next.Created, next.Secrets, next.Resumed = old.State, old.Because, old.Created, old.Secrets, old.Resumed
 		*old = next
 		return nil
 	})
@@ -141,7 +141,7 @@ func (m *Manager) PauseEndpoint(ctx context.Context, by By, id, because string) 
 // ResumeEndpoint makes a paused or disabled endpoint active again.
 func (m *Manager) ResumeEndpoint(ctx context.Context, by By, id string) (belfry.Endpoint, error) {
 	return m.editEndpoint(ctx, by, "endpoint.resume", id, nil, func(e *belfry.Endpoint) error {
-		e.State, e.Because = belfry.EndpointActive, ""
+		e.State, e.Because, e.Resumed = belfry.EndpointActive, "", m.now()
 		return nil
 	})
 }
@@ -230,6 +230,11 @@ func checkEndpoint(e *belfry.Endpoint) error {
 	if e.Timeout != "" {
 		if d, err := time.ParseDuration(e.Timeout); err != nil || d < 100*time.Millisecond || d > maxTimeout {
 			f.add("/timeout", "must be a duration such as 15s, from 100ms to %s", maxTimeout)
+		}
+	}
+	if e.DisableAfter != "" {
+		if d, err := time.ParseDuration(e.DisableAfter); err != nil || d < 0 || d > 365*24*time.Hour {
+			f.add("/disable_after", "must be a duration such as 120h, of at most a year; 0s = never")
 		}
 	}
 	if len(e.Schedule) > maxSchedule {

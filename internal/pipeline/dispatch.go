@@ -65,6 +65,8 @@ type Composed struct {
 // Aftermath is told what a send taught about an address: it is gone.
 type Aftermath interface {
 	Gone(ctx context.Context, d *belfry.Delivery, out belfry.Outcome) error
+	// Ended hears how each call of an endpoint ended that is not gone.
+	Ended(ctx context.Context, d *belfry.Delivery, out belfry.Outcome) error
 }
 
 // DispatcherOptions are the parts a Dispatcher works with; all are needed.

@@ -126,6 +126,8 @@ func (g *goneList) Gone(_ context.Context, d *belfry.Delivery, _ belfry.Outcome)
 	return nil
 }
 
+func (g *goneList) Ended(context.Context, *belfry.Delivery, belfry.Outcome) error { return nil }
+
 // house is the pipeline on a real store.
 type house struct {
 	t     testing.TB

@@ -292,6 +292,11 @@ func (d *Dispatcher) settled(ctx context.Context, rs []record, applied []bool) {
 				d.o.Log.Error("recording a dead address", "delivery", a.DeliveryID, "error", err)
 			}
 		}
+		if rs[i].it.d.Channel == belfry.ChannelWebhook && a.Because == nil && a.Outcome.Kind != belfry.OutcomeGone {
+			if err := d.o.Aftermath.Ended(ctx, &rs[i].it.d, a.Outcome); err != nil {
+				d.o.Log.Error("following how an endpoint does", "endpoint", rs[i].it.d.Address, "error", err)
+			}
+		}
 		if a.State != belfry.Delivered {
 			d.o.Log.Info("attempt", "tenant", a.Tenant, "delivery", a.DeliveryID, "channel", rs[i].it.d.Channel,
 				"destination", rs[i].it.d.Destination, "n", a.N, "outcome", a.Outcome.Kind.String(), "status", a.Outcome.Status,
