@@ -61,6 +61,8 @@ func (d *Dispatcher) passed(dv *belfry.Delivery) {
 	if ds := d.dests[keyOf(dv)]; ds != nil {
 		if l := ds.lines[dv.Line]; l != nil {
 			l.more = true
+		} else {
+			d.load(ds, dv.Line) // it may be being read at this moment, without this one
 		}
 	}
 }
@@ -287,7 +289,7 @@ func (d *Dispatcher) fill(ds *dest, key int64, rows []belfry.Delivery, payloads 
 		delete(ds.barred, key)
 		d.ready(ds)
 	}
-	if l != nil && len(rows) < lineChunk && l.last == rows[len(rows)-1].ID {
+	if _, again := ds.loads[key]; !again && l != nil && len(rows) < lineChunk && l.last == rows[len(rows)-1].ID {
 		l.more = false
 	}
 }
