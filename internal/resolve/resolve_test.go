@@ -306,6 +306,14 @@ func TestOptOuts(t *testing.T) {
 		"gone@example.org !named_address,opted_out")
 }
 
+// Addresses end in any character, and are asked for as text that a database takes.
+func TestOptOutsOfAnyAlphabet(t *testing.T) {
+	w := newWorld()
+	w.outs["sub_1"] = []string{"ana@example.é"}
+	want(t, one(t, w, event(""), belfry.EventType{}, match(belfry.Subscription{Recipients: explicit(nil, nil, []string{"ana@example.é", "ana@example.рф"})})),
+		"ana@example.рф <named_address", "ana@example.é !named_address,opted_out")
+}
+
 // feature: NEW-1 everybody a rule names is told or dropped with the reason
 func TestStates(t *testing.T) {
 	w := newWorld().user("a").state(belfry.UserSuspended, "s").state(belfry.UserDeleted, "d").email("d", "d@example.org")

@@ -5,6 +5,7 @@ import (
 	"slices"
 	"sort"
 	"strings"
+	"unicode/utf8"
 
 	"github.com/belfryhq/belfry/internal/belfry"
 )
@@ -257,7 +258,8 @@ func (s *optOutStream) has(who string) (bool, error) {
 		return false, nil
 	}
 	if s.pos >= len(s.buf) || s.buf[s.pos].Who > who || s.buf[len(s.buf)-1].Who < who {
-		if ok, err := s.seek(who[:len(who)-1]); !ok || err != nil { // shorter, so before it
+		_, last := utf8.DecodeLastRuneInString(who)
+		if ok, err := s.seek(who[:len(who)-last]); !ok || err != nil { // shorter, so before it
 			return false, err
 		}
 	}

@@ -5,6 +5,7 @@ import (
 	"slices"
 	"strings"
 	"time"
+	"unicode/utf8"
 
 	"github.com/belfryhq/belfry/internal/belfry"
 )
@@ -241,6 +242,9 @@ func (w *world) JoinedGroups(sub string) ([]belfry.Member, error) {
 func (w *world) OptOuts(sub, after string, limit int) ([]belfry.OptOut, error) {
 	if w.chunk > 0 {
 		limit = w.chunk
+	}
+	if !utf8.ValidString(after) { // what a database makes of it
+		return nil, belfry.Errorf(belfry.Invalid, "%q is no text", after)
 	}
 	all := slices.Clone(w.outs[sub])
 	slices.Sort(all)
