@@ -23,7 +23,6 @@ type clock struct {
 	// shared is the truth at the moment read in the monotonic reading of
 	// sharedAt; zero = the machine's time of day is the truth.
 	shared, sharedAt time.Time
-	ahead            time.Duration // of the truth
 }
 
 // now is the time: UTC, in the microseconds that are stored.
