@@ -163,7 +163,8 @@ func (r *Runner) work(ctx context.Context, open belfry.Job, kind Kind) {
 	held, lose := context.WithCancel(ctx)
 	defer lose()
 	var renewing sync.WaitGroup
-	renewing.Go(func() { r.renew(held, lose, j) })
+	claimed := j // the steps write to j
+	renewing.Go(func() { r.renew(held, lose, claimed) })
 	defer renewing.Wait()
 	defer lose()
 	log.Info("job taken up", "done", j.Done, "epoch", j.Epoch)
