@@ -61,6 +61,8 @@ type opened struct {
 	name   string
 	kind   channel.Kind
 	sender channel.Sender // nil for kinds without one
+	owner  string         // the tenant whose account it is
+	limits channel.Limits
 }
 
 // tenantChannels is what a tenant's deliveries see; immutable.
@@ -132,10 +134,11 @@ func (c *channels) open(name, kind string, values map[string]string, deps channe
 	if !ok {
 		return opened{}, belfry.Errorf(belfry.Invalid, "there is no channel kind %q", kind)
 	}
-	if err := channel.Validate(k.Settings, values); err != nil {
+	if err := channel.Validate(k.All(), values); err != nil {
 		return opened{}, err
 	}
-	o := opened{name: name, kind: k}
+	o := opened{name: name, kind: k, owner: belfry.AllTenants}
+	values, o.limits = k.Split(values)
 	if k.New != nil {
 		s, err := k.New(deps, values)
 		if err != nil {
@@ -170,6 +173,7 @@ func (c *channels) load(ctx context.Context, tenant string) error {
 		if err == nil {
 			var o opened
 			if o, err = c.open(d.ID, stored.Kind, values, c.deps); err == nil {
+				o.owner = tenant
 				t.byName[d.ID] = o
 				t.own = append(t.own, o)
 			}
@@ -230,7 +234,7 @@ func (c *channels) Channel(tenant, name string) (pipeline.Channel, bool) {
 	if n == 0 {
 		n = 16
 	}
-	return pipeline.Channel{Name: name, Sender: o.sender, Concurrency: n, Relay: o.kind.Contact != ""}, true
+	return pipeline.Channel{Name: name, Sender: o.sender, Concurrency: n, Relay: o.kind.Contact != "", Owner: o.owner, Limits: o.limits}, true
 }
 
 // Routes are a tenant's channels as route knows them.

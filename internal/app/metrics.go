@@ -46,6 +46,7 @@ func (c *collector) Collect(out chan<- prometheus.Metric) {
 	count(desc("deliveries_planned_total", "Deliveries committed, inbox entries included."), float64(n.Deliveries.Load()))
 	count(desc("suppressions_total", "Recipients that were named and not told, with reasons."), float64(n.Suppressed.Load()))
 	count(desc("plan_faults_total", "Events whose planning failed for good."), float64(n.PlanFaults.Load()))
+	count(desc("deliveries_postponed_total", "Deliveries put off by a limit of their channel (max_per_second, max_per_day), each time."), float64(n.Postponed.Load()))
 	sends := desc("sends_total", "Sends by channel and outcome.", "channel", "outcome")
 	took := desc("send_seconds_total", "Time spent in sends by channel and outcome.", "channel", "outcome")
 	for k, v := range n.Attempts() {
@@ -61,6 +62,7 @@ func (c *collector) Collect(out chan<- prometheus.Metric) {
 	gauge(desc("destinations_broken", "Destinations that are left alone for failing, or being probed."), float64(f.Broken))
 	gauge(desc("destinations_slow", "Destinations whose sends take long; they have senders of their own."), float64(f.Slow))
 	gauge(desc("destinations_paused", "Destinations whose endpoint is paused."), float64(f.Paused))
+	gauge(desc("channels_used_up", "Channels whose limit of the day (max_per_day) is used up."), float64(f.UsedUp))
 	gauge(desc("sends_in_flight", "Sends under way."), float64(f.Sending))
 	gauge(desc("deliveries_queued", "Deliveries in memory that wait for a sender."), float64(f.Queued))
 

@@ -180,6 +180,7 @@ func (p *publisher) after(ctx context.Context, ch *belfry.Changes) error {
 		if err := p.channels.load(ctx, ch.Tenant); err != nil {
 			return err
 		}
+		p.dispatcher.Relimit(ch.Tenant)
 	}
 	if has(belfry.KindSource) {
 		if err := p.sources.load(ctx, ch.Tenant); err != nil {

@@ -20,7 +20,7 @@ func (channelKinds) Kinds() []manage.Kind {
 	var out []manage.Kind
 	for _, k := range Kinds() {
 		v := manage.Kind{Name: k.Name, Title: k.Title, Help: k.Help, Contact: k.Contact, Settings: []manage.Setting{}}
-		for _, s := range k.Settings {
+		for _, s := range k.All() {
 			v.Settings = append(v.Settings, manage.Setting(s))
 		}
 		out = append(out, v)
@@ -31,7 +31,7 @@ func (channelKinds) Kinds() []manage.Kind {
 func (channelKinds) Check(kind string, settings map[string]string) error {
 	for _, k := range Kinds() {
 		if k.Name == kind {
-			return channel.Validate(k.Settings, settings)
+			return channel.Validate(k.All(), settings)
 		}
 	}
 	return belfry.Errorf(belfry.Invalid, "there is no channel kind %q", kind)

@@ -102,9 +102,18 @@ channels:
   email:
     url: smtps://user:password@mail.example.org
     from: School <news@example.org>
+    max_per_second: 10
+    max_per_day: 20000
 log:
   format: json
 ` + "```" + `
+
+A channel that sends to addresses keeps to what its provider allows: ` + "`max_per_second` and `max_per_day`" + ` (0 or empty = no limit)
+count the sends of all processes of the service and, for a channel of this file, of all tenants; a tenant's own channel has its own.
+Seconds are those of the clock, days go from midnight to midnight UTC. What finds the limit used up waits: no try is counted, what
+is urgent goes first, other channels go on. When a day's limit is used up the log says so once, ` + "`belfry_channels_used_up`" + ` in
+` + "`/metrics`" + ` is above 0, and what waits is due at the next midnight; a limit that is raised meanwhile counts for what comes
+after. A process that is killed loses what it had taken and not sent: a hundredth of the day's limit (one at least, 256 at most).
 `)
 	return b.String()
 }

@@ -131,10 +131,18 @@ func (ds *dest) count(n, size int) {
 	ds.queued += n
 	ds.bytes += n * size
 	ds.lane.d.queued[ds.speed] += n
+	ds.lane.queued += n
 }
 
-// push queues an item.
+// push queues an item, unless the account's limit puts it off.
 func (ds *dest) push(it item) {
+	if l := ds.lane; l.account != nil {
+		if due := l.account.putOff(&it, l.queued, l.d.o.Now()); !due.IsZero() {
+			l.surplus = append(l.surplus, postponed{ds, it, due})
+			l.d.spawn(l)
+			return
+		}
+	}
 	u := urgencyOf(it.d.Priority)
 	ds.queues[u] = append(ds.queues[u], it)
 	ds.count(1, it.size)

@@ -35,6 +35,9 @@ type Channel struct {
 	// Relay: all sends go to one peer that passes them on, so how long one takes
 	// says nothing of its destination.
 	Relay bool
+	// Owner is the tenant whose account it is: belfry.AllTenants when all share it.
+	Owner  string
+	Limits channel.Limits // of the account
 }
 
 // Channels finds a tenant's channel by name.
@@ -75,6 +78,7 @@ type DispatcherOptions struct {
 	Channels  Channels
 	Composer  Composer
 	Aftermath Aftermath
+	Permits   Permits
 	Shards    Shards
 	Peers     Peers
 	Counters  *Counters
@@ -128,6 +132,7 @@ type Dispatcher struct {
 	reading     bool
 	bytes       int
 	lanes       map[laneKey]*lane
+	accounts    map[accountKey]*account
 	backlogs    map[string]*backlog
 	waiting     int         // backlogs that wait for room
 	relieved    int         // deliveries that left memory since all of those were looked at
@@ -173,6 +178,7 @@ func NewDispatcher(o DispatcherOptions) *Dispatcher {
 		revoked:   map[string]struct{}{},
 		seen:      map[string]rowMark{},
 		lanes:     map[laneKey]*lane{},
+		accounts:  map[accountKey]*account{},
 		backlogs:  map[string]*backlog{},
 		gathering: make(chan struct{}, 1),
 		wake:      make(chan struct{}, 1),
@@ -210,6 +216,11 @@ func (d *Dispatcher) Run(ctx context.Context) error {
 			ds.timer.Stop()
 		}
 	}
+	for _, a := range d.accounts {
+		if a.timer != nil {
+			a.timer.Stop()
+		}
+	}
 	d.mu.Unlock()
 	grace := time.AfterFunc(d.o.Grace, cancelSends)
 	defer grace.Stop()
@@ -218,6 +229,7 @@ func (d *Dispatcher) Run(ctx context.Context) error {
 	patience := time.AfterFunc(recordGrace, cancelRecords)
 	defer patience.Stop()
 	recorders.Wait()
+	d.surrender(recordCtx)
 	close(d.stopped)
 	return nil
 }

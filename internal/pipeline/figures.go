@@ -10,6 +10,7 @@ type Figures struct {
 	Paused       int
 	Sending      int // sends under way
 	Queued       int // deliveries that wait in memory
+	UsedUp       int // channels' accounts of whose limit of the day nothing is left
 }
 
 // Figures counts; what it costs is bounded by the destinations in memory.
@@ -28,6 +29,12 @@ func (d *Dispatcher) Figures() Figures {
 		}
 		if ds.paused {
 			f.Paused++
+		}
+	}
+	now := d.o.Now()
+	for _, a := range d.accounts {
+		if a.usedUp.After(now) {
+			f.UsedUp++
 		}
 	}
 	return f

@@ -1,6 +1,10 @@
 package pipeline
 
-import "time"
+import (
+	"time"
+
+	"github.com/belfryhq/belfry/internal/belfry"
+)
 
 type laneKey struct{ tenant, channel string }
 
@@ -21,10 +25,13 @@ type lane struct {
 	busy      [speeds]int // sends under way
 	lists     [speeds][urgencies]ring
 	turns     uint32
-	ended     int       // sends that ended since the last look
-	looking   bool      // a look is due
-	finding   bool      // so is a find
-	shutUntil time.Time // nothing is sent before
+	ended     int         // sends that ended since the last look
+	looking   bool        // a look is due
+	finding   bool        // so is a find
+	shutUntil time.Time   // nothing is sent before
+	account   *account    // nil = its provider sets no limits
+	queued    int         // deliveries in memory that wait for its destinations
+	surplus   []postponed // deliveries in memory to be put off
 }
 
 // ring is a queue of destinations.
@@ -67,6 +74,7 @@ func (d *Dispatcher) laneOf(tenant, name string) *lane {
 		if ch, ok := d.o.Channels.Channel(tenant, name); ok {
 			l.cap, l.relay = max(ch.Concurrency, 1), ch.Relay
 		}
+		d.limit(l)
 		d.lanes[key] = l
 	}
 	return l
@@ -100,9 +108,13 @@ func (l *lane) lined() int {
 	return n
 }
 
-// waiting is how many destinations a runner that is free could send to.
+// waiting is how many destinations a runner that is free could send to. One
+// runner puts off what is to be put off.
 func (l *lane) waiting() int {
-	n := 0
+	n := min(1, len(l.surplus))
+	if l.shut() {
+		return n
+	}
 	for s := range speeds {
 		if l.room(s) {
 			for u := range urgencies {
@@ -112,6 +124,9 @@ func (l *lane) waiting() int {
 	}
 	return n
 }
+
+// shut reports whether the account lets nothing be sent now.
+func (l *lane) shut() bool { return l.account != nil && l.account.waits(l.d.o.Now()) }
 
 // pick takes the destination whose turn it is: speeds take turns, and within
 // one what is urgent goes first as in dest.pop.
@@ -168,6 +183,9 @@ func (d *Dispatcher) spawn(l *lane) {
 	waiting := l.waiting()
 	if l.running < first {
 		d.start(l, min(waiting, first-l.running))
+	}
+	if l.shut() {
+		return // its account wakes it
 	}
 	full := l.running >= l.cap+l.busy[slow]
 	if waiting > 0 && !full && !l.looking {
@@ -239,18 +257,31 @@ func (d *Dispatcher) runner(l *lane) {
 	var limit timeLimit
 	defer limit.end()
 	for {
-		ds, it, ok := d.next(l)
-		if !ok {
+		ds, it, off, ok := d.next(l)
+		switch {
+		case !ok:
 			return
+		case off != nil:
+			d.postpone(off)
+			continue
 		}
 		d.send(limit.of(d.sendCtx, d.o.Now()), ds, it)
 	}
 }
 
-func (d *Dispatcher) next(l *lane) (*dest, item, bool) {
+func (d *Dispatcher) next(l *lane) (*dest, item, *postponed, bool) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	for !d.closing {
+		if n := len(l.surplus); n > 0 {
+			off := l.surplus[n-1]
+			l.surplus[n-1] = postponed{}
+			l.surplus = l.surplus[:n-1]
+			return nil, item{}, &off, true
+		}
+		if l.account != nil && (l.lined() == 0 || !d.permitted(l, d.o.Now())) {
+			break
+		}
 		ds := l.pick()
 		if ds == nil {
 			break
@@ -276,12 +307,22 @@ func (d *Dispatcher) next(l *lane) (*dest, item, bool) {
 		if ds.limiter != nil {
 			ds.limiter.AllowN(now, 1)
 		}
+		if l.account != nil {
+			l.account.spend()
+		}
 		d.ready(ds)
-		return ds, it, true
+		return ds, it, nil, true
 	}
 	l.running--
 	d.sending--
-	return nil, item{}, false
+	return nil, item{}, nil, false
+}
+
+// postpone has a delivery wait on disk: no try is counted.
+func (d *Dispatcher) postpone(off *postponed) {
+	d.o.Counters.Postponed.Add(1)
+	a := belfry.Attempt{Tenant: off.it.d.Tenant, DeliveryID: off.it.d.ID, At: d.o.Now(), State: off.it.d.State, Due: off.due}
+	d.records <- record{attempt: a, ds: off.ds, it: off.it}
 }
 
 // done ends a send that took so long; sent is false when nothing was sent

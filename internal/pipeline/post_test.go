@@ -24,6 +24,8 @@ type post struct {
 	waits map[string][]time.Duration // by destination
 	cap   int
 	relay bool
+	// limits are those of the account.
+	limits channel.Limits
 	// answer is called for each send, side by side; n counts those of the
 	// delivery.
 	answer func(ctx context.Context, dest string, n int) belfry.Outcome
@@ -56,7 +58,9 @@ func newPost(t testing.TB, db *store.DB) *post {
 }
 
 func (p *post) Channel(string, string) (Channel, bool) {
-	return Channel{Sender: p, Concurrency: p.cap, Relay: p.relay}, true
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return Channel{Sender: p, Concurrency: p.cap, Relay: p.relay, Owner: belfry.AllTenants, Limits: p.limits}, true
 }
 
 func (p *post) Compose(_ context.Context, d *belfry.Delivery, _ *Payload) (Composed, error) {
@@ -86,7 +90,7 @@ func (p *post) Close() error { return nil }
 // start makes the Dispatcher, with nothing in memory, and runs it.
 func (p *post) start() {
 	o := DispatcherOptions{
-		Store: p.db, Channels: p, Composer: p, Aftermath: &goneList{}, Shards: Alone{}, Peers: Alone{}, Counters: NewCounters(),
+		Store: p.db, Channels: p, Composer: p, Aftermath: &goneList{}, Permits: p.db, Shards: Alone{}, Peers: Alone{}, Counters: NewCounters(),
 		Log: slog.New(slog.DiscardHandler), Now: clock, Jitter: func() float64 { return 0.5 }, Grace: time.Millisecond,
 	}
 	if p.tune != nil {

@@ -29,6 +29,7 @@ func (d *Dispatcher) send(ctx context.Context, ds *dest, it item) {
 	if !ok && d.isRevoked(it.d.ID) {
 		d.mu.Lock()
 		d.done(ds, false, 0, d.o.Now())
+		d.unspent(ds.lane, start)
 		d.drop(&it)
 		d.overtaken(ds, it.d.Line)
 		d.ready(ds)
@@ -40,6 +41,7 @@ func (d *Dispatcher) send(ctx context.Context, ds *dest, it item) {
 		d.mu.Lock()
 		ds.running--
 		ds.lane.busy[ds.speed]--
+		d.unspent(ds.lane, start)
 		ds.park(&it.d)
 		d.release(ds.b, it.d.ID, it.size)
 		d.forget(ds)
@@ -57,6 +59,9 @@ func (d *Dispatcher) send(ctx context.Context, ds *dest, it item) {
 	}
 	d.mu.Lock()
 	d.done(ds, composed.Drop == nil, now.Sub(start), now)
+	if composed.Drop != nil {
+		d.unspent(ds.lane, start)
+	}
 	if composed.Drop == nil {
 		d.o.Counters.attempt(it.d.Channel, out, now.Sub(start))
 		if ds.health.note(out, now) {
@@ -275,7 +280,7 @@ func (d *Dispatcher) settled(ctx context.Context, rs []record, applied []bool) {
 		}
 		switch {
 		case revoked: // nothing more is to be done
-		case r.attempt.State == belfry.Retrying:
+		case r.attempt.State.Open():
 			d.again(r)
 		case !applied[i] && d.o.Shards.Shared():
 			d.backlogOf(r.it.d.Tenant).rewind(belfry.DueKey{})
@@ -292,12 +297,12 @@ func (d *Dispatcher) settled(ctx context.Context, rs []record, applied []bool) {
 				d.o.Log.Error("recording a dead address", "delivery", a.DeliveryID, "error", err)
 			}
 		}
-		if rs[i].it.d.Channel == belfry.ChannelWebhook && a.Because == nil && a.Outcome.Kind != belfry.OutcomeGone {
+		if rs[i].it.d.Channel == belfry.ChannelWebhook && a.N > 0 && a.Because == nil && a.Outcome.Kind != belfry.OutcomeGone {
 			if err := d.o.Aftermath.Ended(ctx, &rs[i].it.d, a.Outcome); err != nil {
 				d.o.Log.Error("following how an endpoint does", "endpoint", rs[i].it.d.Address, "error", err)
 			}
 		}
-		if a.State != belfry.Delivered {
+		if a.State != belfry.Delivered && (a.N > 0 || a.Because != nil) {
 			d.o.Log.Info("attempt", "tenant", a.Tenant, "delivery", a.DeliveryID, "channel", rs[i].it.d.Channel,
 				"destination", rs[i].it.d.Destination, "n", a.N, "outcome", a.Outcome.Kind.String(), "status", a.Outcome.Status,
 				"state", a.State.String(), "took", a.Took, "detail", a.Outcome.Detail)

@@ -49,6 +49,7 @@ func Run(t *testing.T, place func(testing.TB) string) {
 		{"jobs", testJobs},
 		{"one node works on a job", testJobLease},
 		{"failing endpoints", testFailing},
+		{"permits", testPermits},
 		{"versions and changes", testVersions},
 		{"objects", testObjects},
 		{"users", testUsers},

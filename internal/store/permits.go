@@ -1,0 +1,58 @@
+package store
+
+import (
+	"context"
+	"database/sql"
+	"time"
+
+	"github.com/belfryhq/belfry/internal/belfry"
+)
+
+// aheadAtMost is how far the clock of another process may be ahead: the row
+// of an account may be in a later window by so much, or by one window. Beyond
+// that its clock was wrong, and the row is begun anew.
+const aheadAtMost = 10 * time.Second
+
+// takePermits is one statement, so that no two who ask at once are given the
+// same. In it "starts BETWEEN $4 AND $7" says that the row's window counts.
+const takePermits = `INSERT INTO permits (tenant, channel, span, starts, used, got) VALUES ($1, $2, $3, $4, $5, $5)
+	ON CONFLICT (tenant, channel, span) DO UPDATE SET
+		got = CASE WHEN permits.starts BETWEEN $4 AND $7 AND $6 - permits.used < $5
+			THEN CASE WHEN $6 > permits.used THEN $6 - permits.used ELSE 0 END ELSE $5 END,
+		used = CASE WHEN permits.starts BETWEEN $4 AND $7
+			THEN CASE WHEN $6 - permits.used >= $5 THEN permits.used + $5 WHEN $6 > permits.used THEN $6 ELSE permits.used END ELSE $5 END,
+		starts = CASE WHEN permits.starts BETWEEN $4 AND $7 THEN permits.starts ELSE $4 END
+	RETURNING got`
+
+// TakePermits takes up to want sends of an account out of its limit for the
+// window of a length that begins at start: fewer, or none, when the limit has
+// no more. One whose clock is a little behind shares the window that others
+// are in already.
+func (db *DB) TakePermits(ctx context.Context, tenant, channel string, start time.Time, span time.Duration, limit, want int) (int, error) {
+	if err := clean(tenant, channel); err != nil {
+		return 0, err
+	}
+	if limit <= 0 || want <= 0 {
+		return 0, belfry.Errorf(belfry.Invalid, "a limit and what is taken of it must be above 0")
+	}
+	want = min(want, limit)
+	answer := new(int) // whoever stops waiting does not read it
+	err := db.doors.life.do(ctx, &job{weight: 1, data: func(s *session) error {
+		return s.query(func(rows *sql.Rows) error { return rows.Scan(answer) }, takePermits,
+			tenant, channel, span.Microseconds(), micros(start), want, limit, micros(start.Add(max(span, aheadAtMost))))
+	}})
+	if err != nil {
+		return 0, err
+	}
+	return *answer, nil
+}
+
+// ReturnPermits gives back n that were taken for a window and not used. When the
+// window is over there is nothing to give back.
+func (db *DB) ReturnPermits(ctx context.Context, tenant, channel string, start time.Time, span time.Duration, n int) error {
+	return db.doors.life.do(ctx, &job{weight: 1, data: func(s *session) error {
+		_, err := s.exec("UPDATE permits SET used = CASE WHEN used > $5 THEN used - $5 ELSE 0 END WHERE tenant = $1 AND channel = $2 AND span = $3 AND starts = $4",
+			tenant, channel, span.Microseconds(), micros(start), n)
+		return err
+	}})
+}
