@@ -317,7 +317,7 @@ func (d *Dispatcher) refillOne(ctx context.Context, b *backlog, ds *dest, now ti
 func (d *Dispatcher) refill(ctx context.Context, b *backlog, ds *dest, q queuing, now time.Time) error {
 	d.mu.Lock()
 	limit := d.wants(ds, q)
-	if limit <= 0 || ds.paused || d.dests[ds.key] != ds || !d.blockedUntil(ds, now).IsZero() {
+	if limit <= 0 || ds.paused || d.dests[ds.key] != ds || !ds.health.blockedUntil(now).IsZero() {
 		d.mu.Unlock()
 		return nil
 	}

@@ -269,7 +269,7 @@ func (d *Dispatcher) accepts(ds *dest, it *belfry.Delivery, size int) bool {
 // hasRoom reports whether ds may have one more in memory. d.mu is held.
 func (d *Dispatcher) hasRoom(ds *dest, it *belfry.Delivery, size int) bool {
 	now := d.o.Now()
-	if ds.paused || !d.blockedUntil(ds, now).IsZero() {
+	if ds.paused || !ds.health.blockedUntil(now).IsZero() {
 		return false
 	}
 	ds.gauge(now)
@@ -282,16 +282,6 @@ func (d *Dispatcher) hasRoom(ds *dest, it *belfry.Delivery, size int) bool {
 // brief is a wait over which a queue is kept in memory.
 const brief = 2 * time.Second
 
-// blockedUntil is the time before which nothing may be sent to ds; zero = now.
-// d.mu is held.
-func (d *Dispatcher) blockedUntil(ds *dest, now time.Time) time.Time {
-	until := ds.health.blockedUntil(now)
-	if ds.lane.shutUntil.After(now) && ds.lane.shutUntil.After(until) {
-		return ds.lane.shutUntil
-	}
-	return until
-}
-
 // ready puts ds in line for a sender if it may send now; if it may only later,
 // it sets a timer; if its queue runs low and more is on disk, it asks for it.
 // d.mu is held.
@@ -300,7 +290,7 @@ func (d *Dispatcher) ready(ds *dest) {
 		return
 	}
 	now := d.o.Now()
-	if until := d.blockedUntil(ds, now); !until.IsZero() {
+	if until := ds.health.blockedUntil(now); !until.IsZero() {
 		d.later(ds, until)
 		return
 	}

@@ -17,21 +17,20 @@ type laneKey struct{ tenant, channel string }
 // many, and those of which nothing is known yet have half of the cap, so that
 // however many of them hang, those that answer are sent to.
 type lane struct {
-	d         *Dispatcher
-	key       laneKey
-	cap       int
-	relay     bool // all sends go to one peer, which passes them on
-	running   int
-	busy      [speeds]int // sends under way
-	lists     [speeds][urgencies]ring
-	turns     uint32
-	ended     int         // sends that ended since the last look
-	looking   bool        // a look is due
-	finding   bool        // so is a find
-	shutUntil time.Time   // nothing is sent before
-	account   *account    // nil = its provider sets no limits
-	queued    int         // deliveries in memory that wait for its destinations
-	surplus   []postponed // deliveries in memory to be put off
+	d       *Dispatcher
+	key     laneKey
+	cap     int
+	relay   bool // all sends go to one peer, which passes them on
+	running int
+	busy    [speeds]int // sends under way
+	lists   [speeds][urgencies]ring
+	turns   uint32
+	ended   int         // sends that ended since the last look
+	looking bool        // a look is due
+	finding bool        // so is a find
+	account *account    // nil = its provider sets no limits
+	queued  int         // deliveries in memory that wait for its destinations
+	surplus []postponed // deliveries in memory to be put off
 }
 
 // ring is a queue of destinations.
@@ -288,7 +287,7 @@ func (d *Dispatcher) next(l *lane) (*dest, item, *postponed, bool) {
 		}
 		now := d.o.Now()
 		ds.gauge(now)
-		if _, any := ds.best(); !any || ds.paused || ds.running >= ds.allowed() || !l.room(ds.speed) || !d.blockedUntil(ds, now).IsZero() ||
+		if _, any := ds.best(); !any || ds.paused || ds.running >= ds.allowed() || !l.room(ds.speed) || !ds.health.blockedUntil(now).IsZero() ||
 			ds.limiter != nil && ds.limiter.TokensAt(now) < 1 {
 			d.ready(ds)
 			continue

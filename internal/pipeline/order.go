@@ -32,7 +32,7 @@ const (
 func (d *Dispatcher) enter(ds *dest, it item, held bool) {
 	l := ds.lines[it.d.Line]
 	switch {
-	case l == nil && (ds.paused || len(ds.loads) >= maxLoads || !d.blockedUntil(ds, d.o.Now()).IsZero()):
+	case l == nil && (ds.paused || len(ds.loads) >= maxLoads || !ds.health.blockedUntil(d.o.Now()).IsZero()):
 		ds.park(&it.d)
 		d.ready(ds)
 	case l == nil:
