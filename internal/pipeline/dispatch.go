@@ -264,6 +264,7 @@ func (d *Dispatcher) Handover(ds []belfry.Delivery, p *Payload, places []bool) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	size := p.size()
+	var elsewhere belfry.Wake // what is for other processes
 	for i := range ds {
 		if ds[i].Channel == belfry.ChannelInbox || !ds[i].State.Open() || ds[i].State == belfry.Held {
 			continue
@@ -277,7 +278,7 @@ func (d *Dispatcher) Handover(ds []belfry.Delivery, p *Payload, places []bool) {
 			if places[i] {
 				d.release(b, ds[i].ID, size)
 			}
-			d.o.Peers.Tell(belfry.Wake{Tenant: ds[i].Tenant, Due: ds[i].Due})
+			elsewhere.Join(&belfry.Wake{Due: ds[i].Due})
 		case places[i]:
 			d.put(item{d: ds[i], p: p, size: size})
 		case ds[i].Due.After(d.o.Now()):
@@ -291,6 +292,10 @@ func (d *Dispatcher) Handover(ds []belfry.Delivery, p *Payload, places []bool) {
 				d.wait(b)
 			}
 		}
+	}
+	if !elsewhere.Due.IsZero() {
+		elsewhere.Tenant = ds[0].Tenant
+		d.o.Peers.Tell(elsewhere)
 	}
 }
 

@@ -137,6 +137,9 @@ func (p *Planner) Handover(accs []belfry.Accepted) {
 	defer p.mu.Unlock()
 	if p.o.Shards.Shared() {
 		for i := range accs {
+			if i > 0 && accs[i].Tenant == accs[i-1].Tenant {
+				continue // whoever looks finds it after the one before
+			}
 			p.look(accs[i].Tenant, accs[i].EventID)
 			p.o.Peers.Tell(belfry.Wake{Tenant: accs[i].Tenant, Event: accs[i].EventID})
 		}
