@@ -24,7 +24,14 @@ func TestProfilesAreReadAsJSON(t *testing.T) {
 		}
 		return true
 	}
-	short := 0
+	plain, err := json.Marshal(&belfry.User{ID: "user/8", Name: "Ada", Email: "ada@example.org", Locale: "pt-BR", State: belfry.UserActive,
+		Contacts: []belfry.Contact{{Kind: "email", Address: "ada@example.org", Verified: true}}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !same(t, plain) {
+		t.Errorf("the plainest of profiles is not read the short way: %s", plain)
+	}
 	text := rapid.OneOf(rapid.StringMatching(`[a-zA-Z0-9/@. {}:,-]*`), rapid.String())
 	rapid.Check(t, func(t *rapid.T) {
 		u := belfry.User{ID: text.Draw(t, "id"), Name: text.Draw(t, "name"), Email: text.Draw(t, "email"), Locale: text.Draw(t, "locale"),
@@ -37,13 +44,8 @@ func TestProfilesAreReadAsJSON(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if same(t, profile) {
-			short++
-		}
+		same(t, profile)
 	})
-	if short == 0 {
-		t.Error("no profile was read the short way")
-	}
 	rapid.Check(t, func(t *rapid.T) {
 		same(t, []byte(rapid.StringMatching(`\{("(id|name|ID|x|state|contacts|verified)":("[ab\\]{0,3}"|[0-9]|null|true|\{\}|\[\{"kind":"a"(,"verified":(true|false|0))?(,"verified":true)?\}\]),?){0,4}\}?`).Draw(t, "text")))
 	})
