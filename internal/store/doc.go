@@ -5,8 +5,9 @@
 // quiet one answers after one.
 //
 // The doors are AcceptEvents (1), CommitPlans (2), RecordAttempts (3), Apply
-// (people's and programs' edits), CommitSource (a connector's batch) and
-// MarkInbox. A call that returned without error is durable. The reads beside
+// (people's and programs' edits), CommitSource (a connector's batch), MarkInbox,
+// and that of the life of deliveries: retries, cancels, replays, the steps of
+// jobs, and permits of providers. A call that returned without error is durable. The reads beside
 // them are plain queries, bounded by a limit.
 //
 // It promises: event ids rise in the order of commit; an event's AsOf is its
