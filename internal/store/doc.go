@@ -10,7 +10,7 @@
 // jobs, and permits of providers. A call that returned without error is durable. The reads beside
 // them are plain queries, bounded by a limit.
 //
-// It promises: event ids rise in the order of commit; an event's AsOf is its
+// It promises: the event ids of one process rise in the order of commit; an event's AsOf is its
 // tenant's version in the transaction that stored it; every edit takes the
 // next version and leaves rows in the change log; a page of a plan is applied
 // once, by compare-and-set of the plan's cursor; an inbox row exists once; an
