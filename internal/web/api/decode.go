@@ -62,6 +62,11 @@ var hasFilter = map[reflect.Type]bool{
 	reflect.TypeFor[belfry.SavedFilter]():  true,
 }
 
+// shortForms are objects of which the first member alone may be given as text.
+var shortForms = map[reflect.Type]bool{
+	reflect.TypeFor[belfry.Frequency](): true,
+}
+
 // filterAsCEL writes the member filter as CEL when it is an object or array.
 func (c *checker) filterAsCEL(raw []byte) []byte {
 	var members map[string]json.RawMessage
@@ -135,6 +140,10 @@ func (c *checker) check(raw json.RawMessage, t reflect.Type, pointer string) {
 		if err := json.Unmarshal(raw, &at); err != nil {
 			c.fault(pointer, "must be a time as in \"2026-05-09T09:31:16Z\" (RFC 3339)")
 		}
+		return
+	}
+	if shortForms[t] && raw[0] == '"' {
+		c.scalar(raw, t, pointer, "text")
 		return
 	}
 	p := reflect.New(t)

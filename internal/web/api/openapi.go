@@ -46,6 +46,12 @@ func (s *Server) docsRoutes() {
 	}
 	delete(doc.Components.Schemas.Map(), "ErrorModel") // huma's own; answers are Problems
 	delete(doc.Components.Schemas.Map(), "ErrorDetail")
+	for t := range shortForms {
+		if s := doc.Components.Schemas.Map()[t.Name()]; s != nil {
+			long := *s
+			*s = huma.Schema{Description: "The word alone, or the whole form.", OneOf: []*huma.Schema{{Type: huma.TypeString}, &long}}
+		}
+	}
 	text, err := json.Marshal(doc)
 	if err != nil {
 		panic("the OpenAPI description cannot be written: " + err.Error())
