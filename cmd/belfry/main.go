@@ -36,6 +36,7 @@ type commands struct {
 	Publish    publishCmd    `cmd:"" help:"Publish an event to a server."`
 	Tail       tailCmd       `cmd:"" help:"Show the latest events of a server, and go on with -f."`
 	Explain    explainCmd    `cmd:"" help:"Say who is told of an event and who is not, and why."`
+	Backtest   backtestCmd   `cmd:"" help:"Say what a subscription would have sent, by the events of the past."`
 	Deliveries deliveriesCmd `cmd:"" help:"List, show, retry and cancel deliveries."`
 	Replay     replayCmd     `cmd:"" help:"Plan stored events anew, with today's subscriptions and people."`
 	Jobs       jobsCmd       `cmd:"" help:"List, show and cancel long work."`

@@ -189,10 +189,11 @@ func (a *App) wire(ctx context.Context, cfg *config.Config, box *secret.Box, o O
 	a.sources = newSources(sourceParts{db: a.db, ingest: a.ingest, publish: a.publisher, planner: a.backlog, shards: here, secret: box, now: now, log: a.log})
 	a.publisher.sources = a.sources
 
-	a.jobs = a.newJobs(here)
+	backtests := pipeline.NewBacktester(stages, a.db, now)
+	a.jobs = a.newJobs(here, backtests)
 	manager, err := manage.New(manage.Options{
 		Store: a.publisher, Box: box, Now: now, Channels: a.channels, ChannelKinds: channelKinds{}, SourceKinds: sourceKinds{}, Crowds: subs,
-		Senders: alarm{a, here},
+		Senders: alarm{a, here}, Backtests: backtests,
 	})
 	if err != nil {
 		return err

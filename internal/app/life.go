@@ -9,7 +9,7 @@ import (
 )
 
 // newJobs wires the kinds of long work there are.
-func (a *App) newJobs(here place) *jobs.Runner {
+func (a *App) newJobs(here place, backtests *pipeline.Backtester) *jobs.Runner {
 	now := a.clock.now
 	bulk := &pipeline.Bulk{Store: a.db, Alarm: alarm{a, here}, Now: now, Lost: jobs.ErrLost}
 	return jobs.New(jobs.Options{
@@ -18,6 +18,8 @@ func (a *App) newJobs(here place) *jobs.Runner {
 			belfry.RetryJob:  bulk.Retry,
 			belfry.CancelJob: bulk.Cancel,
 			belfry.ReplayJob: bulk.Replay,
+
+			belfry.BacktestJob: backtests.Job,
 		},
 	})
 }

@@ -49,9 +49,23 @@ func Order(ctx context.Context, c *client.Client, out Out, path string, body any
 	if err := c.Call(ctx, http.MethodPost, path, body, &j); err != nil {
 		return err
 	}
+	if wait {
+		if err := j.follow(ctx, c, progress); err != nil {
+			return err
+		}
+	}
+	if err := j.print(out); err != nil {
+		return err
+	}
+	return j.ended()
+}
+
+// follow reads a job until it is over; progress, when not nil, is told how far
+// it is.
+func (j *Job) follow(ctx context.Context, c *client.Client, progress io.Writer) error {
 	tick := time.NewTicker(200 * time.Millisecond)
 	defer tick.Stop()
-	for wait && j.Ended == nil {
+	for j.Ended == nil {
 		select {
 		case <-ctx.Done():
 			return fmt.Errorf("not waiting any more; the job goes on: belfry jobs show %s", j.ID)
@@ -61,17 +75,19 @@ func Order(ctx context.Context, c *client.Client, out Out, path string, body any
 		if err := c.Call(ctx, http.MethodGet, "/v1/jobs/"+url.PathEscape(j.ID), nil, &now); err != nil {
 			return err
 		}
-		j = now
+		*j = now
 		if progress != nil {
 			_, _ = fmt.Fprintf(progress, "\r%s: %d of %d ", j.State, j.Progress.Done, j.Progress.Total) // a terminal that is gone shows nothing
 		}
 	}
-	if progress != nil && wait {
+	if progress != nil {
 		_, _ = fmt.Fprintln(progress)
 	}
-	if err := j.print(out); err != nil {
-		return err
-	}
+	return nil
+}
+
+// ended is nil for a job that did all its work, or is still at it.
+func (j *Job) ended() error {
 	if j.State == "failed" || j.State == "cancelled" {
 		return fmt.Errorf("the job %s is %s: %s", j.ID, j.State, clean(j.Error))
 	}

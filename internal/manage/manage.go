@@ -103,7 +103,8 @@ type Options struct {
 	ChannelKinds Kinds
 	SourceKinds  Kinds
 	Crowds       Crowds
-	Senders      Senders // nil = nothing is sent here
+	Senders      Senders   // nil = nothing is sent here
+	Backtests    Backtests // nil = all of them are jobs
 }
 
 // Manager makes edits; it is safe for concurrent use.
@@ -116,6 +117,7 @@ type Manager struct {
 	sourceKinds  Kinds
 	crowds       Crowds
 	senders      Senders
+	backtests    Backtests
 	// structure serialises, by tenant, edits whose check spans several things
 	// (no cycles in trees and groups), so that two edits that are right
 	// alone do not become wrong together. Other nodes are not held up: there
@@ -135,9 +137,12 @@ func New(o Options) (*Manager, error) {
 	case o.Channels == nil:
 		return nil, errors.New("manage: Options.Channels is missing")
 	}
-	m := &Manager{store: o.Store, box: o.Box, now: o.Now, channels: o.Channels, channelKinds: o.ChannelKinds, sourceKinds: o.SourceKinds, crowds: o.Crowds, senders: o.Senders}
+	m := &Manager{store: o.Store, box: o.Box, now: o.Now, channels: o.Channels, channelKinds: o.ChannelKinds, sourceKinds: o.SourceKinds, crowds: o.Crowds, senders: o.Senders, backtests: o.Backtests}
 	if m.senders == nil {
 		m.senders = noSenders{}
+	}
+	if m.backtests == nil {
+		m.backtests = noBacktests{}
 	}
 	if m.channelKinds == nil {
 		m.channelKinds = noKinds{}

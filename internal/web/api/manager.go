@@ -35,6 +35,7 @@ type Manager interface {
 	TemplateManager
 	FilterManager
 	LifeManager
+	BacktestManager
 }
 
 // ObjectManager keeps the tree.

@@ -70,6 +70,7 @@ func New(o Options) *Server {
 	s.inboxRoutes()
 	s.subscriptionRoutes()
 	s.answerRoutes()
+	s.backtestRoutes()
 	s.deliveryRoutes()
 	s.lifeRoutes()
 	s.catalogueRoutes()
