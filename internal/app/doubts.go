@@ -170,6 +170,11 @@ func (p *publisher) readBack(ctx context.Context, d *doubt, ch *belfry.Changes) 
 	if err := p.subs.Publish(ctx, ch.Tenant, subs); err != nil {
 		return err
 	}
+	if d.all {
+		p.dispatcher.Edited(ch.Tenant)
+	} else {
+		p.release(ch.Tenant, subs)
+	}
 	p.forget(ch)
 	return nil
 }

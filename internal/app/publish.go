@@ -150,12 +150,25 @@ func (p *publisher) inForce(ctx context.Context, version int64, ch *belfry.Chang
 	if err := p.subs.Publish(ctx, ch.Tenant, ch.Subscriptions); err != nil {
 		return err
 	}
+	p.release(ch.Tenant, ch.Subscriptions)
 	p.forget(ch)
 	if p.follower != nil {
 		p.follower.made(ch.Tenant, version)
 		p.peers.Tell(belfry.Wake{Tenant: ch.Tenant, Edited: true})
 	}
 	return nil
+}
+
+// release has what waited for subscriptions tried again.
+func (p *publisher) release(tenant string, edited []belfry.Subscription) {
+	if len(edited) == 0 {
+		return
+	}
+	ids := make([]string, len(edited))
+	for i := range edited {
+		ids[i] = edited[i].ID
+	}
+	p.dispatcher.Edited(tenant, ids...)
 }
 
 // forget drops what is remembered of the documents an edit touches.

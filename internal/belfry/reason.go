@@ -79,6 +79,7 @@ const (
 	RepeatInCommit     = "commit_repeat" // the act had this type on this object before
 	ChildInCommit      = "commit_child"  // the act has this type on the object's parent
 	SubscriptionGone   = "subscription_gone"
+	SubscriptionWaits  = "subscription_paused" // what was planned of it waits until it is resumed
 	EventExpired       = "expired"
 	ReplayDelivered    = "already_delivered"
 	PlanningFault      = "planning_fault" // a stage failed on this event; a replay plans it again
@@ -178,7 +179,8 @@ var texts = map[string]string{
 	RepeatInCommit:     "the same act did this to the object before, and that was told",
 	ChildInCommit:      "the same act did this to the object it is in, and that is told",
 	EventIsSilent:      "the event is marked silent",
-	SubscriptionGone:   "the subscription has ended or is paused",
+	SubscriptionGone:   "the subscription has ended",
+	SubscriptionWaits:  "the subscription is paused",
 	EventExpired:       "too late to be told",
 	ReplayDelivered:    "was told before",
 	PlanningFault:      "the event could not be planned",

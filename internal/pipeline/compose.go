@@ -72,8 +72,15 @@ func (m *Messages) Compose(ctx context.Context, d *belfry.Delivery, p *Payload) 
 	var sub *belfry.Subscription
 	if d.Subscription != "" {
 		s, reason, err := m.subs.Standing(ctx, d.Tenant, d.Subscription)
+		if err == nil && reason != nil {
+			s, d, reason, err = m.another(ctx, d, reason)
+		}
 		if err != nil || reason != nil {
-			return Composed{Drop: reason}, err
+			c := Composed{Drop: reason}
+			if reason != nil && reason.Code == belfry.SubscriptionWaits {
+				c = Composed{Awaits: awaited(d)}
+			}
+			return c, err
 		}
 		sub = s
 	}

@@ -63,6 +63,11 @@ type Composed struct {
 	Concurrency int     // sends at once
 	Drop        *belfry.Reason
 	Wait        bool
+	// Awaits are subscriptions that are paused, of a delivery that goes out when
+	// one of them is resumed; what else is for its destination does not wait.
+	Awaits []string
+
+	resumes int64 // as they were before it was composed
 }
 
 // Aftermath is told what a send taught about an address: it is gone.
@@ -110,7 +115,7 @@ const (
 // Every open delivery that is due is, at any time, one of: in memory; behind
 // the tenant's cursor on disk (not scanned yet); or behind its destination's
 // mark on disk (scanned, and refused because the destination was full,
-// paused or broken). So a hand-over may be dropped whenever memory is short.
+// paused or broken); or set aside on disk until a subscription is edited. So a hand-over may be dropped whenever memory is short.
 type Dispatcher struct {
 	o DispatcherOptions
 
@@ -134,10 +139,11 @@ type Dispatcher struct {
 	lanes       map[laneKey]*lane
 	accounts    map[accountKey]*account
 	backlogs    map[string]*backlog
-	waiting     int         // backlogs that wait for room
-	relieved    int         // deliveries that left memory since all of those were looked at
-	sending     int         // runners of all lanes
-	queued      [speeds]int // how much waits for destinations, by their speed
+	aside       map[string]*aside // what waits for subscriptions, by tenant
+	waiting     int               // backlogs that wait for room
+	relieved    int               // deliveries that left memory since all of those were looked at
+	sending     int               // runners of all lanes
+	queued      [speeds]int       // how much waits for destinations, by their speed
 	swept       time.Time
 	closing     bool
 	runners     sync.WaitGroup
@@ -180,6 +186,7 @@ func NewDispatcher(o DispatcherOptions) *Dispatcher {
 		lanes:     map[laneKey]*lane{},
 		accounts:  map[accountKey]*account{},
 		backlogs:  map[string]*backlog{},
+		aside:     map[string]*aside{},
 		gathering: make(chan struct{}, 1),
 		wake:      make(chan struct{}, 1),
 		records:   make(chan record, 256),

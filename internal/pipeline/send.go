@@ -37,6 +37,12 @@ func (d *Dispatcher) send(ctx context.Context, ds *dest, it item) {
 		d.mu.Unlock()
 		return
 	}
+	if !ok && len(composed.Awaits) > 0 {
+		if d.setAside(ds, &it, &composed, start) {
+			return
+		}
+		d.pause(ds, 10*time.Millisecond) // what it waits for may have come meanwhile
+	}
 	if !ok { // stays as it is: a paused endpoint, or a database that is away
 		d.mu.Lock()
 		ds.running--
@@ -106,6 +112,10 @@ func (d *Dispatcher) try(ctx context.Context, ds *dest, it *item) (c Composed, o
 		if over {
 			d.pause(ds, 10*time.Millisecond)
 		}
+		return c, out, false
+	}
+	if len(c.Awaits) > 0 {
+		c.resumes = resumes
 		return c, out, false
 	}
 	if c.Drop != nil {

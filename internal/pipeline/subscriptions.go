@@ -39,9 +39,15 @@ type tenantSubscriptions struct {
 
 	// idle remembers why subscriptions that were asked for do not stand. What
 	// was read of the store is kept only if no edit came meanwhile.
-	idle  *lru.Cache[string, belfry.Reason]
+	idle  *lru.Cache[string, idle]
 	mu    sync.Mutex
 	edits int
+}
+
+// idle is why a subscription does not stand, and what it is when it is paused.
+type idle struct {
+	paused *belfry.Subscription
+	reason belfry.Reason
 }
 
 // maxIdle bounds what is remembered of subscriptions that do not stand: there
@@ -67,8 +73,8 @@ func (s *Subscriptions) of(ctx context.Context, tenant string) (*tenantSubscript
 	for {
 		v, ok := s.tenants.Load(tenant)
 		if !ok {
-			idle, _ := lru.New[string, belfry.Reason](maxIdle) // the size is positive, which is all New checks
-			v, _ = s.tenants.LoadOrStore(tenant, &tenantSubscriptions{turn: make(chan struct{}, 1), idle: idle})
+			known, _ := lru.New[string, idle](maxIdle) // the size is positive, which is all New checks
+			v, _ = s.tenants.LoadOrStore(tenant, &tenantSubscriptions{turn: make(chan struct{}, 1), idle: known})
 		}
 		t := v.(*tenantSubscriptions)
 		if t.loaded.Load() {
@@ -205,9 +211,9 @@ func (s *Subscriptions) Totals() (active, evaluated int) {
 	return active, evaluated
 }
 
-// Standing is the subscription as it is now when it is active, else why not.
-// Of one that is active and not known here yet the store is believed: another
-// node has made it.
+// Standing is the subscription as it is now when it is active, else why not:
+// of one that is paused both are given. Of one that is active and not known
+// here yet the store is believed: another node has made it.
 func (s *Subscriptions) Standing(ctx context.Context, tenant, id string) (*belfry.Subscription, *belfry.Reason, error) {
 	t, err := s.of(ctx, tenant)
 	if err != nil {
@@ -216,8 +222,8 @@ func (s *Subscriptions) Standing(ctx context.Context, tenant, id string) (*belfr
 	if sub, ok := t.index.Snapshot().Get(id); ok {
 		return sub, nil, nil
 	}
-	if reason, ok := t.idle.Get(id); ok {
-		return nil, &reason, nil
+	if known, ok := t.idle.Get(id); ok {
+		return known.paused, &known.reason, nil
 	}
 	t.mu.Lock()
 	edits := t.edits
@@ -229,13 +235,16 @@ func (s *Subscriptions) Standing(ctx context.Context, tenant, id string) (*belfr
 	if found && stored.State == belfry.SubscriptionActive {
 		return &stored, nil, nil
 	}
-	reason := belfry.Reason{Code: belfry.SubscriptionGone, Subscription: id, Detail: stored.Because}
+	now := idle{reason: belfry.Reason{Code: belfry.SubscriptionGone, Subscription: id, Detail: stored.Because}}
+	if found && stored.State == belfry.SubscriptionPaused {
+		now.reason.Code, now.paused = belfry.SubscriptionWaits, &stored
+	}
 	t.mu.Lock()
 	if t.edits == edits {
-		t.idle.Add(id, reason)
+		t.idle.Add(id, now)
 	}
 	t.mu.Unlock()
-	return nil, &reason, nil
+	return now.paused, &now.reason, nil
 }
 
 // NoticesID is the built-in subscription by which Belfry tells people about

@@ -207,7 +207,7 @@ func TestStanding(t *testing.T) {
 		t.Error(got)
 	}
 	for range 2 { // read, then remembered
-		if got := standing(subs[1].ID); got != belfry.SubscriptionGone+": paused by user/2" {
+		if got := standing(subs[1].ID); got != belfry.SubscriptionWaits+": paused by user/2" {
 			t.Error(got)
 		}
 		if got := standing("sub_none"); got != belfry.SubscriptionGone+": " {

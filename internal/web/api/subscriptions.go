@@ -101,7 +101,8 @@ func (s *Server) subscriptionRoutes() {
 			}
 			return &nothing{}, s.Manage.DeleteSubscription(ctx, c.by(), string(in.ID), match)
 		})
-	route(s, spec{id: "pauseSubscription", method: http.MethodPost, path: base + "/{id}/pause", tag: "Subscriptions", may: auth.Admin, summary: "Pause one"},
+	route(s, spec{id: "pauseSubscription", method: http.MethodPost, path: base + "/{id}/pause", tag: "Subscriptions", may: auth.Admin, summary: "Pause one",
+		detail: "Until it is resumed nothing matches it, and what was planned of it waits."},
 		func(ctx context.Context, c *call, in *pausing) (*reply[Stored], error) {
 			v, err := s.Manage.PauseSubscription(ctx, c.by(), string(in.ID), in.Value.Because)
 			return &reply[Stored]{Status: http.StatusOK, ETag: etag(v.Version), Body: v}, err
