@@ -77,6 +77,12 @@ type User struct {
 	Origin     string          `json:"origin,omitempty"`
 }
 
+// Zone is the user's time zone; UTC where none is known.
+func (u *User) Zone() *time.Location {
+	zone, _ := Zone(u.TimeZone)
+	return zone
+}
+
 // Contact is one address of a user on one kind of channel: a mailbox, a phone,
 // a device.
 type Contact struct {
@@ -148,13 +154,59 @@ type StepQuery struct {
 	Limit    int
 }
 
-// Preference is what a person wants for (type, object); empty parts mean all.
+// Preference is what a person wants for (type or category, object); empty parts
+// mean all. A setting that is left empty is not spoken of.
 type Preference struct {
-	Type      string     `json:"type,omitempty"`   // exact, or a prefix with *
-	Object    string     `json:"object,omitempty"` // applies to its subtree
-	Level     string     `json:"level,omitempty"`  // all (default) | related | none
+	Type      string     `json:"type,omitempty"`     // exact, or a prefix with *
+	Category  string     `json:"category,omitempty"` // of the catalogue, instead of a type
+	Object    string     `json:"object,omitempty"`   // applies to its subtree
+	Level     string     `json:"level,omitempty"`    // all (default) | related | none
 	Channels  []string   `json:"channels,omitempty"`
+	Frequency *Frequency `json:"frequency,omitempty"`
+
+	// A mute is once until a time, or comes again every week, or both.
 	MuteUntil *time.Time `json:"mute_until,omitempty"`
+	Mutes     []Window   `json:"mutes,omitempty"`    // in the person's time zone
+	Remind    string     `json:"remind,omitempty"`   // tell her so long before a mute ends: a Go duration
+	Because   string     `json:"because,omitempty"`  // why it is muted, for whoever asks
+	MutedBy   string     `json:"muted_by,omitempty"` // who set the mute; the server's to say
+}
+
+// PreferencePlace is what a preference is for: a person has one for each.
+type PreferencePlace struct{ Type, Category, Object string }
+
+// Place is what the preference is for.
+func (p *Preference) Place() PreferencePlace {
+	return PreferencePlace{p.Type, p.Category, p.Object}
+}
+
+// Muting reports whether the preference has a mute, whenever it is.
+func (p *Preference) Muting() bool { return p.MuteUntil != nil || len(p.Mutes) > 0 }
+
+// SameMute reports whether two preferences mute at the same times.
+func (p *Preference) SameMute(o *Preference) bool {
+	once := p.MuteUntil == o.MuteUntil || p.MuteUntil != nil && o.MuteUntil != nil && p.MuteUntil.Equal(*o.MuteUntil)
+	return once && slices.EqualFunc(p.Mutes, o.Mutes, func(a, b Window) bool {
+		return a.From == b.From && a.To == b.To && slices.Equal(a.Days, b.Days)
+	})
+}
+
+// MutedUntil reports whether the preference mutes at now, and until when: windows
+// that follow on each other are one mute.
+func (p *Preference) MutedUntil(now time.Time, zone *time.Location) (until time.Time, muted bool) {
+	if p.MuteUntil != nil && p.MuteUntil.After(now) {
+		until, muted = *p.MuteUntil, true
+	}
+	if len(p.Mutes) > 0 {
+		at := now
+		if muted {
+			at = until
+		}
+		if end, in := WindowsAt(p.Mutes, at, zone); in {
+			return end, true
+		}
+	}
+	return until, muted
 }
 
 // Levels of a preference.

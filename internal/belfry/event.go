@@ -103,6 +103,7 @@ type EventType struct {
 	ObjectTypes []string          `json:"object_types,omitempty"` // empty = any
 	Schema      json.RawMessage   `json:"schema,omitempty"`       // JSON Schema of data
 	Channels    TypeChannels      `json:"channels,omitzero"`
+	Frequency   *Frequency        `json:"frequency,omitempty"` // by default
 	Details     []string          `json:"details,omitempty"`   // fields of data that the built-in message shows, like other.enrol; empty = all simple ones
 	Content     []string          `json:"content,omitempty"`   // where the words of the thing are, the first that is there: like other.content, record.message; text or HTML
 	SeeRoles    []string          `json:"see_roles,omitempty"` // roles (merged, active) one of which is needed to be told

@@ -37,10 +37,11 @@ type HereAnswer struct {
 
 // EffectiveSetting is one thing that holds for a person, and what it comes from.
 type EffectiveSetting struct {
-	Setting string `json:"setting"` // level | mute_until | stop | channel
+	Setting string `json:"setting"` // stop | level | mute_until | mandatory | forbidden | channel | frequency
 	Value   string `json:"value"`
-	// Type and Object are those of the preference it comes from.
-	Type    string     `json:"type,omitempty"`
-	Object  string     `json:"object,omitempty"`
-	Because ReasonView `json:"because"`
+	// Type, Category and Object are those of the preference it comes from.
+	Type     string     `json:"type,omitempty"`
+	Category string     `json:"category,omitempty"`
+	Object   string     `json:"object,omitempty"`
+	Because  ReasonView `json:"because"`
 }

@@ -65,6 +65,7 @@ const (
 	LevelIsNone        = "level_none"
 	NotAboutThem       = "level_related"
 	GlobalStop         = "global_stop"
+	FrequencyIsNever   = "frequency_never"
 	NoAddress          = "no_address"
 	NotVerified        = "address_not_verified"
 	ContactDisabled    = "contact_disabled"
@@ -166,6 +167,7 @@ var texts = map[string]string{
 	LevelIsNone:        "switched off by preference",
 	NotAboutThem:       "wants only what is about them",
 	GlobalStop:         "stopped all messages",
+	FrequencyIsNever:   "paused: the frequency is never",
 	NoAddress:          "has no address for this channel",
 	NotVerified:        "the address is not verified",
 	ContactDisabled:    "the address is switched off",

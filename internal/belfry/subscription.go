@@ -31,22 +31,23 @@ const (
 
 // Subscription says: when these events happen here, tell these people, this way.
 type Subscription struct {
-	ID           string    `json:"id"`
-	Title        string    `json:"title,omitempty"`
-	Scope        Scope     `json:"scope,omitzero"`
-	Types        []string  `json:"types,omitempty"` // exact or prefix with *; empty = every type
-	ObjectTypes  []string  `json:"object_types,omitempty"`
-	Filter       string    `json:"filter,omitempty"`   // CEL
-	Filters      []string  `json:"filters,omitempty"`  // saved ones, by name: all of them must be true as well
-	Combined     string    `json:"combined,omitempty"` // Filters and Filter in one; the server's to say
-	Recipients   []Rule    `json:"recipients,omitempty"`
-	Exclude      Exclusion `json:"exclude,omitzero"`
-	ExcludeActor *bool     `json:"exclude_actor,omitempty"` // nil = true
-	Notify       []Notify  `json:"notify,omitempty"`        // empty = tell recipients by their own choice
-	Merge        *bool     `json:"merge,omitempty"`         // nil = true; false keeps its messages apart
-	Mandatory    bool      `json:"mandatory,omitempty"`
-	Owner        string    `json:"owner,omitempty"`
-	Origin       string    `json:"origin,omitempty"` // person | admin | manifest
+	ID           string     `json:"id"`
+	Title        string     `json:"title,omitempty"`
+	Scope        Scope      `json:"scope,omitzero"`
+	Types        []string   `json:"types,omitempty"` // exact or prefix with *; empty = every type
+	ObjectTypes  []string   `json:"object_types,omitempty"`
+	Filter       string     `json:"filter,omitempty"`   // CEL
+	Filters      []string   `json:"filters,omitempty"`  // saved ones, by name: all of them must be true as well
+	Combined     string     `json:"combined,omitempty"` // Filters and Filter in one; the server's to say
+	Recipients   []Rule     `json:"recipients,omitempty"`
+	Exclude      Exclusion  `json:"exclude,omitzero"`
+	ExcludeActor *bool      `json:"exclude_actor,omitempty"` // nil = true
+	Notify       []Notify   `json:"notify,omitempty"`        // empty = tell recipients by their own choice
+	Frequency    *Frequency `json:"frequency,omitempty"`     // for whoever chose none; nil = as the type says
+	Merge        *bool      `json:"merge,omitempty"`         // nil = true; false keeps its messages apart
+	Mandatory    bool       `json:"mandatory,omitempty"`
+	Owner        string     `json:"owner,omitempty"`
+	Origin       string     `json:"origin,omitempty"` // person | admin | manifest
 
 	State   string    `json:"state"`
 	Because string    `json:"because,omitempty"` // why it is paused or ended, by whom
@@ -185,11 +186,13 @@ type RelatedRule struct {
 
 // Member is a principal who joined a subscription.
 type Member struct {
-	Subscription string    `json:"subscription,omitempty"`
-	Principal    string    `json:"principal"`
-	Object       string    `json:"object,omitempty"`   // joined at: counts for its subtree only; empty = whole scope
-	Channels     []string  `json:"channels,omitempty"` // empty = own choice
-	Since        time.Time `json:"since"`
+	Subscription string   `json:"subscription,omitempty"`
+	Principal    string   `json:"principal"`
+	Object       string   `json:"object,omitempty"`   // joined at: counts for its subtree only; empty = whole scope
+	Channels     []string `json:"channels,omitempty"` // empty = own choice
+	// Frequency is how often she wants to hear of it; nil = as she prefers.
+	Frequency *Frequency `json:"frequency,omitempty"`
+	Since     time.Time  `json:"since"`
 }
 
 // OptOut says that somebody does not want a subscription's messages, whatever

@@ -9,6 +9,10 @@ type TenantSettings struct {
 	// endpoints are planned and wait.
 	Webhooks string `json:"webhooks,omitempty"`
 	Because  string `json:"because,omitempty"` // why something is off
+	// Channels and Frequency are those of whom nothing else speaks; empty = the
+	// inbox and e-mail, immediately.
+	Channels  []string   `json:"channels,omitempty"`
+	Frequency *Frequency `json:"frequency,omitempty"`
 }
 
 // TenantSettingsID is the id of the document of a tenant's settings.

@@ -125,6 +125,7 @@ func (m *Manager) PutEventType(ctx context.Context, by By, t belfry.EventType, m
 	if s := bytes.TrimSpace(t.Schema); len(s) > 0 && string(s) != "true" && string(s) != "false" {
 		f.object("/schema", t.Schema)
 	}
+	f.frequency("/frequency", t.Frequency)
 	m.checkChannels(f, by.Tenant, "/channels/forced", t.Channels.Forced)
 	m.checkChannels(f, by.Tenant, "/channels/default", t.Channels.Default)
 	for i, c := range t.Channels.Forbidden {

@@ -328,6 +328,8 @@ func (m *Manager) PutTenantSettings(ctx context.Context, by By, s belfry.TenantS
 	}
 	f.choice("/webhooks", s.Webhooks, belfry.On, belfry.Off)
 	f.line("/because", s.Because, maxName)
+	m.checkChannels(f, by.Tenant, "/channels", s.Channels)
+	f.frequency("/frequency", s.Frequency)
 	if err := f.err(); err != nil {
 		return s, 0, err
 	}

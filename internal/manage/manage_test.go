@@ -316,11 +316,25 @@ func TestPreferencesAndSettings(t *testing.T) {
 	h.ok(err)
 	got, err := h.Preferences(h.ctx(), by.Tenant, "user/8")
 	h.ok(err)
+	want[0].MutedBy = by.Who
 	if d := cmp.Diff(want, got); d != "" {
 		t.Error(d)
 	}
 	_, err = h.PutPreferences(h.ctx(), by, "user/8", []belfry.Preference{{Type: "a*b", Object: "nowhere", Level: "some", Channels: []string{"pigeon", "webhook"}}, {}, {}})
 	h.refused(err, belfry.Invalid, "/0/type: at its end", "/0/object: nowhere", "/0/level: some", "/0/channels/0: pigeon", "/0/channels/1: endpoint", "/2: again")
+	night := []belfry.Window{{Days: []string{"mon"}, From: "22:00", To: "07:00"}}
+	_, err = h.PutPreferences(h.ctx(), by, "user/8", []belfry.Preference{
+		{Category: "Marks", Type: "core.*"}, {Category: "Marks", Mutes: []belfry.Window{{Days: []string{"funday"}, From: "7", To: "08:00"}}, Remind: "1y"},
+		{Object: "course/41", Remind: "1h", Because: "no reason", Frequency: &belfry.Frequency{Every: "yearly"}}})
+	h.refused(err, belfry.Invalid, "/0/category: without a type", "/1/mutes/0/days/0: funday", "/1/mutes/0/from: 7", "/1/remind: such as", "/2/remind: of a mute", "/2/because: muted", "/2/frequency/every: yearly")
+	// feature: PEER-13 whoever set a mute first is named while it stays the same
+	mute := []belfry.Preference{{Type: "core.*", Object: "course/41", MuteUntil: &until}, {Category: "Marks", Mutes: night, Remind: "1h", Because: "asleep"}}
+	other := By{Tenant: by.Tenant, Who: "another"}
+	got, err = h.PutPreferences(h.ctx(), other, "user/8", mute)
+	h.ok(err)
+	if got[0].MutedBy != by.Who || got[1].MutedBy != other.Who {
+		t.Errorf("muted by %q and %q", got[0].MutedBy, got[1].MutedBy)
+	}
 	_, err = h.PutPreferences(h.ctx(), by, "user/99", nil)
 	h.refused(err, belfry.NotFound)
 	_, err = h.PutSettings(h.ctx(), by, "user/8", belfry.Settings{Stop: true})

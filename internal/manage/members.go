@@ -64,6 +64,7 @@ func (m *Manager) PutMembers(ctx context.Context, by By, subscription string, ms
 			f.add(p+"/object", "%s", fault)
 		}
 		m.checkChannels(f, by.Tenant, p+"/channels", mb.Channels)
+		f.frequency(p+"/frequency", mb.Frequency)
 		ch.DropOptOuts = append(ch.DropOptOuts, belfry.OptOut{Subscription: subscription, Who: mb.Principal})
 	}
 	if err := f.err(); err != nil {

@@ -385,6 +385,7 @@ func (m *Manager) checkSubscription(ctx context.Context, tenant string, s *belfr
 	if s.Scope.Object != "" && known.object == nil {
 		f.add("/scope/object", "there is no object %q: put it first", s.Scope.Object)
 	}
+	f.frequency("/frequency", s.Frequency)
 	m.checkNotify(f, tenant, s, known)
 	return known, f.err()
 }

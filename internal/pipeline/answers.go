@@ -287,8 +287,9 @@ func (x *Explainer) WhoGetsWhat(ctx context.Context, tenant, object, typ, after 
 }
 
 // Effective says what holds for a user for a type at an object, and where each
-// setting comes from.
-func (x *Explainer) Effective(ctx context.Context, tenant, user, object, typ string) ([]belfry.EffectiveSetting, error) {
+// setting comes from: by a subscription that leaves all to her, or by the one
+// that is named.
+func (x *Explainer) Effective(ctx context.Context, tenant, user, object, typ, subscription string) ([]belfry.EffectiveSetting, error) {
 	acc, now, err := x.supposed(ctx, tenant, &belfry.Event{Object: object, Type: typ})
 	if err != nil {
 		return nil, err
@@ -305,6 +306,53 @@ func (x *Explainer) Effective(ctx context.Context, tenant, user, object, typ str
 	if person == nil || person.User.State == belfry.UserDeleted {
 		return nil, belfry.Errorf(belfry.NotFound, "there is no user %q", user)
 	}
-	_, defaults := x.Stages.Channels.Routes(tenant)
-	return route.EffectiveSettings(person, typ, v.ancestors, v.typ, defaults, now), nil
+	h := route.Hers{Person: person, EventType: typ, Type: v.typ, Ancestors: v.ancestors, Now: now}
+	if _, h.Defaults, h.Often, err = x.Stages.defaults(ctx, tenant); err != nil {
+		return nil, err
+	}
+	if subscription != "" {
+		if h.Via, err = x.hersBy(ctx, v, tenant, user, subscription); err != nil {
+			return nil, err
+		}
+	}
+	return route.EffectiveSettings(h), nil
+}
+
+// hersBy is the way a subscription would tell a user at a place, with how she
+// joined it, the closest join first.
+func (x *Explainer) hersBy(ctx context.Context, v *view, tenant, user, subscription string) (*belfry.Via, error) {
+	sub, _, err := x.Stages.Subscriptions.Standing(ctx, tenant, subscription)
+	if err != nil {
+		return nil, err
+	}
+	if sub == nil {
+		return nil, belfry.Errorf(belfry.NotFound, "there is no subscription %q that is active or paused", subscription)
+	}
+	via := &belfry.Via{Match: &belfry.Match{Subscription: sub}}
+	for i := range sub.Notify {
+		n := &sub.Notify[i]
+		if n.Endpoint != "" {
+			continue
+		}
+		if len(n.Channels) == 0 { // each person's own choice
+			via.Notify.Channels = nil
+			break
+		}
+		via.Notify.Channels = append(via.Notify.Channels, n.Channels...)
+	}
+	members, err := x.Store.Joined(ctx, tenant, user, hersAtMost)
+	if err != nil {
+		return nil, err
+	}
+	closest := len(v.ancestors) + 1
+	for i := range members {
+		steps := len(v.ancestors)
+		if m := &members[i]; m.Object != "" {
+			steps = slices.IndexFunc(v.ancestors, func(o belfry.Object) bool { return o.ID == m.Object })
+		}
+		if members[i].Subscription == subscription && steps >= 0 && steps < closest {
+			closest, via.Member = steps, &members[i]
+		}
+	}
+	return via, nil
 }

@@ -157,12 +157,29 @@ func (s *Stages) route(ctx context.Context, acc *belfry.Accepted, run int, v *vi
 	if err != nil {
 		return nil, nil, err
 	}
-	channels, defaults := s.Channels.Routes(acc.Tenant)
+	channels, defaults, often, err := s.defaults(ctx, acc.Tenant)
+	if err != nil {
+		return nil, nil, err
+	}
 	ds, sups := route.Plan(route.Input{
 		Event: acc, Run: run, Recipients: r.Recipients, Dropped: r.Dropped, Persons: r.Persons,
-		Channels: channels, Type: v.typ, Defaults: defaults, Ancestors: r.Ancestors, Endpoints: endpoints, Now: now,
+		Channels: channels, Type: v.typ, Defaults: defaults, Often: often, Ancestors: r.Ancestors, Endpoints: endpoints, Now: now,
 	})
 	return ds, sups, nil
+}
+
+// defaults are a tenant's channels, and the channels and the frequency of whom
+// nothing else speaks.
+func (s *Stages) defaults(ctx context.Context, tenant string) (channels []route.ChannelInfo, names []string, often *belfry.Frequency, err error) {
+	channels, names = s.Channels.Routes(tenant)
+	settings, err := s.Directory.TenantSettings(ctx, tenant)
+	if err != nil || settings == nil {
+		return channels, names, nil, err
+	}
+	if len(settings.Channels) > 0 {
+		names = settings.Channels
+	}
+	return channels, names, settings.Frequency, nil
 }
 
 func (s *Stages) endpoints(ctx context.Context, tenant string, rs []belfry.Recipient) (map[string]*belfry.Endpoint, error) {

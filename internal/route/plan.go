@@ -30,6 +30,7 @@ type Input struct {
 	Channels   []ChannelInfo             // those set up, in the order deliveries are listed
 	Type       belfry.EventType          // zero when the catalogue has none
 	Defaults   []string                  // the tenant's channels
+	Often      *belfry.Frequency         // the tenant's; nil = immediately
 	Ancestors  []belfry.Object           // the event's object first, the root last
 	Endpoints  map[string]*belfry.Endpoint
 	Now        time.Time
@@ -212,6 +213,7 @@ type choice struct {
 	decision belfry.Reason
 	override belfry.Reason // ByMandatory, when it overrode something
 	blocked  *belfry.Reason
+	often    Often
 }
 
 // choices collects what the ways of a recipient chose: the first way that may
@@ -225,10 +227,16 @@ func (cs *choices) add(c choice) {
 		if have.channel != c.channel {
 			continue
 		}
+		if (have.blocked == nil) == (c.blocked == nil) && c.often.sooner(have.often) {
+			have.often = c.often // whatever leads: nobody is kept waiting for another's sake
+		}
 		better := have.blocked != nil && c.blocked == nil ||
 			(have.blocked == nil) == (c.blocked == nil) && have.via.Match == c.via.Match &&
 				slices.Contains(c.via.Notify.Channels, c.channel) && !slices.Contains(have.via.Notify.Channels, c.channel)
 		if better {
+			if have.blocked == nil {
+				c.often = have.often
+			}
 			*have = c
 		}
 		return
@@ -243,7 +251,7 @@ func (p *plan) person(r *belfry.Recipient) {
 		p.suppress(r, "", "", belfry.Reason{Code: belfry.UserUnknown})
 		return
 	}
-	pref := Prefer(person.Preferences, p.in.Event.Event.Type, p.in.Ancestors, p.in.Now)
+	pref := p.prefer(person)
 	block := p.block(r, person, &pref)
 
 	var cs choices
@@ -253,22 +261,32 @@ func (p *plan) person(r *belfry.Recipient) {
 		if block != nil && p.mandatory(via) && !(block.Code == belfry.GlobalStop && person.User.State == belfry.UserDeleted) {
 			blocked, override = nil, belfry.Reason{Code: belfry.ByMandatory, Detail: "although " + block.Text()}
 		}
+		often := p.often(via, &pref)
+		if blocked == nil && often.never() {
+			blocked = often.paused()
+		}
 		channels, decision := p.choose(via, &pref)
 		for _, c := range channels {
-			cs.add(choice{channel: c, via: via, decision: decision, override: override, blocked: blocked})
+			cs.add(choice{channel: c, via: via, decision: decision, override: override, blocked: blocked, often: often})
 		}
 	}
 	for _, c := range p.in.Type.Channels.Forced {
 		forced := choice{channel: c, via: lead(r), decision: belfry.Reason{Code: belfry.ByForced, Detail: p.in.Event.Event.Type}}
+		if forced.often = p.often(forced.via, &pref); forced.often.never() {
+			forced.often = Often{}
+		}
 		at := slices.IndexFunc(cs, func(have choice) bool { return have.channel == c })
 		if at < 0 {
 			cs = append(cs, forced)
 			continue
 		}
 		if cs[at].blocked == nil {
-			forced.via = cs[at].via
+			forced.via, forced.often = cs[at].via, cs[at].often
 		}
 		cs[at] = forced
+	}
+	if block == nil {
+		block = cs.paused()
 	}
 
 	told := slices.ContainsFunc(cs, func(c choice) bool { return c.blocked == nil })
@@ -370,7 +388,7 @@ func (p *plan) block(r *belfry.Recipient, person *belfry.Person, pref *Effective
 		return &belfry.Reason{Code: belfry.GlobalStop}
 	case pref.Mute != nil:
 		return &belfry.Reason{Code: belfry.Muted, Object: pref.Mute.Object,
-			Detail: detail(pref.Mute, "until "+pref.Mute.MuteUntil.UTC().Format(time.RFC3339))}
+			Detail: detail(pref.Mute, "until "+pref.MuteEnds.UTC().Format(time.RFC3339))}
 	case pref.Level == nil:
 		return nil
 	case pref.Level.Level == belfry.LevelNone:
@@ -381,15 +399,19 @@ func (p *plan) block(r *belfry.Recipient, person *belfry.Person, pref *Effective
 	return nil
 }
 
-// detail adds the type a preference is for.
+// detail adds the type or category a preference is for.
 func detail(pref *belfry.Preference, words string) string {
+	of := pref.Type
+	if pref.Category != "" {
+		of = "category " + pref.Category
+	}
 	switch {
-	case pref.Type == "":
+	case of == "":
 		return words
 	case words == "":
-		return "for " + pref.Type
+		return "for " + of
 	}
-	return "for " + pref.Type + ", " + words
+	return "for " + of + ", " + words
 }
 
 // about reports whether the event is about the recipient.

@@ -1,6 +1,7 @@
 package route
 
 import (
+	"cmp"
 	"encoding/json"
 	"fmt"
 	"slices"
@@ -9,7 +10,7 @@ import (
 	"time"
 
 	"github.com/belfryhq/belfry/internal/belfry"
-	"github.com/google/go-cmp/cmp"
+	gocmp "github.com/google/go-cmp/cmp"
 	"pgregory.net/rapid"
 )
 
@@ -86,6 +87,11 @@ func show(ds []belfry.Delivery, ss []belfry.Suppression) []string {
 	return out
 }
 
+func often(every string) *belfry.Frequency { return &belfry.Frequency{Every: every} }
+
+func inSaoPaulo(p *belfry.Person) { p.User.TimeZone = "America/Sao_Paulo" }
+
+// feature: PEER-8 who decides, with mandatory types
 func TestWhoDecides(t *testing.T) {
 	later, earlier := noon.Add(time.Hour), noon.Add(-time.Hour)
 	prefs := func(ps ...belfry.Preference) func(*belfry.Person) {
@@ -144,6 +150,27 @@ func TestWhoDecides(t *testing.T) {
 			want: []string{"inbox ada by_subscription", "!fax ada channel_unknown"}},
 		{name: "webhook is not for people", vias: []belfry.Via{via(belfry.Subscription{}, belfry.Notify{Channels: []string{"webhook"}}, nil)},
 			want: []string{"!webhook ada no_address"}},
+		// feature: CPS-23 a frequency for a person and a place; never is a pause
+		{name: "the frequency never", person: ada(prefs(belfry.Preference{Object: "course", Frequency: often(belfry.Never)})), want: []string{"! ada frequency_never@course"}},
+		{name: "never, but she joined hourly", person: ada(prefs(belfry.Preference{Frequency: often(belfry.Never), Channels: inbox})),
+			vias: []belfry.Via{via(belfry.Subscription{}, belfry.Notify{}, &belfry.Member{Principal: "ada", Frequency: often(belfry.Hourly)})}, want: []string{"inbox ada by_preference"}},
+		{name: "one way is paused, the other not", person: ada(),
+			vias: []belfry.Via{via(belfry.Subscription{ID: "a"}, belfry.Notify{}, &belfry.Member{Principal: "ada", Frequency: often(belfry.Never)}), via(belfry.Subscription{ID: "b"}, belfry.Notify{Channels: inbox}, nil)},
+			want: []string{"inbox ada by_subscription", "!email ada frequency_never"}},
+		{name: "mandatory is not paused", person: ada(prefs(belfry.Preference{Frequency: often(belfry.Never)})), vias: []belfry.Via{via(mandatory, belfry.Notify{Channels: email}, nil)},
+			want: []string{"email ada@example.org by_subscription"}},
+		{name: "forced is not paused", person: ada(prefs(belfry.Preference{Frequency: often(belfry.Never)})), typ: belfry.EventType{Channels: belfry.TypeChannels{Forced: email}},
+			want: []string{"email ada@example.org by_forced", "!inbox ada frequency_never"}},
+		// feature: PEER-8 types, categories and prefixes
+		{name: "the category before the prefix", person: ada(prefs(belfry.Preference{Type: "core.*", Channels: inbox}, belfry.Preference{Category: "Courses", Channels: email})),
+			typ: belfry.EventType{Category: "Courses"}, want: []string{"email ada@example.org by_preference"}},
+		{name: "the type before the category", person: ada(prefs(belfry.Preference{Category: "Courses", Channels: email}, belfry.Preference{Type: "core.course_updated", Channels: inbox})),
+			typ: belfry.EventType{Category: "Courses"}, want: []string{"inbox ada by_preference"}},
+		{name: "another category", person: ada(prefs(belfry.Preference{Category: "Marks", Level: "none"}, belfry.Preference{Channels: inbox})),
+			typ: belfry.EventType{Category: "Courses"}, want: []string{"inbox ada by_preference"}},
+		// feature: NEW-13 mutes that come again: noon UTC on a Monday is nine o'clock in São Paulo
+		{name: "muted on Monday mornings", person: ada(prefs(belfry.Preference{Mutes: []belfry.Window{{Days: []string{"mon"}, From: "08:00", To: "10:00"}}}), inSaoPaulo), want: []string{"! ada muted"}},
+		{name: "not muted yet", person: ada(prefs(belfry.Preference{Channels: inbox, Mutes: []belfry.Window{{Days: []string{"mon"}, From: "11:00", To: "13:00"}}}), inSaoPaulo), want: []string{"inbox ada by_preference"}},
 		// feature: PEER-8 mutes at an object
 		{name: "muted at the course", person: ada(prefs(belfry.Preference{Object: "course", MuteUntil: &later})), want: []string{"! ada muted@course"}},
 		{name: "muted elsewhere", person: ada(prefs(belfry.Preference{Object: "course/2", MuteUntil: &later})),
@@ -182,7 +209,7 @@ func TestWhoDecides(t *testing.T) {
 			if tc.event != nil {
 				tc.event(in.Event.Event)
 			}
-			if d := cmp.Diff(tc.want, show(Plan(in))); d != "" {
+			if d := gocmp.Diff(tc.want, show(Plan(in))); d != "" {
 				t.Errorf("-want +got\n%s", d)
 			}
 		})
@@ -192,7 +219,7 @@ func TestWhoDecides(t *testing.T) {
 func TestNoChannelAtAll(t *testing.T) {
 	in := input(to("ada")).with(ada())
 	in.Defaults = nil
-	if d := cmp.Diff([]string{"! ada no_channel"}, show(Plan(in))); d != "" {
+	if d := gocmp.Diff([]string{"! ada no_channel"}, show(Plan(in))); d != "" {
 		t.Error(d)
 	}
 }
@@ -235,7 +262,7 @@ func TestContacts(t *testing.T) {
 		t.Run(tc.name, func(t *testing.T) {
 			in := input(to("ada", via(belfry.Subscription{}, belfry.Notify{Channels: []string{tc.channel}}, nil))).
 				with(ada(func(p *belfry.Person) { p.User.Email, p.User.Contacts = tc.email, tc.contacts }))
-			if d := cmp.Diff(tc.want, show(Plan(in))); d != "" {
+			if d := gocmp.Diff(tc.want, show(Plan(in))); d != "" {
 				t.Errorf("-want +got\n%s", d)
 			}
 		})
@@ -243,7 +270,7 @@ func TestContacts(t *testing.T) {
 }
 
 func TestUnknownPerson(t *testing.T) {
-	if d := cmp.Diff([]string{"! ghost user_unknown"}, show(Plan(input(to("ghost"))))); d != "" {
+	if d := gocmp.Diff([]string{"! ghost user_unknown"}, show(Plan(input(to("ghost"))))); d != "" {
 		t.Error(d)
 	}
 }
@@ -266,7 +293,7 @@ func TestDeliveryFields(t *testing.T) {
 			Channel: "email", Principal: "ada", Address: "ada@example.org", Destination: "ada", Shard: belfry.Shard("default", "ada"), Due: noon,
 			Locale: "pt-BR", Template: "long", Because: append(slices.Clone(named), belfry.Reason{Code: belfry.BySubscription, Subscription: "other"})},
 	}
-	if d := cmp.Diff(want, ds); d != "" {
+	if d := gocmp.Diff(want, ds); d != "" {
 		t.Errorf("-want +got\n%s", d)
 	}
 }
@@ -290,7 +317,7 @@ func TestKeptApart(t *testing.T) {
 	no := false
 	in := input(to("ada"), to("ada", via(belfry.Subscription{ID: "apart", Merge: &no}, belfry.Notify{}, nil))).with(ada())
 	ds, ss := Plan(in)
-	if d := cmp.Diff([]string{"inbox ada by_tenant_default", "email ada@example.org by_tenant_default", "inbox ada by_tenant_default", "email ada@example.org by_tenant_default"}, show(ds, ss)); d != "" {
+	if d := gocmp.Diff([]string{"inbox ada by_tenant_default", "email ada@example.org by_tenant_default", "inbox ada by_tenant_default", "email ada@example.org by_tenant_default"}, show(ds, ss)); d != "" {
 		t.Fatal(d)
 	}
 	ids := map[string]bool{}
@@ -306,7 +333,7 @@ func TestSameAddress(t *testing.T) {
 	bob := ada(func(p *belfry.Person) { p.User.ID, p.User.Email = "bob", "ADA@example.org" })
 	in := input(belfry.Recipient{Address: "x@example.org", Via: to("").Via}, to("ada"), to("bob")).with(ada(), bob)
 	ds, ss := Plan(in)
-	if d := cmp.Diff([]string{"email x@example.org by_tenant_default", "inbox ada by_tenant_default", "email ada@example.org by_tenant_default",
+	if d := gocmp.Diff([]string{"email x@example.org by_tenant_default", "inbox ada by_tenant_default", "email ada@example.org by_tenant_default",
 		"inbox bob by_tenant_default", "!email bob/ada@example.org same_address"}, show(ds, ss)); d != "" {
 		t.Error(d)
 	}
@@ -337,7 +364,7 @@ func TestBareAddresses(t *testing.T) {
 			in := input(addr(tc.notify))
 			in.Type.Channels, in.Defaults = tc.typ, tc.defaults
 			ds, ss := Plan(in)
-			if d := cmp.Diff(tc.want, show(ds, ss)); d != "" {
+			if d := gocmp.Diff(tc.want, show(ds, ss)); d != "" {
 				t.Errorf("-want +got\n%s", d)
 			}
 			if len(ds) > 0 && (ds[0].Principal != "" || ds[0].Destination != "x@example.org") {
@@ -359,7 +386,7 @@ func TestEndpoints(t *testing.T) {
 	in.Dropped = []belfry.Dropped{{Address: "ep_s", Because: []belfry.Reason{{Code: belfry.NamedEndpoint}, {Code: belfry.EventIsSilent}}},
 		{Principal: "u", Because: []belfry.Reason{{Code: belfry.NamedUser}, {Code: belfry.Blacklisted}}}}
 	ds, ss := Plan(in)
-	if d := cmp.Diff([]string{"webhook ep_a by_subscription", "webhook ep_p by_subscription",
+	if d := gocmp.Diff([]string{"webhook ep_a by_subscription", "webhook ep_p by_subscription",
 		"!webhook /ep_d endpoint_disabled", "!webhook /ep_x endpoint_unknown", "!webhook /ep_s event_silent", "! u blacklisted"}, show(ds, ss)); d != "" {
 		t.Fatal(d)
 	}
@@ -403,42 +430,31 @@ func TestPriorityAndOrderArePlanned(t *testing.T) {
 	}
 }
 
-// A naive evaluator asks, for one channel alone, who speaks first.
+// A naive evaluator asks, for one channel alone, who speaks first: it goes
+// through the order of model.md, "Who decides channel and frequency", layer by
+// layer.
 func naive(in *Input, p *belfry.Person, r *belfry.Recipient, channel string) string {
 	typ := in.Type.Channels
-	speaks := func(setting func(*belfry.Preference) bool) *belfry.Preference {
-		var best *belfry.Preference
-		bestObject, bestType := 99, -1
-		for i := range p.Preferences {
-			pref := &p.Preferences[i]
-			object := len(in.Ancestors)
-			if pref.Object != "" {
-				object = slices.IndexFunc(in.Ancestors, func(o belfry.Object) bool { return o.ID == pref.Object })
-			}
-			kind := map[string]int{"": 0, "core.*": 1, "core.course_*": 2, in.Event.Event.Type: 3}
-			k, ok := kind[pref.Type]
-			if object < 0 || !ok || !setting(pref) {
-				continue
-			}
-			if object < bestObject || object == bestObject && k > bestType {
-				best, bestObject, bestType = pref, object, k
-			}
+	speaks := func(setting func(*belfry.Preference) bool) *belfry.Preference { return naivePreference(in, p, setting) }
+	mutes := func(p *belfry.Preference) bool {
+		if p.MuteUntil != nil && in.Now.Before(*p.MuteUntil) {
+			return true
 		}
-		return best
+		return slices.ContainsFunc(p.Mutes, func(w belfry.Window) bool { return w.From == "11:00" }) // noon is in it
 	}
 	blocked := ""
 	level := speaks(func(p *belfry.Preference) bool { return p.Level != "" })
 	switch {
 	case p.Settings.Stop:
 		blocked = belfry.GlobalStop
-	case speaks(func(p *belfry.Preference) bool { return p.MuteUntil != nil && p.MuteUntil.After(in.Now) }) != nil:
+	case speaks(mutes) != nil:
 		blocked = belfry.Muted
 	case level != nil && level.Level == "none":
 		blocked = belfry.LevelIsNone
 	case level != nil && level.Level == "related" && !slices.Contains(in.Event.Event.Related, p.User.ID):
 		blocked = belfry.NotAboutThem
 	}
-	chosen, chosenBlocked := slices.Contains(typ.Forced, channel), false
+	chosen, chosenBlocked := slices.Contains(typ.Forced, channel), ""
 	for _, v := range r.Via {
 		list := in.Defaults
 		if len(typ.Default) > 0 {
@@ -456,19 +472,24 @@ func naive(in *Input, p *belfry.Person, r *belfry.Recipient, channel string) str
 		if !slices.Contains(list, channel) {
 			continue
 		}
-		if blocked == "" || in.Type.Mandatory || v.Match.Subscription.Mandatory {
+		switch mandatory := in.Type.Mandatory || v.Match.Subscription.Mandatory; {
+		case mandatory:
 			chosen = true
-		} else {
-			chosenBlocked = true
+		case blocked != "":
+			chosenBlocked = blocked
+		case naiveOften(in, p, &v) == belfry.Never:
+			chosenBlocked = cmp.Or(chosenBlocked, belfry.FrequencyIsNever)
+		default:
+			chosen = true
 		}
 	}
 	switch {
-	case !chosen && !chosenBlocked:
+	case !chosen && chosenBlocked == "":
 		return ""
 	case slices.Contains(typ.Forbidden, channel):
 		return belfry.ChannelForbidden
 	case !chosen:
-		return blocked
+		return chosenBlocked
 	case channel == "fax":
 		return belfry.ChannelUnknown
 	case channel == "sms":
@@ -477,27 +498,95 @@ func naive(in *Input, p *belfry.Person, r *belfry.Recipient, channel string) str
 	return "told"
 }
 
+// naivePreference is the preference that speaks of a setting: it sorts all there are.
+func naivePreference(in *Input, p *belfry.Person, setting func(*belfry.Preference) bool) *belfry.Preference {
+	type ranked struct {
+		pref         *belfry.Preference
+		object, kind int
+	}
+	var all []ranked
+	for i := range p.Preferences {
+		pref := &p.Preferences[i]
+		object := len(in.Ancestors)
+		if pref.Object != "" {
+			object = slices.IndexFunc(in.Ancestors, func(o belfry.Object) bool { return o.ID == pref.Object })
+		}
+		kind, ok := map[string]int{"": 0, "core.*": 1, "core.course_*": 2, in.Event.Event.Type: 4}[pref.Type]
+		if pref.Category != "" {
+			kind, ok = 3, pref.Category == in.Type.Category
+		}
+		if object >= 0 && ok && setting(pref) {
+			all = append(all, ranked{pref, object, kind})
+		}
+	}
+	slices.SortStableFunc(all, func(a, b ranked) int { return cmp.Or(a.object-b.object, b.kind-a.kind) })
+	if len(all) == 0 {
+		return nil
+	}
+	return all[0].pref
+}
+
+// naiveOften is the frequency of one way: the last layer that overwrites it.
+func naiveOften(in *Input, p *belfry.Person, v *belfry.Via) string {
+	sub := v.Match.Subscription
+	mandatory := in.Type.Mandatory || sub.Mandatory
+	out := belfry.Immediate
+	for _, layer := range []*belfry.Frequency{in.Often, in.Type.Frequency, sub.Frequency} {
+		if layer != nil {
+			out = layer.Every
+		}
+	}
+	if mandatory {
+		if out == belfry.Never {
+			return belfry.Immediate
+		}
+		return out
+	}
+	if pref := naivePreference(in, p, func(p *belfry.Preference) bool { return p.Frequency != nil }); pref != nil {
+		out = pref.Frequency.Every
+	}
+	if v.Member != nil && v.Member.Frequency != nil {
+		out = v.Member.Frequency.Every
+	}
+	return out
+}
+
+// feature: PEER-8, S3-22
 func TestPlanEqualsNaive(t *testing.T) {
 	names := []string{"inbox", "email", "sms", "fax"}
+	categories := []string{"", "Courses", "Marks"}
+	evenings, mornings := belfry.Window{From: "18:00", To: "20:00"}, belfry.Window{Days: []string{"mon"}, From: "11:00", To: "13:00"}
 	later, earlier := noon.Add(time.Hour), noon.Add(-time.Hour)
 	rapid.Check(t, func(t *rapid.T) {
 		some := func(label string, max int) []string {
 			return rapid.SliceOfNDistinct(rapid.SampledFrom(names), 0, max, rapid.ID[string]).Draw(t, label)
 		}
 		one := func(label string, in int) bool { return rapid.IntRange(0, in-1).Draw(t, label) == 0 }
+		sometimes := func(label string) *belfry.Frequency {
+			if !one(label, 4) {
+				return nil
+			}
+			return often(rapid.SampledFrom(belfry.Frequencies).Draw(t, label))
+		}
 		p := ada()
 		p.Settings.Stop = one("stop", 6)
-		seen := map[string]bool{}
-		for range rapid.IntRange(0, 3).Draw(t, "preferences") {
+		seen := map[belfry.PreferencePlace]bool{}
+		for range rapid.IntRange(0, 4).Draw(t, "preferences") {
 			pref := belfry.Preference{
 				Type:   rapid.SampledFrom([]string{"", "core.*", "core.course_*", "core.course_updated", "mod.*"}).Draw(t, "type"),
 				Object: rapid.SampledFrom([]string{"", "forum", "course", belfry.RootObject, "elsewhere"}).Draw(t, "object"),
-				Level:  rapid.SampledFrom([]string{"", "", "all", "related", "none"}).Draw(t, "level"), Channels: some("preferred", 2)}
-			if one("mute", 4) {
+				Level:  rapid.SampledFrom([]string{"", "", "all", "related", "none"}).Draw(t, "level"), Channels: some("preferred", 2), Frequency: sometimes("preferred frequency")}
+			if pref.Type == "" {
+				pref.Category = rapid.SampledFrom(categories).Draw(t, "of category")
+			}
+			if one("mute", 5) {
 				pref.MuteUntil = rapid.SampledFrom([]*time.Time{&later, &earlier}).Draw(t, "until")
 			}
-			if !seen[pref.Type+"/"+pref.Object] {
-				seen[pref.Type+"/"+pref.Object] = true
+			if one("recurring mute", 6) {
+				pref.Mutes = []belfry.Window{rapid.SampledFrom([]belfry.Window{evenings, mornings}).Draw(t, "window")}
+			}
+			if !seen[pref.Place()] {
+				seen[pref.Place()] = true
 				p.Preferences = append(p.Preferences, pref)
 			}
 		}
@@ -505,13 +594,14 @@ func TestPlanEqualsNaive(t *testing.T) {
 		for i := range rapid.IntRange(1, 3).Draw(t, "ways") {
 			var m *belfry.Member
 			if one("joined", 3) {
-				m = &belfry.Member{Principal: "ada", Channels: some("joined with", 2)}
+				m = &belfry.Member{Principal: "ada", Channels: some("joined with", 2), Frequency: sometimes("joined with frequency")}
 			}
-			vias = append(vias, via(belfry.Subscription{ID: fmt.Sprint("s", i), Mandatory: one("mandatory", 4)}, belfry.Notify{Channels: some("notify", 2)}, m))
+			vias = append(vias, via(belfry.Subscription{ID: fmt.Sprint("s", i), Mandatory: one("mandatory", 4), Frequency: sometimes("subscription's")}, belfry.Notify{Channels: some("notify", 2)}, m))
 		}
 		in := input(to("ada", vias...)).with(p)
 		in.Defaults = some("defaults", 2)
-		in.Type = belfry.EventType{Mandatory: one("mandatory type", 8)}
+		in.Often = sometimes("tenant's")
+		in.Type = belfry.EventType{Mandatory: one("mandatory type", 8), Category: rapid.SampledFrom(categories).Draw(t, "category"), Frequency: sometimes("type's frequency")}
 		in.Type.Channels.Default = some("type's", 2)
 		if one("forces", 4) {
 			in.Type.Channels.Forced = some("forced", 1)
@@ -526,6 +616,10 @@ func TestPlanEqualsNaive(t *testing.T) {
 		ds, ss := Plan(in)
 		if after, _ := json.Marshal(in); string(after) != string(before) {
 			t.Fatal("Plan changed its input")
+		}
+		effective := EffectiveSettings(Hers{Person: p, EventType: in.Event.Event.Type, Type: in.Type, Ancestors: in.Ancestors, Defaults: in.Defaults, Often: in.Often, Now: noon, Via: &vias[0]})
+		if got, want := effective[len(effective)-1].Value, naiveOften(&in, p, &vias[0]); got != want {
+			t.Fatalf("the frequency is %s, the naive one %s", got, want)
 		}
 		got := map[string]string{}
 		put := func(channel, what string) {
@@ -548,7 +642,7 @@ func TestPlanEqualsNaive(t *testing.T) {
 			}
 			want[c] = what
 			switch what {
-			case belfry.GlobalStop, belfry.Muted, belfry.LevelIsNone, belfry.NotAboutThem:
+			case belfry.GlobalStop, belfry.Muted, belfry.LevelIsNone, belfry.NotAboutThem, belfry.FrequencyIsNever:
 				blocks = what
 			}
 		}
@@ -565,7 +659,7 @@ func TestPlanEqualsNaive(t *testing.T) {
 			}
 			return
 		}
-		if d := cmp.Diff(want, got); d != "" {
+		if d := gocmp.Diff(want, got); d != "" {
 			t.Fatalf("-naive +plan\n%s", d)
 		}
 	})

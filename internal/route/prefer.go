@@ -11,20 +11,33 @@ import (
 // its own origin: the preference that speaks of it, the closest object first,
 // then the most specific type; nil where none does.
 type Effective struct {
-	Level    *belfry.Preference // names a level
-	Channels *belfry.Preference // names channels
-	Mute     *belfry.Preference // mutes past now
+	Level     *belfry.Preference // names a level
+	Channels  *belfry.Preference // names channels
+	Frequency *belfry.Preference // names a frequency
+	Mute      *belfry.Preference // mutes now
+	MuteEnds  time.Time          // with Mute
 }
 
-// Prefer finds the effective preference for an event type at ancestors (the
-// object first, the root last) at now. A preference that leaves a setting empty
-// does not speak of it, and a mute that has ended is silent.
-func Prefer(prefs []belfry.Preference, typ string, ancestors []belfry.Object, now time.Time) Effective {
+// About is what a preference is asked about: an event type with its category,
+// at ancestors (the object first, the root last), at a time by the person's
+// clocks.
+type About struct {
+	Type      string
+	Category  string
+	Ancestors []belfry.Object
+	Now       time.Time
+	Zone      *time.Location
+}
+
+// Prefer finds the effective preference. A preference that leaves a setting
+// empty does not speak of it, and a mute that is over, or has not begun, is
+// silent.
+func Prefer(prefs []belfry.Preference, of About) Effective {
 	var best Effective
-	var level, channels, mute rank
+	var level, channels, frequency, mute rank
 	for i := range prefs {
 		pref := &prefs[i]
-		at, applies := rankOf(pref, typ, ancestors)
+		at, applies := rankOf(pref, &of)
 		if !applies {
 			continue
 		}
@@ -34,8 +47,13 @@ func Prefer(prefs []belfry.Preference, typ string, ancestors []belfry.Object, no
 		if len(pref.Channels) > 0 && (best.Channels == nil || at.before(channels)) {
 			best.Channels, channels = pref, at
 		}
-		if pref.MuteUntil != nil && pref.MuteUntil.After(now) && (best.Mute == nil || at.before(mute)) {
-			best.Mute, mute = pref, at
+		if pref.Frequency != nil && (best.Frequency == nil || at.before(frequency)) {
+			best.Frequency, frequency = pref, at
+		}
+		if best.Mute == nil || at.before(mute) {
+			if until, muted := pref.MutedUntil(of.Now, of.Zone); muted {
+				best.Mute, best.MuteEnds, mute = pref, until, at
+			}
 		}
 	}
 	return best
@@ -49,12 +67,20 @@ func (a rank) before(b rank) bool {
 	return a.steps < b.steps || a.steps == b.steps && a.specificity > b.specificity
 }
 
-func rankOf(pref *belfry.Preference, typ string, ancestors []belfry.Object) (rank, bool) {
-	r := rank{steps: len(ancestors)} // for all objects: beyond the root
+// How specific what a preference is for is: a type, then a category, which an
+// administrator put together, then a prefix, the longer the more, then all.
+const (
+	forType     = 1 << 30
+	forCategory = 1 << 29
+	forAll      = -1
+)
+
+func rankOf(pref *belfry.Preference, of *About) (rank, bool) {
+	r := rank{steps: len(of.Ancestors)} // for all objects: beyond the root
 	if pref.Object != "" {
 		r.steps = -1
-		for i := range ancestors {
-			if ancestors[i].ID == pref.Object {
+		for i := range of.Ancestors {
+			if of.Ancestors[i].ID == pref.Object {
 				r.steps = i
 				break
 			}
@@ -64,14 +90,19 @@ func rankOf(pref *belfry.Preference, typ string, ancestors []belfry.Object) (ran
 		}
 	}
 	switch {
+	case pref.Category != "":
+		if pref.Category != of.Category {
+			return rank{}, false
+		}
+		r.specificity = forCategory
 	case pref.Type == "":
-		r.specificity = -1
-	case !belfry.TypeMatches(pref.Type, typ):
+		r.specificity = forAll
+	case !belfry.TypeMatches(pref.Type, of.Type):
 		return rank{}, false
 	case strings.HasSuffix(pref.Type, "*"):
 		r.specificity = len(pref.Type) - 1
 	default:
-		r.specificity = 1 << 30
+		r.specificity = forType
 	}
 	return r, true
 }

@@ -726,15 +726,11 @@ func (e *edit) members() error {
 	}
 	rows := e.rows(putMember)
 	for _, m := range last(e.ch.Members, func(m *belfry.Member) string { return m.Subscription + "\x00" + m.Principal + "\x00" + m.Object }) {
-		channels := ""
-		if len(m.Channels) > 0 {
-			body, err := json.Marshal(m.Channels)
-			if err != nil {
-				return err
-			}
-			channels = string(body)
+		choice, err := memberChoice(m)
+		if err != nil {
+			return err
 		}
-		rows.text(e.tenant).text(m.Subscription).text(m.Principal).text(m.Object).text(channels).num(micros(m.Since))
+		rows.text(e.tenant).text(m.Subscription).text(m.Principal).text(m.Object).text(choice).num(micros(m.Since))
 		e.note(belfry.KindMembers, m.Subscription)
 	}
 	_, err := rows.flush()

@@ -313,10 +313,7 @@ func scanMember(rows *sql.Rows) (m belfry.Member, err error) {
 		return m, err
 	}
 	m.Since = fromMicros(since)
-	if channels != "" {
-		err = json.Unmarshal([]byte(channels), &m.Channels)
-	}
-	return m, err
+	return m, readChoice(channels, &m)
 }
 
 // Memberships lists what a principal joined, after a subscription's id; about

@@ -325,6 +325,11 @@ func testSubscriptions(t *testing.T, place func(testing.TB) string) {
 	same(t, "what else", must[[]belfry.Member](t)(db.Memberships(ctx, tenant, "u1", "sub_b", 1)), []belfry.Member{member("sub_c", "u1", "")})
 	apply(t, db, belfry.Changes{Members: []belfry.Member{member("sub_b", "u1", "", "sms")}, DropMembers: []belfry.Member{{Subscription: "sub_b", Principal: "u1", Object: "forum/2"}, {Subscription: "sub_b", Principal: "nobody"}}})
 	same(t, "after a change", must[[]belfry.Member](t)(db.Members(ctx, tenant, "sub_b", "", 1)), []belfry.Member{member("sub_b", "u1", "", "sms")})
+	weekly, monthly := member("sub_b", "u1", ""), member("sub_b", "u3", "", "email", "sms") // feature: CPS-23
+	weekly.Frequency, monthly.Frequency = &belfry.Frequency{Every: belfry.Weekly}, &belfry.Frequency{Every: belfry.Monthly, Day: 3}
+	apply(t, db, belfry.Changes{Members: []belfry.Member{weekly, monthly}})
+	same(t, "how often", must[[]belfry.Member](t)(db.Members(ctx, tenant, "sub_b", "", 10)), []belfry.Member{weekly, member("sub_b", "u2", ""), monthly})
+	same(t, "how often of what one joined", must[[]belfry.Member](t)(db.Joined(ctx, tenant, "u1", 10))[:1], []belfry.Member{weekly})
 }
 
 func testDocuments(t *testing.T, place func(testing.TB) string) {

@@ -81,13 +81,14 @@ func (s *Server) answerRoutes() {
 		})
 	type effective struct {
 		ThingPath
-		Object string `query:"object" doc:"Empty = everywhere" maxLength:"512"`
-		Type   string `query:"type" required:"true" maxLength:"255"`
+		Object       string `query:"object" doc:"Empty = everywhere" maxLength:"512"`
+		Type         string `query:"type" required:"true" maxLength:"255"`
+		Subscription string `query:"subscription" doc:"By which she would be told; empty = by one that leaves all to her" maxLength:"64"`
 	}
 	route(s, spec{id: "getEffective", method: http.MethodGet, path: "/v1/users/{id}/effective", tag: "People", may: auth.Read,
-		summary: "Say what holds for a user", detail: "For an event type at an object: the global stop, the level, a mute, and the channels by which a subscription that names none would tell her, each with what it comes from."},
+		summary: "Say what holds for a user", detail: "For an event type at an object: the global stop, the level, a mute, the channels and the frequency by which she would be told, and what is mandatory, forced and forbidden, each with what it comes from. Who speaks first decides: the administrator, a mandatory notice, the global stop, how she joined, her preferences, the subscription, the type, the tenant."},
 		func(ctx context.Context, c *call, in *effective) (*reply[list[belfry.EffectiveSetting]], error) {
-			es, err := s.Explain.Effective(ctx, c.tenant(), string(in.ID), in.Object, in.Type)
+			es, err := s.Explain.Effective(ctx, c.tenant(), string(in.ID), in.Object, in.Type, in.Subscription)
 			if err != nil {
 				return nil, err
 			}

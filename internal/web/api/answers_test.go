@@ -30,8 +30,8 @@ func (e *explainer) WhoGetsWhat(_ context.Context, _, object, typ, after string,
 	return []belfry.HereAnswer{{Type: typ, Object: object}}, "", nil
 }
 
-func (e *explainer) Effective(_ context.Context, _, user, object, typ string) ([]belfry.EffectiveSetting, error) {
-	return []belfry.EffectiveSetting{{Setting: user, Object: object, Type: typ}}, nil
+func (e *explainer) Effective(_ context.Context, _, user, object, typ, subscription string) ([]belfry.EffectiveSetting, error) {
+	return []belfry.EffectiveSetting{{Setting: user, Object: object, Type: typ, Value: subscription}}, nil
 }
 
 // feature: CPS-2, CPS-3, CPS-4, CPS-30 the calls
@@ -62,7 +62,7 @@ func TestAnswers(t *testing.T) {
 	has(h.want(200, "GET", "/v1/objects/course%2F41/recipients?type=a.b", "").body, `"type":"a.b"`, `"object":"course/41"`)
 	has(h.want(200, "GET", "/v1/generators?object=course%2F41&user=user%2F8&after=m", "").body, `"object":"course/41"`, `"type":"user/8"`, `"next":"m+"`)
 	h.want(422, "GET", "/v1/generators", "").problem(t)
-	has(h.want(200, "GET", "/v1/users/user%2F8/effective?object=course%2F41&type=a.b", "").body, `"setting":"user/8"`, `"object":"course/41"`, `"type":"a.b"`)
+	has(h.want(200, "GET", "/v1/users/user%2F8/effective?object=course%2F41&type=a.b&subscription=sub_1", "").body, `"setting":"user/8"`, `"value":"sub_1"`, `"object":"course/41"`, `"type":"a.b"`)
 	h.want(422, "GET", "/v1/users/user%2F8/effective", "").problem(t)
 	var spec struct{ Paths map[string]json.RawMessage }
 	h.want(200, "GET", "/openapi.json", "").into(t, &spec)

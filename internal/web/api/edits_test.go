@@ -188,7 +188,7 @@ func TestUsers(t *testing.T) {
 		{"/v1/users/user%2F8", `{"name":["x"]}`, "/name"},
 		{"/v1/users/user%2F8", `{"state":"sleeping"}`, "/state"},
 		{"/v1/users/user%2F8", `{"locale":"not a locale"}`, "/locale"},
-		{"/v1/users/user%2F8/preferences", `[{"frequency":"weekly"}]`, "/0/frequency"},
+		{"/v1/users/user%2F8/preferences", `[{"frequency":"yearly"}]`, "/0/frequency/every"},
 		{"/v1/users/user%2F8/preferences", `[{"level":"loud"}]`, "/0/level"},
 		{"/v1/users/user%2F8/preferences", `[{"channels":["pigeon"]}]`, "/0/channels/0"},
 		{"/v1/users/user%2F8/preferences", `[{"object":"course/404"}]`, "/0/object"},
@@ -281,7 +281,7 @@ func TestSubscriptions(t *testing.T) {
 	}
 	h.wantFault(422, "/principal", "POST", item+"/members", `{"principal":"user/404"}`)
 	h.wantFault(422, "/1/principal", "POST", item+"/members:batch", `[{"principal":"user/8"},{"principal":"user/404"}]`)
-	h.wantFault(422, "/frequency", "POST", item+"/members", `{"principal":"user/8","frequency":"daily"}`)
+	h.wantFault(422, "/frequency/every", "POST", item+"/members", `{"principal":"user/8","frequency":"dayly"}`)
 	h.want(204, "DELETE", item+"/members?principal=user%2F9", "")
 	h.want(422, "DELETE", item+"/members", "").problem(t)
 
@@ -383,7 +383,8 @@ func TestBadSubscriptions(t *testing.T) {
 		{`{"notify":[{"endpoint":"ep_unknown"}]}`, "/notify/0/endpoint"},
 		{`{"notify":[{"channels":["pigeon"]}]}`, "/notify/0/channels/0"},
 		{`{"notify":[{"script":"rm"}]}`, "/notify/0/script"},
-		{`{"frequency":"daily"}`, "/frequency"},
+		{`{"frequency":"dayly"}`, "/frequency/every"},
+		{`{"frequency":{"every":"daily","at":"25:00"}}`, "/frequency/at"},
 		{`{"condition":{"count":5}}`, "/condition"},
 		{`{"joining":{"who":"anyone"}}`, "/joining"},
 	} {

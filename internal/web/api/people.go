@@ -29,7 +29,7 @@ func (s *Server) peopleRoutes() {
 		body[[]belfry.Preference]
 	}
 	route(s, spec{id: "putPreferences", method: http.MethodPut, path: "/v1/users/{id}/preferences", tag: "People", may: auth.Admin, summary: "Replace a user's preferences",
-		detail: "Each says for a type (or all) at an object and below (or everywhere): level, channels, mute_until. The closest object wins, then the most specific type."},
+		detail: "Each says for a type, a category, or all, at an object and below, or everywhere: level, channels, frequency, and mutes, once (mute_until) or every week (mutes, by the user's time zone), with a reminder before the end (remind). The closest object wins, then the most specific: a type before its category, that before a prefix, the longer first. Who set a mute is kept in muted_by."},
 		func(ctx context.Context, c *call, in *puttingPreferences) (*reply[[]belfry.Preference], error) {
 			ps, err := s.Manage.PutPreferences(ctx, c.by(), string(in.ID), in.Value)
 			return preferences(ps, err)

@@ -46,7 +46,7 @@ type Answerer interface {
 	Recipients(ctx context.Context, tenant, subscription, eventID string, e *belfry.Event, q belfry.TraceQuery) (belfry.Answer, error)
 	Generators(ctx context.Context, tenant, object, user, after string, limit int) ([]belfry.Generator, string, error)
 	WhoGetsWhat(ctx context.Context, tenant, object, typ, after string, limit int) ([]belfry.HereAnswer, string, error)
-	Effective(ctx context.Context, tenant, user, object, typ string) ([]belfry.EffectiveSetting, error)
+	Effective(ctx context.Context, tenant, user, object, typ, subscription string) ([]belfry.EffectiveSetting, error)
 }
 
 // EventQuery selects stored events, newest first.

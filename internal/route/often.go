@@ -1,0 +1,82 @@
+package route
+
+import (
+	"slices"
+
+	"github.com/belfryhq/belfry/internal/belfry"
+)
+
+// Often is how often somebody is told, and who decided it.
+type Often struct {
+	Frequency *belfry.Frequency // nil = immediately
+	By        belfry.Reason
+}
+
+// often decides the frequency of one way: the member's setting, the preference,
+// the subscription, the type's default and the tenant's, the first that names
+// one. A mandatory notice does not ask the person, and never holds for nobody.
+func (p *plan) often(via *belfry.Via, pref *Effective) Often {
+	mandatory := p.mandatory(via)
+	id := ""
+	if via.Match != nil {
+		id = via.Match.Subscription.ID
+	}
+	switch {
+	case !mandatory && via.Member != nil && via.Member.Frequency != nil:
+		return Often{via.Member.Frequency, belfry.Reason{Code: belfry.ByMember, Subscription: id, Object: via.Member.Object}}
+	case !mandatory && pref.Frequency != nil:
+		return Often{pref.Frequency.Frequency, belfry.Reason{Code: belfry.ByPreference, Object: pref.Frequency.Object, Detail: detail(pref.Frequency, "")}}
+	case via.Match != nil && via.Match.Subscription.Frequency != nil:
+		return spoken(mandatory, via.Match.Subscription.Frequency, belfry.Reason{Code: belfry.BySubscription, Subscription: id})
+	case p.in.Type.Frequency != nil:
+		return spoken(mandatory, p.in.Type.Frequency, belfry.Reason{Code: belfry.ByType})
+	case p.in.Often != nil:
+		return spoken(mandatory, p.in.Often, belfry.Reason{Code: belfry.ByTenant})
+	}
+	return Often{}
+}
+
+func spoken(mandatory bool, f *belfry.Frequency, by belfry.Reason) Often {
+	if mandatory && f.Every == belfry.Never {
+		return Often{nil, belfry.Reason{Code: belfry.ByMandatory}}
+	}
+	return Often{f, by}
+}
+
+func (o Often) never() bool { return o.Frequency != nil && o.Frequency.Every == belfry.Never }
+
+// paused is the reason of a way whose frequency is never.
+func (o Often) paused() *belfry.Reason {
+	return &belfry.Reason{Code: belfry.FrequencyIsNever, Subscription: o.By.Subscription, Object: o.By.Object, Detail: o.By.Detail}
+}
+
+// every is how often, as a place in the order of belfry.Frequencies.
+func (o Often) every() int {
+	if o.Frequency == nil {
+		return 0
+	}
+	return max(0, slices.Index(belfry.Frequencies, o.Frequency.Every))
+}
+
+// sooner reports whether o keeps nobody waiting who does not wait with other.
+func (o Often) sooner(other Often) bool { return o.every() < other.every() }
+
+// paused is the reason why nothing is told when every choice is paused.
+func (cs choices) paused() *belfry.Reason {
+	for i := range cs {
+		if cs[i].blocked != nil {
+			return cs[i].blocked
+		}
+	}
+	return nil
+}
+
+// prefer is the person's effective preference for the event.
+func (p *plan) prefer(person *belfry.Person) Effective {
+	if len(person.Preferences) == 0 {
+		return Effective{}
+	}
+	return Prefer(person.Preferences, About{
+		Type: p.in.Event.Event.Type, Category: p.in.Type.Category, Ancestors: p.in.Ancestors, Now: p.in.Now, Zone: person.User.Zone(),
+	})
+}
