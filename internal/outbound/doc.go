@@ -10,7 +10,11 @@
 // connections kept warm per host. A refusal is a *Refused that says which
 // address and which setting allows it.
 //
-// It refuses to retry, to log and to know what is sent.
+// Plain HTTP goes over HTTP/1.1 on the caller's goroutine (see direct), TLS by
+// net/http's Transport and in HTTP/2 where the peer speaks it.
+//
+// It refuses to retry, but for a request that met a kept connection as the peer
+// closed it and may be repeated, to log and to know what is sent.
 //
 // Testing against it: allow 127.0.0.0/8 and ::1/128 and use real servers.
 package outbound

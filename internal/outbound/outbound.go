@@ -22,7 +22,7 @@ type Options struct {
 
 	ConnectTimeout  time.Duration // TCP, all addresses of a name together; default 10 s
 	TLSTimeout      time.Duration // default 10 s
-	ResponseTimeout time.Duration // from the request's end to the answer's headers; default 90 s, the backstop behind callers' own deadlines
+	ResponseTimeout time.Duration // from the request to the answer's headers; default 90 s, the backstop behind callers' own deadlines
 	IdleTimeout     time.Duration // of a kept connection; default 90 s
 	MaxIdlePerHost  int           // default 512
 	MaxHeaderBytes  int64         // of an answer; default 64 KiB
@@ -81,7 +81,10 @@ func New(o Options) *Guard {
 		cfg.ClientSessionCache = tls.NewLRUClientSessionCache(256)
 	}
 	g.client = &http.Client{
-		Transport: &http.Transport{
+		Transport: &transport{direct: &direct{
+			dial: g.dialer.DialContext, response: o.ResponseTimeout, idle: o.IdleTimeout,
+			perHost: o.MaxIdlePerHost, maxHead: o.MaxHeaderBytes, kept: map[string][]*wire{},
+		}, full: &http.Transport{
 			Proxy:                  nil, // a proxy would dial for us, unguarded
 			DialContext:            g.dialer.DialContext,
 			TLSClientConfig:        cfg,
@@ -98,7 +101,7 @@ func New(o Options) *Guard {
 			DisableCompression: true,
 			WriteBufferSize:    4 << 10,
 			ReadBufferSize:     4 << 10,
-		},
+		}},
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 	}
 	return g

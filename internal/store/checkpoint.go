@@ -7,7 +7,7 @@ import (
 
 // checkpointRows is about how many rows are committed on SQLite between two
 // checkpoints beside the writer: some megabytes of its log.
-const checkpointRows = 2048
+const checkpointRows = 6144
 
 // A checkpointer copies what SQLite's log holds into the database file while
 // the writer goes on. The writer does it too when its log has become long, in

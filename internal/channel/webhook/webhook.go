@@ -95,15 +95,9 @@ func (s *Sender) Send(ctx context.Context, target channel.Target, m *belfry.Mess
 	if err != nil {
 		return retry(err.Error())
 	}
-	parent := ctx
-	if deadline, ok := ctx.Deadline(); !ok || time.Until(deadline) > p.timeout {
-		var cancel context.CancelFunc
-		ctx, cancel = context.WithTimeout(ctx, p.timeout)
-		defer cancel()
-	}
-	resp, err := s.transport.RoundTrip(p.request(ctx, m, s.now()))
+	resp, err := outbound.Within(s.transport, p.request(ctx, m, s.now()), p.timeout)
 	if err != nil {
-		return retry(p.explain(parent, err))
+		return retry(p.explain(ctx, err))
 	}
 	return p.judge(resp, s.now)
 }
