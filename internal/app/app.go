@@ -202,7 +202,7 @@ func (a *App) wire(ctx context.Context, cfg *config.Config, box *secret.Box, o O
 		Auth: a.auth, Ingest: a.ingest, Manage: manager,
 		Running:   &running{app: a, messages: messages},
 		Nodes:     listed{a},
-		Preview:   previews{facts},
+		Preview:   previews{facts, templates},
 		Explain:   &pipeline.Explainer{Stages: stages, Store: traces{a.db}, Now: now},
 		Events:    reads{a.db},
 		Delivery:  reads{a.db},

@@ -7,6 +7,7 @@ import (
 	"github.com/belfryhq/belfry/internal/pipeline"
 	"github.com/belfryhq/belfry/internal/store"
 	"github.com/belfryhq/belfry/internal/web/api"
+	"github.com/belfryhq/belfry/internal/words"
 )
 
 // inboxes serves inboxes: rows of the store, rendered at reading.
@@ -60,7 +61,7 @@ func (b *inboxes) item(ctx context.Context, tenant string, row *store.InboxRow, 
 	if err != nil {
 		return api.InboxItem{}, err
 	}
-	t, err := b.templates.Template(ctx, tenant, row.Template)
+	t, err := b.facts.Wording(ctx, b.templates, tenant, row.Template, belfry.ChannelInbox, &facts)
 	if err != nil {
 		return api.InboxItem{}, err
 	}
@@ -71,7 +72,7 @@ func (b *inboxes) item(ctx context.Context, tenant string, row *store.InboxRow, 
 		Read: row.Read, Archived: row.Archived, Created: acc.At,
 	}
 	if len(row.Because) > 0 {
-		item.Reason = belfry.ReasonView{Reason: row.Because[0], Text: row.Because[0].Text()}
+		item.Reason = belfry.ReasonView{Reason: row.Because[0], Text: words.For(facts.Locale, facts.Fallback).Reason(row.Because[0])}
 	}
 	if !row.SnoozedUntil.IsZero() {
 		item.SnoozedUntil = &row.SnoozedUntil

@@ -107,7 +107,7 @@ func (l *public) Offered(ctx context.Context, token string) (api.Offer, error) {
 			return o, err
 		}
 		if who != nil {
-			o.Who = who.User.Name
+			o.Who, o.Locale = who.User.Name, who.User.Locale
 		}
 	}
 	return o, nil

@@ -181,20 +181,3 @@ func (r *running) elsewhere(tenant, id string) (api.SourceStatus, bool) {
 	}
 	return api.SourceStatus{}, false
 }
-
-// previews renders drafts of templates.
-type previews struct{ facts *pipeline.Facts }
-
-// Preview renders a draft for an event as an inbox entry.
-func (p previews) Preview(ctx context.Context, tenant, subject, body string, acc *belfry.Accepted) (api.Preview, error) {
-	t, err := render.Compile(subject, body)
-	if err != nil {
-		return api.Preview{}, err
-	}
-	item, err := p.facts.Item(ctx, tenant, acc, nil, nil, nil)
-	if err != nil {
-		return api.Preview{}, err
-	}
-	e := t.Inbox(item)
-	return api.Preview{Title: e.Title, Text: e.Text, HTML: e.HTML}, nil
-}

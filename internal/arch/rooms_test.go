@@ -32,6 +32,11 @@ var rooms = []room{
 		"github.com/knadh/koanf/providers/env/v2": "BELFRY_ variables",
 	}},
 	{path: "internal/belfry"},
+	{path: "internal/words", may: "belfry", pure: true, modules: map[string]string{
+		"github.com/nicksnyder/go-i18n/v2": "texts and plurals",
+		"github.com/go-playground/locales": "dates",
+		"golang.org/x/text":                "which language is closest, and numbers",
+	}},
 
 	// The way in.
 	{path: "internal/connector", may: "belfry"},
@@ -54,7 +59,7 @@ var rooms = []room{
 	{path: "internal/match", may: "belfry expr", pure: true},
 	{path: "internal/resolve", may: "belfry expr", pure: true},
 	{path: "internal/route", may: "belfry", pure: true},
-	{path: "internal/render", may: "belfry", pure: true, modules: map[string]string{
+	{path: "internal/render", may: "belfry words", pure: true, modules: map[string]string{
 		"github.com/cbroglie/mustache":       "what tenants write",
 		"github.com/yuin/goldmark":           "Markdown",
 		"github.com/microcosm-cc/bluemonday": "sanitises what leaves",
@@ -102,7 +107,7 @@ var rooms = []room{
 		"golang.org/x/time":                  "rate of wrong keys",
 	}},
 	{path: "internal/manage", may: "belfry expr render secret"},
-	{path: "internal/web/api", may: "auth belfry ingest manage", clock: "deadlines of connections", modules: map[string]string{
+	{path: "internal/web/api", may: "auth belfry ingest manage words", clock: "deadlines of connections", modules: map[string]string{
 		"github.com/danielgtaylor/huma/v2": "routes and their description in one",
 		"github.com/swaggest/swgui":        "the API browser, offline",
 	}},

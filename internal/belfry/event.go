@@ -106,6 +106,7 @@ type EventType struct {
 	Frequency   *Frequency        `json:"frequency,omitempty"` // by default
 	Details     []string          `json:"details,omitempty"`   // fields of data that the built-in message shows, like other.enrol; empty = all simple ones
 	Content     []string          `json:"content,omitempty"`   // where the words of the thing are, the first that is there: like other.content, record.message; text or HTML
+	Template    string            `json:"template,omitempty"`  // of its messages, where the subscription names none
 	SeeRoles    []string          `json:"see_roles,omitempty"` // roles (merged, active) one of which is needed to be told
 	Mandatory   bool              `json:"mandatory,omitempty"`
 	Urgent      bool              `json:"urgent,omitempty"` // its messages go before others that wait

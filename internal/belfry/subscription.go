@@ -204,13 +204,6 @@ type OptOut struct {
 	Since        time.Time `json:"since"`
 }
 
-// Template is the stored form of a message's words.
-type Template struct {
-	Name    string `json:"name"`
-	Subject string `json:"subject"`
-	Body    string `json:"body"` // Markdown with mustache values
-}
-
 // ExcludesActor is ExcludeActor with its default.
 func (s *Subscription) ExcludesActor() bool { return s.ExcludeActor == nil || *s.ExcludeActor }
 

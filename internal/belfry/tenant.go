@@ -13,6 +13,10 @@ type TenantSettings struct {
 	// inbox and e-mail, immediately.
 	Channels  []string   `json:"channels,omitempty"`
 	Frequency *Frequency `json:"frequency,omitempty"`
+
+	Name   string `json:"name,omitempty"`   // of the platform, as messages say it
+	URL    string `json:"url,omitempty"`    // of the platform
+	Locale string `json:"locale,omitempty"` // BCP 47: of messages to readers whose language is not known or has no words; empty = en
 }
 
 // TenantSettingsID is the id of the document of a tenant's settings.

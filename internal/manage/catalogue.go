@@ -11,7 +11,6 @@ import (
 	"time"
 
 	"github.com/belfryhq/belfry/internal/belfry"
-	"github.com/belfryhq/belfry/internal/render"
 )
 
 // readDocument decodes one document into v and gives its version.
@@ -126,6 +125,9 @@ func (m *Manager) PutEventType(ctx context.Context, by By, t belfry.EventType, m
 		f.object("/schema", t.Schema)
 	}
 	f.frequency("/frequency", t.Frequency)
+	if t.Template != "" {
+		f.name("/template", t.Template)
+	}
 	m.checkChannels(f, by.Tenant, "/channels/forced", t.Channels.Forced)
 	m.checkChannels(f, by.Tenant, "/channels/default", t.Channels.Default)
 	for i, c := range t.Channels.Forbidden {
@@ -146,48 +148,6 @@ func (m *Manager) PutEventType(ctx context.Context, by By, t belfry.EventType, m
 // is discovered again.
 func (m *Manager) DeleteEventType(ctx context.Context, by By, name string, match Expect) error {
 	return m.dropDocument(ctx, by, "event_type.delete", belfry.KindEventType, name, "event type", match)
-}
-
-// Templates lists templates by name.
-func (m *Manager) Templates(ctx context.Context, tenant, after string, limit int) ([]belfry.Template, string, error) {
-	docs, next, err := m.page(ctx, tenant, belfry.KindTemplate, after, limit)
-	if err != nil {
-		return nil, "", err
-	}
-	out := make([]belfry.Template, len(docs))
-	for i, d := range docs {
-		if err := decodeDocument(d, "template", &out[i]); err != nil {
-			return nil, "", err
-		}
-	}
-	return out, next, nil
-}
-
-// Template is one of them.
-func (m *Manager) Template(ctx context.Context, tenant, name string) (belfry.Template, int64, error) {
-	var t belfry.Template
-	version, err := m.readDocument(ctx, tenant, belfry.KindTemplate, name, "template", &t)
-	return t, version, err
-}
-
-// PutTemplate stores a template that compiles.
-func (m *Manager) PutTemplate(ctx context.Context, by By, t belfry.Template, match Expect) (stored belfry.Template, version int64, created bool, err error) {
-	f := &faults{}
-	f.name("/name", t.Name)
-	if err := f.err(); err != nil {
-		return t, 0, false, err
-	}
-	if _, err := render.Compile(t.Subject, t.Body); err != nil {
-		return t, 0, false, err
-	}
-	version, created, err = m.putDocument(ctx, by, "template.put", belfry.KindTemplate, t.Name, t, match)
-	return t, version, created, err
-}
-
-// DeleteTemplate drops a template; subscriptions that name it use the built-in
-// one.
-func (m *Manager) DeleteTemplate(ctx context.Context, by By, name string, match Expect) error {
-	return m.dropDocument(ctx, by, "template.delete", belfry.KindTemplate, name, "template", match)
 }
 
 // Setting describes one setting of a kind of channel or source.

@@ -715,21 +715,64 @@ func TestCatalogueAndTemplates(t *testing.T) {
 	h.ok(h.DeleteEventType(h.ctx(), by, et.Name, nil))
 	h.refused(h.DeleteEventType(h.ctx(), by, et.Name, nil), belfry.NotFound)
 
-	_, _, created, err = h.PutTemplate(h.ctx(), by, belfry.Template{Name: "welcome", Subject: "{{object.title}}", Body: "Hello"}, nil)
+	_, _, created, err = h.PutTemplate(h.ctx(), by, belfry.Template{Name: "welcome", Words: belfry.Words{Subject: "{{object.title}}", Body: "Hello"}}, nil)
 	h.ok(err)
 	if !created {
 		t.Error("not new")
 	}
-	_, _, _, err = h.PutTemplate(h.ctx(), by, belfry.Template{Name: "bad", Subject: "{{objct.title}}"}, nil)
+	_, _, _, err = h.PutTemplate(h.ctx(), by, belfry.Template{Name: "bad", Words: belfry.Words{Subject: "{{objct.title}}"}}, nil)
 	h.refused(err, belfry.Invalid, "/subject: objct")
 	_, _, _, err = h.PutTemplate(h.ctx(), by, belfry.Template{Name: "a b"}, nil)
 	h.refused(err, belfry.Invalid, "/name: letters")
-	templates, _, err := h.Templates(h.ctx(), by.Tenant, "", 10)
+	templates, _, err := h.Templates(h.ctx(), by.Tenant, "", "", 10)
 	h.ok(err)
 	if len(templates) != 1 || templates[0].Name != "welcome" {
 		t.Errorf("%+v", templates)
 	}
-	h.ok(h.DeleteTemplate(h.ctx(), by, "welcome", nil))
+	h.ok(h.DeleteTemplate(h.ctx(), by, "welcome", "", nil))
+}
+
+// feature: CPS-19
+func TestTemplatesAtObjects(t *testing.T) {
+	h := open(t)
+	for _, id := range []string{"course/1", "a b"} {
+		_, _, _, err := h.PutObject(h.ctx(), by, belfry.Object{ID: id, Type: "course"}, nil)
+		h.ok(err)
+	}
+	put := func(object string) {
+		t.Helper()
+		_, _, _, err := h.PutTemplate(h.ctx(), by, belfry.Template{Name: "welcome", Object: object, Words: belfry.Words{Subject: "at " + object}}, nil)
+		h.ok(err)
+	}
+	put("course/1")
+	put("a b")
+	put(belfry.RootObject) // is everywhere
+	for object, want := range map[string]string{"course/1": "at course/1", "a b": "at a b", "": "at root", "root": "at root"} {
+		got, _, err := h.Template(h.ctx(), by.Tenant, "welcome", object)
+		h.ok(err)
+		if got.Subject != want {
+			t.Errorf("at %q: %+v", object, got)
+		}
+	}
+	all, next, err := h.Templates(h.ctx(), by.Tenant, "", "", 2)
+	h.ok(err)
+	rest, end, err := h.Templates(h.ctx(), by.Tenant, "", next, 2)
+	h.ok(err)
+	if len(all) != 2 || len(rest) != 1 || end != "" {
+		t.Errorf("pages %v %q %v %q", all, next, rest, end)
+	}
+	here, _, err := h.Templates(h.ctx(), by.Tenant, "course/1", "", 10)
+	h.ok(err)
+	if len(here) != 1 || here[0].Object != "course/1" {
+		t.Errorf("at course/1: %+v", here)
+	}
+	_, _, _, err = h.PutTemplate(h.ctx(), by, belfry.Template{Name: "welcome", Object: "nowhere"}, nil)
+	h.refused(err, belfry.NotFound)
+	_, _, _, err = h.PutTemplate(h.ctx(), by, belfry.Template{Name: "bad", Locales: map[string]belfry.Words{"": {}, "!": {}, "pt": {Body: "{{x}}"}},
+		Channels: map[string]belfry.ChannelWords{"pigeon": {}}}, nil)
+	h.refused(err, belfry.Invalid, "/locales: empty language", "/locales/!: language", "/channels/pigeon: no channel")
+	h.ok(h.DeleteTemplate(h.ctx(), by, "welcome", "a b", nil))
+	h.refused(h.DeleteTemplate(h.ctx(), by, "welcome", "a b", nil), belfry.NotFound)
 }
 
 func TestChannelsAndSources(t *testing.T) {

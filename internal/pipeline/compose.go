@@ -2,7 +2,6 @@ package pipeline
 
 import (
 	"context"
-	"fmt"
 	"slices"
 	"time"
 
@@ -25,12 +24,6 @@ type Linker interface {
 	Unsubscribe(tenant, subscription, principal, address string) string
 	// ListID is the RFC 2919 identifier of a subscription.
 	ListID(tenant, subscription string) string
-}
-
-// Templates finds a template by name, as it stands for an object; the built-in
-// one for "".
-type Templates interface {
-	Template(ctx context.Context, tenant, name string) (*render.Template, error)
 }
 
 // Messages is the Composer of the house: the checks before each send, and
@@ -189,9 +182,9 @@ func (m *Messages) person(ctx context.Context, d *belfry.Delivery, p *Payload, s
 		return Composed{}, err
 	}
 	item.Locale = d.Locale
-	t, err := m.templates.Template(ctx, d.Tenant, d.Template)
+	t, err := m.facts.Wording(ctx, m.templates, d.Tenant, d.Template, d.Channel, &item)
 	if err != nil {
-		return Composed{}, fmt.Errorf("template %q: %w", d.Template, err)
+		return Composed{}, err
 	}
 	links := render.Links{}
 	if sub != nil {

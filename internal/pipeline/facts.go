@@ -76,6 +76,13 @@ func (f *Facts) Item(ctx context.Context, tenant string, acc *belfry.Accepted, s
 			item.Zone = zone
 		}
 	}
+	settings, err := f.Directory.TenantSettings(ctx, tenant)
+	if err != nil {
+		return item, err
+	}
+	if settings != nil {
+		item.Fallback, item.Site = settings.Locale, render.Site{Name: settings.Name, URL: settings.URL}
+	}
 	path, err := view.Ancestors(e.ObjectOrRoot())
 	if err != nil {
 		return item, err
@@ -92,10 +99,23 @@ func (f *Facts) Item(ctx context.Context, tenant string, acc *belfry.Accepted, s
 		return item, err
 	}
 	item.TypeTitle, item.Details, item.Content = typ.Title, typ.Details, typ.Content
-	if t, ok := typ.Titles[item.Locale]; ok {
+	if t := titleIn(typ.Titles, item.Locale, item.Fallback); t != "" {
 		item.TypeTitle = t
 	}
 	return item, nil
+}
+
+// titleIn is the title in the first of the languages, or what one falls back to
+// (pt-BR, pt), that there is.
+func titleIn(titles map[string]string, locales ...string) string {
+	for _, tag := range locales {
+		for ; tag != ""; tag = tag[:max(0, strings.LastIndexByte(tag, '-'))] {
+			if t := titles[tag]; t != "" {
+				return t
+			}
+		}
+	}
+	return ""
 }
 
 // named bounds the people an event is about whose names are looked up.

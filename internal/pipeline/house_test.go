@@ -109,8 +109,8 @@ func (noLinks) ListID(_, subscription string) string { return subscription + ".x
 
 type builtin struct{}
 
-func (builtin) Template(context.Context, string, string) (*render.Template, error) {
-	return render.Default(), nil
+func (builtin) Template(context.Context, string, []string, []belfry.Object) (*render.Set, error) {
+	return &render.Set{}, nil
 }
 
 // goneList remembers which addresses were reported gone.

@@ -28,7 +28,8 @@ func hostile() *rapid.Generator[string] {
 
 const hostileBody = "# {{event.data.v}}\n\nT {{event.data.v}} *{{object.title}}* `{{event.data.v}}` ~~{{recipient.name}}~~\n\n" +
 	"- {{event.data.v}}\n\n> {{event.comment}}\n\n| {{event.data.v}} |\n|---|\n| {{actor.name}} |\n\n```\n{{event.data.v}}\n```\n\n    {{event.data.v}}\n\n" +
-	"{{#event.data.list}}{{.}} {{/event.data.list}}{{event.data}}{{path}}"
+	"{{#event.data.list}}{{.}} {{/event.data.list}}{{event.data}}{{path}}" +
+	"\n\n{{#as.date}}{{event.data.v}}{{/as.date}} *{{#as.number}}{{object.title}}{{/as.number}}*"
 
 // elements lists the tags and attributes of a page, without its words.
 func elements(t *rapid.T, page string) string {

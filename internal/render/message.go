@@ -1,12 +1,14 @@
 package render
 
 import (
+	"cmp"
 	_ "embed"
 	"html/template"
 	"strings"
 	"time"
 
 	"github.com/belfryhq/belfry/internal/belfry"
+	"github.com/belfryhq/belfry/internal/words"
 )
 
 // Item is an event with all that its message may speak of.
@@ -23,9 +25,16 @@ type Item struct {
 	Because       []belfry.Reason // why the recipient is told; the first is shown
 	Content       []string        // where the words of the thing are: fields of the data, or of record.…; the first that is there counts
 	RecipientName string
-	Locale        string         // BCP 47; empty = en
+	Locale        string         // BCP 47; empty = Fallback
+	Fallback      string         // the tenant's language, when the reader's has no words; empty = en
 	Zone          *time.Location // of the times shown; nil = UTC
+	Site          Site
+
+	builtin bool // the template is the house's own: dates are in the language of its texts
 }
+
+// Site is the platform as its administrator names it.
+type Site struct{ Name, URL string }
 
 // Links are the addresses a message offers its reader; empty ones are left out.
 type Links struct {
@@ -44,18 +53,23 @@ type Entry struct {
 
 // Inbox renders the entry an item makes in somebody's inbox.
 func (t *Template) Inbox(item Item) Entry {
+	item.builtin = t.builtin
 	values := item.values()
 	html := t.fragment(values)
 	return Entry{Title: t.title(&item, values), Text: toText(html), HTML: html, URL: item.link()}
 }
 
 // Title renders only the subject: plain text of one line, never empty.
-func (t *Template) Title(item Item) string { return t.title(&item, item.values()) }
+func (t *Template) Title(item Item) string {
+	item.builtin = t.builtin
+	return t.title(&item, item.values())
+}
 
 // Mail renders the message an item makes for a mailbox: HTML is a whole
 // document and Text its plain twin, both with the reason and the links below.
 // The sender adds what only it knows: ID, ListID.
 func (t *Template) Mail(item Item, links Links) belfry.Message {
+	item.builtin = t.builtin
 	values := item.values()
 	body := t.fragment(values)
 	m := belfry.Message{
@@ -69,7 +83,7 @@ func (t *Template) Mail(item Item, links Links) belfry.Message {
 	p := page{
 		Lang: m.Locale, Title: m.Subject,
 		Body: template.HTML(body), // sanitised by policy
-		URL:  m.URL, URLText: item.linkText(), Reason: item.reason(), Links: links,
+		URL:  m.URL, URLText: item.linkText(), Reason: item.reason(), Links: links, say: item.say(),
 	}
 	if s := item.Subscription; s != nil {
 		p.Subscription = oneLine(s.Title)
@@ -92,7 +106,11 @@ type page struct {
 	URL, URLText         string
 	Reason, Subscription string
 	Links                Links
+	say                  *words.Printer
 }
+
+// Say is a text of the layout.
+func (p page) Say(id string, pairs ...string) string { return p.say.Say(id, pairs...) }
 
 //go:embed mail.html
 var layoutSource string
@@ -109,16 +127,16 @@ func (p *page) text(body string) string {
 	}
 	b.WriteString("\n-- \n") // the signature mark that mail programs fold away
 	if p.Reason != "" {
-		b.WriteString("You get this because " + p.Reason + ".\n")
+		b.WriteString(p.Say("mail.because", "Reason", p.Reason) + "\n")
 	}
 	if p.Subscription != "" {
-		b.WriteString("Subscription: " + p.Subscription + "\n")
+		b.WriteString(p.Say("mail.subscription", "Title", p.Subscription) + "\n")
 	}
-	for _, l := range []struct{ name, url string }{
-		{"Why did I get this", p.Links.Why}, {"Stop these messages", p.Links.Unsubscribe}, {"All my notifications", p.Links.Manage},
+	for _, l := range []struct{ id, url string }{
+		{"mail.why", p.Links.Why}, {"mail.stop", p.Links.Unsubscribe}, {"mail.manage", p.Links.Manage},
 	} {
 		if l.url != "" {
-			b.WriteString(l.name + ": " + l.url + "\n")
+			b.WriteString(p.Say(l.id) + ": " + l.url + "\n")
 		}
 	}
 	return b.String()
@@ -208,20 +226,25 @@ func (it *Item) breadcrumb() string {
 	return strings.Join(titles, " › ")
 }
 
-func (it *Item) time() string {
-	zone := it.Zone
-	if zone == nil {
-		zone = time.UTC
+func (it *Item) zone() *time.Location {
+	if it.Zone == nil {
+		return time.UTC
 	}
-	return it.Event.Time.In(zone).Format("2 January 2006, 15:04 MST")
+	return it.Zone
 }
 
-func (it *Item) locale() string {
-	if it.Locale == "" {
-		return "en"
+func (it *Item) time() string { return it.say().DateTime(it.Event.Time.In(it.zone())) }
+
+// say is for the texts of the house in the reader's language.
+func (it *Item) say() *words.Printer {
+	if it.builtin {
+		return words.For(it.Locale, it.Fallback)
 	}
-	return it.Locale
+	return words.Around(it.Locale, it.Fallback)
 }
+
+// locale is the language that a message says it is in.
+func (it *Item) locale() string { return cmp.Or(it.Locale, it.Fallback, "en") }
 
 // reason is why the reader gets the message, as the end of the sentence "You
 // get this because ...".
@@ -237,25 +260,29 @@ func (it *Item) reason() string {
 			break
 		}
 	}
-	text := ""
+	if at == belfry.RootObject {
+		at = ""
+	}
+	say := it.say()
+	id := ""
 	switch r.Code {
 	case belfry.NamedUser:
-		return "the subscription names you"
+		id = "because.user"
 	case belfry.NamedAddress:
-		return "the subscription names this address"
+		id = "because.address"
 	case belfry.NamedRelated:
-		return "it is about you"
-	case belfry.NamedMember:
-		text = "you joined the subscription"
-	case belfry.NamedGroup:
-		text = "you belong to the group " + r.Group
-	case belfry.NamedRole:
-		text = "you have the role " + r.Role
+		id = "because.related"
+	case belfry.NamedWorkflow:
+		id = "because.workflow"
+	case belfry.NamedComputed:
+		id = "because.computed"
+	case belfry.NamedMember, belfry.NamedGroup, belfry.NamedRole:
+		id = map[string]string{belfry.NamedMember: "because.member", belfry.NamedGroup: "because.group", belfry.NamedRole: "because.role"}[r.Code]
+		if at != "" {
+			id += "_in"
+		}
 	default:
-		return oneLine(r.Text())
+		return oneLine(say.Reason(r))
 	}
-	if at != "" && at != belfry.RootObject {
-		text += " in " + at
-	}
-	return oneLine(text)
+	return oneLine(say.Say(id, "Place", at, "Group", r.Group, "Role", r.Role))
 }

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"strings"
 	"unicode/utf8"
 
@@ -30,10 +31,11 @@ const (
 type Template struct {
 	subject *mustache.Template
 	body    *mustache.Template
+	builtin bool // the body is
 }
 
 // DefaultSubject and DefaultBody are the built-in template, good for events of
-// any type. It is also the example to start one's own from.
+// any type, in English. It is also the example to start one's own from.
 const (
 	DefaultSubject = `{{type.title}}{{#object.title}}: {{object.title}}{{/object.title}}`
 	DefaultBody    = `**{{type.title}}**{{#object.title}}: {{#link}}[{{object.title}}]({{link}}){{/link}}{{^link}}{{object.title}}{{/link}}{{/object.title}}{{#actor.name}}, by {{actor.name}}{{/actor.name}}{{#about}}, about {{about}}{{/about}}
@@ -53,17 +55,6 @@ const (
 *{{#path}}{{path}} · {{/path}}{{time}}*
 `
 )
-
-var builtin = func() *Template {
-	t, err := Compile(DefaultSubject, DefaultBody)
-	if err != nil {
-		panic(err)
-	}
-	return t
-}()
-
-// Default is the built-in template.
-func Default() *Template { return builtin }
 
 // Compile checks and parses a template: a subject of one line and a Markdown
 // body, both with mustache values. An empty part takes the built-in one's
@@ -118,6 +109,7 @@ func parse(pointer, source string, limit int, faults *[]belfry.Field) *mustache.
 // frame is an open section while checking.
 type frame struct {
 	name     string
+	format   bool  // holds one value and nothing else
 	node     *node // nil for a value without fields
 	inverted bool
 	at       position
@@ -170,6 +162,9 @@ func checkTag(tag string, at position, open []frame, fault func(string, ...any))
 		return open
 	}
 	name := strings.TrimSpace(tag[1:])
+	if n := len(open); n > 0 && open[n-1].format && (tag[0] == '#' || tag[0] == '^') {
+		fault("%s: in {{#%s}} there is one value and no other section", at, open[n-1].name)
+	}
 	switch tag[0] {
 	case '!':
 		return open
@@ -200,10 +195,16 @@ func checkTag(tag string, at position, open []frame, fault func(string, ...any))
 		if len(open) >= maxNesting {
 			fault("%s: sections are nested more than %d deep", at, maxNesting)
 		}
-		return append(open, frame{name: name, node: n, inverted: tag[0] == '^', at: at})
+		if n == format && tag[0] == '^' {
+			fault("%s: {{^%s}} makes no sense: it writes a value, as in {{#%s}}{{event.time}}{{/%s}}", at, name, name, name)
+		}
+		return append(open, frame{name: name, node: n, format: n == format, inverted: tag[0] == '^', at: at})
 	}
-	if _, err := resolveName(tag, open); err != nil {
+	switch n, err := resolveName(tag, open); {
+	case err != nil:
 		fault("%s: %s", at, err)
+	case n == format:
+		fault("%s: {{%s}} is a section around a value, as in {{#%s}}{{event.time}}{{/%s}}", at, tag, tag, tag)
 	}
 	return open
 }
@@ -224,14 +225,19 @@ func advance(p position, text string) position {
 func run(t *mustache.Template, values object, limit int, value func(string) (string, bool)) string {
 	w := &budget{steps: maxSteps, bytes: limit}
 	escaped := *t // a copy: the escape function belongs to this rendering
-	escaped.Escape(func(s string) string {
+	escape := func(s string) string {
 		if w.full {
 			return ""
 		}
 		out, more := value(s)
 		w.full = !more
 		return out
-	})
+	}
+	escaped.Escape(escape)
+	if f, ok := values["as"].(formatting); ok {
+		values = maps.Clone(values)
+		values["as"] = f.lambdas(escape)
+	}
 	// The only error is our writer's own, when the bounds are reached: what
 	// fits has been written.
 	_ = escaped.FRender(w, map[string]any(values))

@@ -21,7 +21,7 @@ func TypeTitle(name string) string {
 	title := last
 	if module, ok := strings.CutPrefix(before, "mod_"); ok && !strings.HasPrefix(last, module) {
 		title = module + "_" + last
-	} else if len(words(last)) == 1 && before != "" {
+	} else if len(wordsOf(last)) == 1 && before != "" {
 		title = before + "_" + last
 	}
 	if p := phrase(title); p != "" {
@@ -33,16 +33,16 @@ func TypeTitle(name string) string {
 // phrase is an identifier as words: quizAttempt_started is "Quiz attempt
 // started".
 func phrase(name string) string {
-	p := []rune(strings.Join(words(name), " "))
+	p := []rune(strings.Join(wordsOf(name), " "))
 	if len(p) > 0 {
 		p[0] = unicode.ToUpper(p[0])
 	}
 	return string(p)
 }
 
-// words splits an identifier at everything but letters and digits, and before
+// wordsOf splits an identifier at everything but letters and digits, and before
 // an upper-case letter that follows a lower-case one.
-func words(name string) []string {
+func wordsOf(name string) []string {
 	var out []string
 	var word strings.Builder
 	flush := func() {

@@ -25,6 +25,7 @@ type node struct {
 var (
 	leaf    = &node{}
 	dynamic = &node{dynamic: true}
+	format  = &node{} // a section that writes the value in it
 )
 
 func fields(names string, more map[string]*node) *node {
@@ -49,6 +50,14 @@ var vocabulary = fields("about content link path time", map[string]*node{
 	"type":         fields("name title", nil),
 	"subscription": fields("id title", nil),
 	"details":      fields("label value", nil),
+	"site":         fields("name url", nil),
+	"as": func() *node {
+		n := &node{fields: map[string]*node{}}
+		for name := range strings.FieldsSeq(formatNames) {
+			n.fields[name] = format
+		}
+		return n
+	}(),
 })
 
 // resolveName finds what a name in a tag speaks of, from the innermost open
@@ -194,6 +203,8 @@ func (it *Item) values() object {
 		"about":     it.about(),
 		"content":   it.content(data, record),
 		"details":   it.details(data),
+		"site":      object{"name": oneLine(it.Site.Name), "url": webURL(it.Site.URL)},
+		"as":        formatting{it},
 	}
 	if s := it.Subscription; s != nil {
 		v["subscription"] = object{"id": s.ID, "title": s.Title}
@@ -215,7 +226,7 @@ func (it *Item) about() string {
 		}
 	}
 	if more := len(names) - most; more > 0 {
-		return fmt.Sprintf("%s and %d more", strings.Join(names[:most], ", "), more)
+		return it.say().Say("event.more", "Names", strings.Join(names[:most], ", "), "Count", fmt.Sprint(more))
 	}
 	return strings.Join(names, ", ")
 }
@@ -227,7 +238,7 @@ func (it *Item) details(data any) list {
 	const most = 8
 	var out list
 	add := func(name string, value any) {
-		text, label := simple(value), phrase(name)
+		text, label := it.simple(value), phrase(name)
 		if text != "" && label != "" && len(out) < most {
 			out = append(out, object{"label": label, "value": text})
 		}
@@ -283,7 +294,7 @@ func (it *Item) content(data, record any) string {
 var markup = regexp.MustCompile(`</?[a-zA-Z][^<>]*>|&[a-zA-Z]+;|&#[0-9]+;`)
 
 // simple is a value as a detail's text; empty for what is none.
-func simple(value any) string {
+func (it *Item) simple(value any) string {
 	const longest = 200
 	switch v := value.(type) {
 	case string:
@@ -292,9 +303,9 @@ func simple(value any) string {
 		return fmt.Sprint(v)
 	case bool:
 		if v {
-			return "yes"
+			return it.say().Say("value.yes")
 		}
-		return "no"
+		return it.say().Say("value.no")
 	}
 	return ""
 }

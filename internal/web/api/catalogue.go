@@ -21,66 +21,10 @@ func (s *Server) catalogueRoutes() {
 		idOf: func(t *belfry.EventType) *string { return &t.Name }, pointer: "/name",
 		get: s.Manage.EventType, put: s.Manage.PutEventType, drop: s.Manage.DeleteEventType,
 		detail: "schema is a JSON Schema that the data of events must fit; see_roles are roles one of which is needed to be told."}.routes(s)
-	route(s, spec{id: "listTemplates", method: http.MethodGet, path: "/v1/templates", tag: "Templates", may: auth.Read, summary: "List templates"},
-		func(ctx context.Context, c *call, in *struct{ Paging }) (*reply[list[belfry.Template]], error) {
-			ts, next, err := s.Manage.Templates(ctx, c.tenant(), in.After, in.Limit)
-			if err != nil {
-				return nil, err
-			}
-			return listOf(ts, next), nil
-		})
-	crud[belfry.Template]{name: "template", path: "/v1/templates", tag: "Templates",
-		idOf: func(t *belfry.Template) *string { return &t.Name }, pointer: "/name",
-		get: s.Manage.Template, put: s.Manage.PutTemplate, drop: s.Manage.DeleteTemplate,
-		detail: "subject is one line, body is Markdown; both with mustache values of the event. Unknown values are refused with their place."}.routes(s)
-	route(s, spec{id: "previewTemplate", method: http.MethodPost, path: "/v1/templates/preview", tag: "Templates", may: auth.Read, summary: "Show what a draft makes of an event",
-		detail: "Names a stored event by event, or brings one by sample. Nothing is stored or sent."},
-		func(ctx context.Context, c *call, in *struct{ body[PreviewDraft] }) (*reply[Preview], error) {
-			sample, err := s.sample(ctx, c, &in.Value)
-			if err != nil {
-				return nil, err
-			}
-			p, err := s.Preview.Preview(ctx, c.tenant(), in.Value.Subject, in.Value.Body, sample)
-			return &reply[Preview]{Status: http.StatusOK, Body: p}, err
-		})
+	s.templateRoutes()
 	s.endpointRoutes()
 	s.channelRoutes()
 	s.sourceRoutes()
-}
-
-// PreviewDraft is a template to be tried.
-type PreviewDraft struct {
-	Subject string        `json:"subject"`
-	Body    string        `json:"body"`
-	Event   string        `json:"event,omitempty" doc:"evt_..., a stored event"`
-	Sample  *belfry.Event `json:"sample,omitempty" doc:"An event that need not exist"`
-}
-
-// Preview is what a template makes of an event.
-type Preview struct {
-	Title string `json:"title"`
-	Text  string `json:"text"`
-	HTML  string `json:"html"`
-}
-
-// sample finds the event of a preview.
-func (s *Server) sample(ctx context.Context, c *call, d *PreviewDraft) (*belfry.Accepted, error) {
-	switch {
-	case d.Event != "" && d.Sample != nil:
-		return nil, belfry.Faults([]belfry.Field{{Pointer: "/sample", Message: "goes without event"}})
-	case d.Sample != nil:
-		return &belfry.Accepted{Tenant: c.tenant(), At: s.Now(), Event: d.Sample}, nil
-	case d.Event == "":
-		return nil, belfry.Faults([]belfry.Field{{Pointer: "/event", Message: "name a stored event here, or bring one as sample"}})
-	}
-	events, err := s.Events.Events(ctx, c.tenant(), []string{d.Event})
-	if err != nil {
-		return nil, err
-	}
-	if e := events[d.Event]; e != nil {
-		return e, nil
-	}
-	return nil, belfry.Faults([]belfry.Field{{Pointer: "/event", Message: "there is no such event"}})
 }
 
 // IssuedEndpoint is an endpoint with the secret the call made, shown this once.

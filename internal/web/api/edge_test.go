@@ -349,6 +349,12 @@ func TestUnsubscribePage(t *testing.T) {
 		t.Errorf("policy %q", csp)
 	}
 	h.want(200, "GET", "/u/page.css", "", "Authorization", "")
+	for language, title := range map[string]string{"de-CH, en;q=0.3": "Diese Nachrichten abbestellen?", "fr": "Ne plus recevoir ces messages ?", "es": "¿Dejar de recibir estos mensajes?", "tlh": "Stop these messages?"} {
+		a := h.want(200, "GET", "/u/good", "", "Authorization", "", "Accept-Language", language)
+		if !strings.Contains(a.body, "<title>"+title+"</title>") || a.header.Get("Vary") != "Accept-Language" {
+			t.Errorf("in %s: %s", language, a.body)
+		}
+	}
 	done := h.want(200, "POST", "/u/good", "List-Unsubscribe=One-Click", "Content-Type", "application/x-www-form-urlencoded", "Authorization", "")
 	if h.public.ended != 1 || !strings.Contains(done.body, "Messages stopped") {
 		t.Errorf("ended %d times:\n%s", h.public.ended, done.body)

@@ -290,11 +290,11 @@ func (nodes) Nodes(context.Context) ([]api.NodeView, error) {
 
 type previews struct{}
 
-func (previews) Preview(_ context.Context, _, subject, body string, e *belfry.Accepted) (api.Preview, error) {
-	if strings.Contains(body, "{{nothing}}") {
+func (previews) Preview(_ context.Context, _ string, d *api.PreviewDraft, e *belfry.Accepted) (api.Preview, error) {
+	if strings.Contains(d.Body, "{{nothing}}") {
 		return api.Preview{}, belfry.Faults([]belfry.Field{{Pointer: "/body", Message: "there is no value nothing"}})
 	}
-	return api.Preview{Title: subject, Text: body + " " + e.Event.Type}, nil
+	return api.Preview{Title: d.Subject, Text: d.Body + " " + e.Event.Type}, nil
 }
 
 // links hold one good token.

@@ -165,14 +165,6 @@ type FilterManager interface {
 	DeleteFilter(ctx context.Context, by By, name string, match Expect) error
 }
 
-// TemplateManager keeps templates.
-type TemplateManager interface {
-	Templates(ctx context.Context, tenant, after string, limit int) ([]belfry.Template, string, error)
-	Template(ctx context.Context, tenant, name string) (belfry.Template, int64, error)
-	PutTemplate(ctx context.Context, by By, t belfry.Template, match Expect) (stored belfry.Template, version int64, created bool, err error)
-	DeleteTemplate(ctx context.Context, by By, name string, match Expect) error
-}
-
 // Running reaches what runs: channels and sources as they are set up now.
 type Running interface {
 	// TestEndpoint sends a test webhook now and says how it ended.
@@ -184,12 +176,4 @@ type Running interface {
 	// another node runs it, that is said.
 	SourceStatus(tenant, id string) (SourceStatus, bool)
 	EndpointStatus(tenant, id string) EndpointStatus
-}
-
-// Previewer renders drafts of templates.
-type Previewer interface {
-	// Preview renders a draft for an event, stored (with its EventID) or only
-	// supposed. Invalid with pointers /subject and /body when it does not
-	// compile.
-	Preview(ctx context.Context, tenant, subject, body string, e *belfry.Accepted) (Preview, error)
 }

@@ -7,6 +7,7 @@ import (
 	"net/http"
 
 	"github.com/belfryhq/belfry/internal/belfry"
+	"github.com/belfryhq/belfry/internal/words"
 	"github.com/danielgtaylor/huma/v2"
 )
 
@@ -19,6 +20,7 @@ var unsubscribePage = template.Must(template.ParseFS(pages, "pages/unsubscribe.h
 type unsubscribeView struct {
 	State string // offer | done | gone
 	Offer Offer
+	*words.Printer
 }
 
 // publicRoutes serve those without a key: health, and people who hold a link.
@@ -68,7 +70,7 @@ func (s *Server) publicRoutes() {
 func (s *Server) showUnsubscribe(w http.ResponseWriter, r *http.Request) {
 	c := callOf(r.Context())
 	offer, err := s.Public.Offered(r.Context(), r.PathValue("token"))
-	s.page(w, c, unsubscribeView{State: "offer", Offer: offer}, err)
+	s.page(w, r, c, unsubscribeView{State: "offer", Offer: offer}, err)
 }
 
 func (s *Server) unsubscribe(w http.ResponseWriter, r *http.Request) {
@@ -81,12 +83,13 @@ func (s *Server) unsubscribe(w http.ResponseWriter, r *http.Request) {
 	if err == nil {
 		err = s.Public.Unsubscribe(r.Context(), r.PathValue("token"))
 	}
-	s.page(w, c, unsubscribeView{State: "done", Offer: offer}, err)
+	s.page(w, r, c, unsubscribeView{State: "done", Offer: offer}, err)
 }
 
 // page answers alike for every link that is not valid, whatever the cause, so
-// that nobody can learn from it who subscribes to what.
-func (s *Server) page(w http.ResponseWriter, c *call, v unsubscribeView, err error) {
+// that nobody can learn from it who subscribes to what. It is in the language
+// that the browser asks for, else in that of the person's profile.
+func (s *Server) page(w http.ResponseWriter, r *http.Request, c *call, v unsubscribeView, err error) {
 	if err != nil {
 		switch belfry.KindOf(err) {
 		case belfry.NotFound, belfry.Invalid, belfry.Malformed, belfry.Unauthorised, belfry.Forbidden:
@@ -101,6 +104,9 @@ func (s *Server) page(w http.ResponseWriter, c *call, v unsubscribeView, err err
 	h.Set("Content-Type", "text/html; charset=utf-8")
 	h.Set("Content-Security-Policy", "default-src 'none'; style-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'")
 	h.Set("X-Robots-Tag", "noindex")
+	h.Set("Vary", "Accept-Language")
+	v.Printer = words.Accepting(r.Header.Get("Accept-Language"), v.Offer.Locale)
+	h.Set("Content-Language", v.Language())
 	if err := unsubscribePage.Execute(w, v); err != nil {
 		c.err = err
 	}

@@ -153,8 +153,9 @@ type Documents interface {
 
 // Offer is what an unsubscribe link would end.
 type Offer struct {
-	Title string // of the subscription, in words
-	Who   string // the address or name that would stop getting it
+	Title  string // of the subscription, in words
+	Who    string // the address or name that would stop getting it
+	Locale string // of the user; empty = not known
 }
 
 // Public serves those who only hold a link.
