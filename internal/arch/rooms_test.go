@@ -68,7 +68,7 @@ var rooms = []room{
 	{path: "internal/directory", may: "belfry resolve", modules: map[string]string{"github.com/hashicorp/golang-lru/v2": "bounded caches over the store"}},
 
 	// The way out.
-	{path: "internal/outbound", modules: map[string]string{"code.dny.dev/ssrf": "which addresses are inner ones"}},
+	{path: "internal/outbound", clock: "deadlines of connections", modules: map[string]string{"code.dny.dev/ssrf": "which addresses are inner ones"}},
 	{path: "internal/channel", may: "belfry"},
 	{path: "internal/channel/channeltest", may: "belfry channel", testing: true, modules: map[string]string{"go.uber.org/goleak": "senders leave no goroutine"}},
 	{path: "internal/channel/email", may: "belfry channel outbound", suite: "internal/channel/channeltest", clock: "deadlines of connections", modules: map[string]string{
@@ -77,7 +77,7 @@ var rooms = []room{
 		"golang.org/x/net":               "addresses in any script",
 	}},
 	{path: "internal/channel/inbox", may: "belfry channel"},
-	{path: "internal/channel/webhook", may: "belfry channel outbound", suite: "internal/channel/channeltest", clock: "deadlines of connections", modules: map[string]string{
+	{path: "internal/channel/webhook", may: "belfry channel outbound", suite: "internal/channel/channeltest", modules: map[string]string{
 		"golang.org/x/net": "which header fields are valid",
 	}},
 	{path: "internal/pipeline", may: "belfry channel directory match render resolve route", modules: map[string]string{
