@@ -40,6 +40,7 @@ type commands struct {
 	Deliveries deliveriesCmd `cmd:"" help:"List, show, retry and cancel deliveries."`
 	Replay     replayCmd     `cmd:"" help:"Plan stored events anew, with today's subscriptions and people."`
 	Jobs       jobsCmd       `cmd:"" help:"List, show and cancel long work."`
+	Users      usersCmd      `cmd:"" help:"Give out, or erase, all that is held about a person."`
 	Keys       keysCmd       `cmd:"" help:"Make, list and revoke keys of a server."`
 	Bench      benchCmd      `cmd:"" help:"Measure Belfry on this machine, beside the raw ceiling of its loopback."`
 	Doctor     doctorCmd     `cmd:"" help:"Check configuration, database, address and mail relay, and say what to do."`

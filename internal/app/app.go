@@ -69,6 +69,7 @@ type App struct {
 	jobs       *jobs.Runner
 	auth       *auth.Authenticator
 	ingest     *ingest.Ingester
+	manager    *manage.Manager
 	ready      atomic.Bool
 	closed     atomic.Bool
 }
@@ -191,15 +192,16 @@ func (a *App) wire(ctx context.Context, cfg *config.Config, box *secret.Box, o O
 
 	backtests := pipeline.NewBacktester(stages, a.db, now)
 	a.jobs = a.newJobs(here, backtests)
-	manager, err := manage.New(manage.Options{
+	a.manager, err = manage.New(manage.Options{
 		Store: a.publisher, Box: box, Now: now, Channels: a.channels, ChannelKinds: channelKinds{}, SourceKinds: sourceKinds{}, Crowds: subs,
 		Senders: alarm{a, here}, Backtests: backtests,
+		Parts: manage.Parts{All: store.PersonParts(), Edits: store.EditedParts()}, Lost: jobs.ErrLost,
 	})
 	if err != nil {
 		return err
 	}
 	a.api = api.New(api.Options{
-		Auth: a.auth, Ingest: a.ingest, Manage: manager,
+		Auth: a.auth, Ingest: a.ingest, Manage: a.manager,
 		Running:   &running{app: a, messages: messages},
 		Nodes:     listed{a},
 		Preview:   previews{facts, templates},

@@ -1,6 +1,7 @@
 package app
 
 import (
+	"context"
 	"time"
 
 	"github.com/belfryhq/belfry/internal/belfry"
@@ -20,6 +21,7 @@ func (a *App) newJobs(here place, backtests *pipeline.Backtester) *jobs.Runner {
 			belfry.ReplayJob: bulk.Replay,
 
 			belfry.BacktestJob: backtests.Job,
+			belfry.EraseJob:    func(ctx context.Context, j *belfry.Job) (belfry.JobStep, error) { return a.manager.EraseStep(ctx, j) },
 		},
 	})
 }

@@ -17,6 +17,9 @@ type Changes struct {
 	Groups      []Group // put; nil Members = untouched, else replaces those of Group.Origin
 	DropGroups  []string
 
+	EraseUsers       []string      // as if they had never been
+	DropGroupMembers []GroupMember // of whatever origin
+
 	Grants  []GrantSet // replaces
 	History []HistoryEntry
 
@@ -51,6 +54,9 @@ type Place struct {
 	Object   string
 	Settings ObjectSettings
 }
+
+// GroupMember is a principal in a group.
+type GroupMember struct{ Group, Principal string }
 
 // GrantSet replaces the grants of one origin on one object, or, when Principal
 // is set, only that principal's.

@@ -137,6 +137,7 @@ const (
 	RetryJob  = "deliveries.retry"
 	CancelJob = "deliveries.cancel"
 	ReplayJob = "events.replay"
+	EraseJob  = "users.erase"
 )
 
 // Failing is an endpoint that has only failed for some time.

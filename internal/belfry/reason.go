@@ -88,6 +88,7 @@ const (
 
 	ReplayOpen  = "on_its_way"
 	CancelledBy = "cancelled"
+	Erased      = "erased" // with all else that was held about the person
 
 	ByNobody       = "by_nobody" // nothing speaks of it
 	ByForced       = "by_forced"
@@ -189,6 +190,7 @@ var texts = map[string]string{
 	NobodyNamed:        "no rule names them",
 	ReplayOpen:         "is on its way already",
 	CancelledBy:        "was cancelled",
+	Erased:             "the person was erased",
 
 	ByNobody:       "nothing was chosen",
 	ByForced:       "the administrator forces this channel for this type",

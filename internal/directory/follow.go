@@ -235,6 +235,12 @@ func (d *Directory) Published(tenant string, version int64, ch *belfry.Changes) 
 	for _, id := range ch.DropGroups {
 		d.invalidate(t, belfry.KindGroup, id)
 	}
+	for _, id := range ch.EraseUsers {
+		d.invalidate(t, belfry.KindUser, id)
+	}
+	for _, m := range ch.DropGroupMembers {
+		d.invalidate(t, belfry.KindGroup, m.Group)
+	}
 	for i := range ch.Grants {
 		d.invalidate(t, belfry.KindGrants, ch.Grants[i].Object)
 	}

@@ -22,6 +22,8 @@ type Senders interface {
 	// Revoke takes cancelled deliveries out of memory and says of each whether
 	// it is being sent at this moment.
 	Revoke(tenant string, ids []string) (inFlight []bool)
+	// Cancelled is Revoke after an edit that told nobody yet.
+	Cancelled(tenant string, ids []string)
 	// Retried says that a delivery to a destination is due from a time on.
 	Retried(tenant, destination string, due time.Time)
 	// Ordered says that there is a job to be done.
@@ -32,6 +34,7 @@ type Senders interface {
 type noSenders struct{}
 
 func (noSenders) Revoke(_ string, ids []string) []bool { return make([]bool, len(ids)) }
+func (noSenders) Cancelled(string, []string)           {}
 func (noSenders) Retried(_, _ string, _ time.Time)     {}
 func (noSenders) Ordered()                             {}
 

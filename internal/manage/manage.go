@@ -35,6 +35,7 @@ type Store interface {
 	SubscriptionStore
 	DocumentStore
 	LifeStore
+	HoldingStore
 }
 
 // TreeStore reads the tree and what hangs on it.
@@ -105,6 +106,8 @@ type Options struct {
 	Crowds       Crowds
 	Senders      Senders   // nil = nothing is sent here
 	Backtests    Backtests // nil = all of them are jobs
+	Parts        Parts     // of what is stored about people
+	Lost         error     // a step's answer when its job is not ours any more
 }
 
 // Manager makes edits; it is safe for concurrent use.
@@ -118,6 +121,8 @@ type Manager struct {
 	crowds       Crowds
 	senders      Senders
 	backtests    Backtests
+	parts        Parts
+	lost         error
 	// structure serialises, by tenant, edits whose check spans several things
 	// (no cycles in trees and groups), so that two edits that are right
 	// alone do not become wrong together. Other nodes are not held up: there
@@ -137,9 +142,12 @@ func New(o Options) (*Manager, error) {
 	case o.Channels == nil:
 		return nil, errors.New("manage: Options.Channels is missing")
 	}
-	m := &Manager{store: o.Store, box: o.Box, now: o.Now, channels: o.Channels, channelKinds: o.ChannelKinds, sourceKinds: o.SourceKinds, crowds: o.Crowds, senders: o.Senders, backtests: o.Backtests}
+	m := &Manager{store: o.Store, box: o.Box, now: o.Now, channels: o.Channels, channelKinds: o.ChannelKinds, sourceKinds: o.SourceKinds, crowds: o.Crowds, senders: o.Senders, backtests: o.Backtests, parts: o.Parts, lost: o.Lost}
 	if m.senders == nil {
 		m.senders = noSenders{}
+	}
+	if m.lost == nil {
+		m.lost = errors.New("the job is not ours any more")
 	}
 	if m.backtests == nil {
 		m.backtests = noBacktests{}

@@ -55,7 +55,7 @@ func commitEdits(s *session, jobs []*job) error {
 }
 
 func weightOf(ch *belfry.Changes) int {
-	n := 1 + len(ch.Objects) + len(ch.DeleteObjects) + len(ch.Places) + len(ch.Users) + len(ch.DeleteUsers) + len(ch.Groups) + len(ch.DropGroups) + len(ch.Grants) +
+	n := 1 + len(ch.Objects) + len(ch.DeleteObjects) + len(ch.Places) + len(ch.Users) + len(ch.DeleteUsers) + len(ch.Groups) + len(ch.DropGroups) + len(ch.EraseUsers) + len(ch.DropGroupMembers) + len(ch.Grants) +
 		len(ch.History) + len(ch.Settings) + len(ch.Preferences) + len(ch.Subscriptions) + len(ch.Members) + len(ch.DropMembers) + len(ch.Documents) +
 		len(ch.DropDocuments) + len(ch.Audit) + len(ch.OptOuts) + len(ch.DropOptOuts) + len(ch.DeadContacts) +
 		len(ch.Cancels) + len(ch.Retries) + len(ch.Jobs) + len(ch.CancelJobs)
@@ -77,6 +77,10 @@ func checkChanges(ch *belfry.Changes) error {
 	add(ch.DeleteObjects...)
 	add(ch.DeleteUsers...)
 	add(ch.DropGroups...)
+	add(ch.EraseUsers...)
+	for _, m := range ch.DropGroupMembers {
+		add(m.Group, m.Principal)
+	}
 	for i := range ch.Objects {
 		if ch.Objects[i].ID == "" {
 			return belfry.Errorf(belfry.Invalid, "an object needs an id")
@@ -199,7 +203,7 @@ func (s *session) apply(ch *belfry.Changes) (int64, error) {
 	}
 	e := &edit{s, ch, ch.Tenant, version}
 	for _, step := range []func() error{
-		e.expect, e.objects, e.deleteObjects, e.places, e.users, e.deleteUsers, e.groups, e.dropGroups, e.grants, e.history,
+		e.expect, e.objects, e.deleteObjects, e.places, e.users, e.deleteUsers, e.groups, e.dropGroups, e.eraseUsers, e.dropGroupMembers, e.grants, e.history,
 		e.settings, e.preferences, e.subscriptions, e.members, e.dropMembers, e.optOuts, e.dropOptOuts, e.deadContacts, e.documents, e.dropDocuments,
 		e.cancels, e.retries, e.jobs, e.cancelJobs, e.audit,
 	} {

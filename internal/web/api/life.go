@@ -41,7 +41,7 @@ type JobReader interface {
 // JobView is a job as it is shown.
 type JobView struct {
 	ID       string          `json:"id"`
-	Kind     string          `json:"kind" doc:"deliveries.retry, deliveries.cancel, events.replay, subscriptions.backtest"`
+	Kind     string          `json:"kind" doc:"deliveries.retry, deliveries.cancel, events.replay, subscriptions.backtest, users.erase"`
 	State    string          `json:"state" enum:"waiting,running,done,failed,cancelled"`
 	Progress JobProgress     `json:"progress"`
 	Asked    json.RawMessage `json:"asked" doc:"What was asked for"`

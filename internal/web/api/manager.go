@@ -36,6 +36,7 @@ type Manager interface {
 	FilterManager
 	LifeManager
 	BacktestManager
+	PersonManager
 }
 
 // ObjectManager keeps the tree.

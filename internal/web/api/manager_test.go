@@ -11,7 +11,8 @@ import (
 
 func manager(t *testing.T, db *store.DB, box *secret.Box) *manage.Manager {
 	t.Helper()
-	m, err := manage.New(manage.Options{Store: db, Box: box, Now: now, Channels: channels{}, ChannelKinds: kinds{"email"}, SourceKinds: kinds{"moodle"}})
+	m, err := manage.New(manage.Options{Store: db, Box: box, Now: now, Channels: channels{}, ChannelKinds: kinds{"email"}, SourceKinds: kinds{"moodle"},
+		Parts: manage.Parts{All: store.PersonParts(), Edits: store.EditedParts()}})
 	if err != nil {
 		t.Fatal(err)
 	}

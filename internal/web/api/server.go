@@ -71,6 +71,7 @@ func New(o Options) *Server {
 	s.subscriptionRoutes()
 	s.answerRoutes()
 	s.backtestRoutes()
+	s.personRoutes()
 	s.deliveryRoutes()
 	s.lifeRoutes()
 	s.catalogueRoutes()
