@@ -200,17 +200,18 @@ func (a *App) wire(ctx context.Context, cfg *config.Config, box *secret.Box, o O
 	if err != nil {
 		return err
 	}
+	explainer := &pipeline.Explainer{Stages: stages, Store: traces{a.db}, Links: links, Now: now}
 	a.api = api.New(api.Options{
 		Auth: a.auth, Ingest: a.ingest, Manage: a.manager,
 		Running:   &running{app: a, messages: messages},
 		Nodes:     listed{a},
 		Preview:   previews{facts, templates},
-		Explain:   &pipeline.Explainer{Stages: stages, Store: traces{a.db}, Now: now},
+		Explain:   explainer,
 		Events:    reads{a.db},
 		Delivery:  reads{a.db},
 		Jobs:      reads{a.db},
 		Inbox:     &inboxes{watch: watch, db: a.db, facts: facts, subs: subs, templates: templates},
-		Documents: edits{a.publisher}, Public: &public{links: links, subs: subs, facts: facts, edit: a.publisher}, Health: a, Metrics: a.metrics(), Seal: box,
+		Documents: edits{a.publisher}, Public: &public{links: links, subs: subs, facts: facts, edit: a.publisher, explain: explainer}, Health: a, Metrics: a.metrics(), Seal: box,
 		Log: a.log, Now: now, Version: o.Version, PublicURL: a.url,
 	})
 	a.upkeep = newUpkeep(cfg.Retention, a.db, a.api, a.log, now)
@@ -265,7 +266,7 @@ func (a *App) serving(all http.Handler) http.Handler {
 // beside serves the API's addresses by the API and all others by pages.
 func beside(surface, pages http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		for _, p := range []string{"/v1/", "/u/", "/docs", "/openapi.json", "/healthz", "/readyz", "/metrics"} {
+		for _, p := range []string{"/v1/", "/u/", "/why/", "/docs", "/openapi.json", "/healthz", "/readyz", "/metrics"} {
 			if r.URL.Path == strings.TrimSuffix(p, "/") || strings.HasPrefix(r.URL.Path, p) {
 				surface.ServeHTTP(w, r)
 				return

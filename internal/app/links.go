@@ -18,7 +18,11 @@ import (
 // unsubscribeFor is how long a link in a message works.
 const unsubscribeFor = 180 * 24 * time.Hour
 
-const unsubscribeLink = "unsubscribe"
+// Kinds of links: one is not good for another.
+const (
+	unsubscribeLink = "unsubscribe"
+	whyLink         = "why"
+)
 
 // links makes the addresses in messages.
 type links struct {
@@ -33,6 +37,66 @@ type public struct {
 	subs  *pipeline.Subscriptions
 	facts *pipeline.Facts
 	edit  *publisher
+
+	explain *pipeline.Explainer
+}
+
+// asked is what a link to why a message came carries: which one, and to whom it
+// came, for a message that is not theirs any more is nobody's business.
+type asked struct {
+	Tenant    string `json:"t"`
+	Delivery  string `json:"d"`
+	Principal string `json:"p,omitempty"`
+	Address   string `json:"a,omitempty"` // of a bare address
+}
+
+// Why is the page that says why a message came.
+func (l *links) Why(d *belfry.Delivery) string {
+	q := asked{Tenant: d.Tenant, Delivery: d.ID, Principal: d.Principal}
+	if d.Principal == "" {
+		q.Address = d.Address
+	}
+	payload, err := json.Marshal(q)
+	if err != nil {
+		return "" // four strings always marshal
+	}
+	return l.base + "/why/" + l.box.Sign(whyLink, payload, l.now().Add(unsubscribeFor))
+}
+
+// Why says of the message of a link why it came. Whoever holds it sees what is
+// about its recipient only: not what receivers answered, nor more of the event
+// than the message said.
+func (l *public) Why(ctx context.Context, token string) (belfry.Why, error) {
+	gone := belfry.Errorf(belfry.NotFound, "this link is not valid, or no longer")
+	payload, err := l.box.Verify(whyLink, token, l.now())
+	if err != nil {
+		return belfry.Why{}, gone
+	}
+	var q asked
+	if err := json.Unmarshal(payload, &q); err != nil {
+		return belfry.Why{}, gone
+	}
+	w, err := l.explain.Why(ctx, q.Tenant, q.Delivery)
+	if err != nil {
+		return w, err
+	}
+	if w.Principal != q.Principal || q.Principal == "" && w.Contact.Address != q.Address {
+		return belfry.Why{}, gone
+	}
+	for i := range w.Attempts {
+		w.Attempts[i].Detail = ""
+	}
+	if q.Principal != "" {
+		who, err := l.facts.Person(ctx, q.Tenant, q.Principal)
+		if err != nil {
+			return w, err
+		}
+		if who == nil || who.User.State == belfry.UserDeleted {
+			return belfry.Why{}, gone
+		}
+		w.Locale = who.User.Locale
+	}
+	return w, nil
 }
 
 // leave is what an unsubscribe link carries.

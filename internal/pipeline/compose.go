@@ -22,6 +22,8 @@ type Linker interface {
 	// Unsubscribe is the one-click page that ends exactly this subscription for
 	// this person (or bare address).
 	Unsubscribe(tenant, subscription, principal, address string) string
+	// Why is the page that says why this message came, to whoever it came.
+	Why(d *belfry.Delivery) string
 	// ListID is the RFC 2919 identifier of a subscription.
 	ListID(tenant, subscription string) string
 }
@@ -186,7 +188,7 @@ func (m *Messages) person(ctx context.Context, d *belfry.Delivery, p *Payload, s
 	if err != nil {
 		return Composed{}, err
 	}
-	links := render.Links{}
+	links := render.Links{Why: m.links.Why(d)}
 	if sub != nil {
 		links.Unsubscribe = m.links.Unsubscribe(d.Tenant, d.Subscription, d.Principal, d.Address)
 	}

@@ -25,6 +25,9 @@ type TraceStore interface {
 	// Joined and OptedOut are what one principal, or address, did.
 	Joined(ctx context.Context, tenant, principal string, limit int) ([]belfry.Member, error)
 	OptedOut(ctx context.Context, tenant, who string, limit int) ([]belfry.OptOut, error)
+	// Message is a delivery or an inbox entry.
+	Message(ctx context.Context, tenant, id string) (belfry.Delivery, bool, error)
+	Attempts(ctx context.Context, tenant, deliveryID string) ([]belfry.Attempt, error)
 }
 
 // Explainer answers why: of what happened from what was stored, of what might
@@ -32,6 +35,7 @@ type TraceStore interface {
 type Explainer struct {
 	Stages *Stages
 	Store  TraceStore
+	Links  Unsubscriber // nil = no links
 	Now    func() time.Time
 }
 

@@ -105,6 +105,7 @@ type noLinks struct{}
 func (noLinks) Unsubscribe(_, subscription, principal, _ string) string {
 	return "https://x.example/u/" + subscription + "-" + principal
 }
+func (noLinks) Why(d *belfry.Delivery) string        { return "https://x.example/why/" + d.ID }
 func (noLinks) ListID(_, subscription string) string { return subscription + ".x.example" }
 
 type builtin struct{}

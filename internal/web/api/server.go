@@ -72,6 +72,7 @@ func New(o Options) *Server {
 	s.answerRoutes()
 	s.backtestRoutes()
 	s.personRoutes()
+	s.whyRoutes()
 	s.deliveryRoutes()
 	s.lifeRoutes()
 	s.catalogueRoutes()

@@ -36,6 +36,8 @@ type Explainer interface {
 	// Trace gives NotFound for an event that is not there.
 	Trace(ctx context.Context, tenant string, q belfry.TraceQuery) (belfry.Answer, error)
 	Answerer
+	// Why says all about one delivery or inbox entry.
+	Why(ctx context.Context, tenant, id string) (belfry.Why, error)
 }
 
 // Answerer answers questions about subscriptions, places and people; what is
@@ -166,6 +168,8 @@ type Public interface {
 	// Unsubscribe ends exactly that subscription for exactly that recipient;
 	// repeating it changes nothing. NotFound as in Offered.
 	Unsubscribe(ctx context.Context, token string) error
+	// Why says why the message of a link came; NotFound as in Offered.
+	Why(ctx context.Context, token string) (belfry.Why, error)
 }
 
 // Health says whether the server can do its work.
