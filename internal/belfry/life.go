@@ -126,6 +126,9 @@ type JobStep struct {
 // JobPrefix begins ids of jobs.
 const JobPrefix = "job_"
 
+// MaxOpenJobs is how many jobs of a tenant may be waiting or at work.
+const MaxOpenJobs = 100
+
 // JobCancel ends a job; Because.Detail says who did and why.
 type JobCancel struct {
 	ID      string

@@ -191,7 +191,7 @@ const (
 	maxSchedule = 30
 	// maxConcurrency is what the dispatcher grants at most.
 	maxConcurrency = 64
-	maxTimeout     = 2 * time.Minute
+	maxTimeout     = time.Minute // what the webhook channel waits at most
 	maxWait        = 30 * 24 * time.Hour
 )
 

@@ -181,8 +181,18 @@ func (e *edit) jobs() error {
 			num(e.version).num(micros(j.Created)).num(micros(j.Created)).num(0).text("").num(0).num(0)
 		e.note(belfry.KindJob, j.ID)
 	}
-	_, err := rows.flush()
-	return err
+	if _, err := rows.flush(); err != nil {
+		return err
+	}
+	open := 0
+	if err := e.query(func(r *sql.Rows) error { return r.Scan(&open) },
+		"SELECT count(*) FROM jobs WHERE tenant = $1 AND state < 2", e.tenant); err != nil {
+		return err
+	}
+	if open > belfry.MaxOpenJobs {
+		return belfry.Errorf(belfry.Conflict, "%d jobs are waiting or at work already: wait until some are done, or cancel some", open-len(e.ch.Jobs))
+	}
+	return nil
 }
 
 // cancelJobs ends jobs; what they did stays done.

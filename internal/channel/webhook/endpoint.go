@@ -3,51 +3,13 @@ package webhook
 import (
 	"encoding/base64"
 	"errors"
-	"fmt"
 	"net/http"
 	"net/url"
-	"sort"
 	"strings"
 	"time"
 
 	"golang.org/x/net/http/httpguts"
-
-	"github.com/belfryhq/belfry/internal/belfry"
 )
-
-// Check checks what this package uses of an endpoint: URL, headers, time-out.
-// The error is Invalid with pointers into the endpoint's JSON form. It does not
-// look whether the address may be reached: that is decided at every connection.
-func Check(ep *belfry.Endpoint) error {
-	var faults []belfry.Field
-	if _, err := parseURL(ep.URL); err != nil {
-		faults = append(faults, belfry.Field{Pointer: "/url", Message: err.Error()})
-	}
-	names := make([]string, 0, len(ep.Headers))
-	for name := range ep.Headers {
-		names = append(names, name)
-	}
-	sort.Strings(names)
-	seen := map[string]string{}
-	for _, name := range names {
-		pointer := "/headers/" + strings.NewReplacer("~", "~0", "/", "~1").Replace(name)
-		if msg := checkHeader(name, ep.Headers[name]); msg != "" {
-			faults = append(faults, belfry.Field{Pointer: pointer, Message: msg})
-			continue
-		}
-		key := http.CanonicalHeaderKey(name)
-		if first, ok := seen[key]; ok {
-			faults = append(faults, belfry.Field{Pointer: pointer, Message: "is the same header as " + first})
-		}
-		seen[key] = name
-	}
-	if ep.Timeout != "" {
-		if d, err := time.ParseDuration(ep.Timeout); err != nil || d < time.Second || d > MaxTimeout {
-			faults = append(faults, belfry.Field{Pointer: "/timeout", Message: fmt.Sprintf("must be a duration from 1s to %v, such as 15s", MaxTimeout)})
-		}
-	}
-	return belfry.Faults(faults)
-}
 
 // parseURL reads an endpoint's address. Errors do not repeat it: it may carry a
 // credential.

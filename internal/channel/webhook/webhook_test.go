@@ -4,14 +4,12 @@ import (
 	"context"
 	"crypto/ed25519"
 	"encoding/base64"
-	"errors"
 	"fmt"
 	"io"
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
 	"net/netip"
-	"slices"
 	"strconv"
 	"strings"
 	"sync/atomic"
@@ -491,29 +489,6 @@ func TestConformance(t *testing.T) {
 		},
 		Message: *message(),
 	})
-}
-
-func TestCheck(t *testing.T) {
-	good := belfry.Endpoint{URL: "https://example.org/hook", Timeout: "15s", Headers: map[string]string{"X-Api-Key": "k", "Authorization": "Bearer x"}}
-	if err := webhook.Check(&good); err != nil {
-		t.Errorf("%v", err)
-	}
-	bad := belfry.Endpoint{URL: "gopher://x/#a", Timeout: "2h", Headers: map[string]string{
-		"webhook-id": "x", "Host": "x", "a b": "x", "X-N": "a\nb", "X-Two": "1", "x-two": "2", "proxy-authorization": "x",
-	}}
-	err := webhook.Check(&bad)
-	var fault *belfry.Error
-	if !errors.As(err, &fault) || fault.Kind != belfry.Invalid {
-		t.Fatalf("%v", err)
-	}
-	var got []string
-	for _, f := range fault.Fields {
-		got = append(got, f.Pointer)
-	}
-	want := []string{"/url", "/headers/Host", "/headers/X-N", "/headers/a b", "/headers/proxy-authorization", "/headers/webhook-id", "/headers/x-two", "/timeout"}
-	if !slices.Equal(got, want) {
-		t.Errorf("%q, want %q", got, want)
-	}
 }
 
 func TestSettings(t *testing.T) {

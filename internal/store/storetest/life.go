@@ -439,6 +439,35 @@ func testJobs(t *testing.T, place func(testing.TB) string) {
 	}
 }
 
+// A tenant has a bounded number of open jobs; what is over counts no more.
+func testJobBound(t *testing.T, place func(testing.TB) string) {
+	db := Open(t, place(t))
+	order := func(n int, of string) ([]string, error) {
+		ch := belfry.Changes{Tenant: of}
+		ids := make([]string, n)
+		for i := range ids {
+			ids[i] = belfry.NewID(belfry.JobPrefix, time.Now())
+			ch.Jobs = append(ch.Jobs, belfry.Job{ID: ids[i], Kind: belfry.RetryJob, Params: []byte(`{}`), Created: time.Now()})
+		}
+		_, err := db.Apply(context.Background(), ch)
+		return ids, err
+	}
+	ids, err := order(belfry.MaxOpenJobs, tenant)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := order(1, tenant); belfry.KindOf(err) != belfry.Conflict {
+		t.Errorf("one too many: %v, want a conflict", err)
+	}
+	if _, err := order(1, "other"); err != nil {
+		t.Errorf("another tenant: %v", err)
+	}
+	apply(t, db, belfry.Changes{CancelJobs: []belfry.JobCancel{{ID: ids[0]}}})
+	if _, err := order(1, tenant); err != nil {
+		t.Errorf("after one was cancelled: %v", err)
+	}
+}
+
 // A job has one node at a time; when that dies another takes over, and what the
 // dead one still writes counts for nothing.
 func testJobLease(t *testing.T, place func(testing.TB) string) {

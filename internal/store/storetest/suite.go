@@ -48,6 +48,7 @@ func Run(t *testing.T, place func(testing.TB) string) {
 		{"events of a replay", testFindEvents},
 		{"jobs", testJobs},
 		{"one node works on a job", testJobLease},
+		{"open jobs are bounded", testJobBound},
 		{"failing endpoints", testFailing},
 		{"permits", testPermits},
 		{"versions and changes", testVersions},
