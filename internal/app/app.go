@@ -67,6 +67,7 @@ type App struct {
 	backlog    *backlog
 	upkeep     *upkeep.Keeper
 	jobs       *jobs.Runner
+	timers     *pipeline.Timers
 	auth       *auth.Authenticator
 	ingest     *ingest.Ingester
 	manager    *manage.Manager
@@ -136,7 +137,7 @@ func (a *App) wire(ctx context.Context, cfg *config.Config, box *secret.Box, o O
 	dir := directory.New(directory.Options{Store: a.db})
 	subs := pipeline.NewSubscriptions(a.db, a.log)
 	a.subs = subs
-	facts := &pipeline.Facts{Directory: dir}
+	facts := &pipeline.Facts{Directory: dir, Acks: a.db}
 	templates := newTemplates(a.db)
 	watch := pipeline.NewWatch()
 	a.watch = watch
@@ -159,7 +160,7 @@ func (a *App) wire(ctx context.Context, cfg *config.Config, box *secret.Box, o O
 	a.auth = auth.New(auth.Options{Store: a.publisher, Bootstrap: string(cfg.BootstrapKey), Now: now})
 	a.publisher.auth = a.auth
 	links := &links{base: a.url, box: box, now: now}
-	stages := &pipeline.Stages{Directory: dir, Subscriptions: subs, Channels: a.channels, Acts: a.db, In: in}
+	stages := &pipeline.Stages{Directory: dir, Subscriptions: subs, Channels: a.channels, Acts: a.db, Acks: a.db, In: in}
 
 	messages := pipeline.NewMessages(facts, subs, templates, links, box, now)
 	poll := pipeline.DefaultPoll
@@ -192,6 +193,7 @@ func (a *App) wire(ctx context.Context, cfg *config.Config, box *secret.Box, o O
 
 	backtests := pipeline.NewBacktester(stages, a.db, now)
 	a.jobs = a.newJobs(here, backtests)
+	a.timers = a.newTimers(here)
 	a.manager, err = manage.New(manage.Options{
 		Store: a.publisher, Box: box, Now: now, Channels: a.channels, ChannelKinds: channelKinds{}, SourceKinds: sourceKinds{}, Crowds: subs,
 		Senders: alarm{a, here}, Backtests: backtests,
@@ -211,7 +213,8 @@ func (a *App) wire(ctx context.Context, cfg *config.Config, box *secret.Box, o O
 		Delivery:  reads{a.db},
 		Jobs:      reads{a.db},
 		Inbox:     &inboxes{watch: watch, db: a.db, facts: facts, subs: subs, templates: templates},
-		Documents: edits{a.publisher}, Public: &public{links: links, subs: subs, facts: facts, edit: a.publisher, explain: explainer}, Health: a, Metrics: a.metrics(), Seal: box,
+		Documents: edits{a.publisher}, Public: &public{links: links, subs: subs, facts: facts, edit: a.publisher, explain: explainer}, Health: a,
+		Notices: &notices{links: links, db: a.db, facts: facts, manage: a.manager}, Metrics: a.metrics(), Seal: box,
 		Log: a.log, Now: now, Version: o.Version, PublicURL: a.url,
 	})
 	a.upkeep = newUpkeep(cfg.Retention, a.db, a.api, a.log, now)
@@ -266,7 +269,7 @@ func (a *App) serving(all http.Handler) http.Handler {
 // beside serves the API's addresses by the API and all others by pages.
 func beside(surface, pages http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		for _, p := range []string{"/v1/", "/u/", "/why/", "/docs", "/openapi.json", "/healthz", "/readyz", "/metrics"} {
+		for _, p := range []string{"/v1/", "/u/", "/a/", "/why/", "/docs", "/openapi.json", "/healthz", "/readyz", "/metrics"} {
 			if r.URL.Path == strings.TrimSuffix(p, "/") || strings.HasPrefix(r.URL.Path, p) {
 				surface.ServeHTTP(w, r)
 				return
@@ -325,7 +328,7 @@ func (a *App) Run(ctx context.Context) error {
 	stopUpkeep := stage(a.upkeep.Run)
 	stopResolve := stage(func(ctx context.Context) error { return a.publisher.resolve(ctx, a.log) })
 	stopSources := stage(func(ctx context.Context) error { return a.sources.Run(ctx, tenants) })
-	stopJobs := stage(a.jobs.Run)
+	stopJobs, stopTimers := stage(a.jobs.Run), stage(a.timers.Run)
 	stopServe := stage(func(context.Context) error {
 		if err := a.server.Serve(a.listener); !errors.Is(err, http.ErrServerClosed) {
 			return err
@@ -358,6 +361,7 @@ func (a *App) Run(ctx context.Context) error {
 	}
 	stopServe()
 	stopJobs()
+	stopTimers()
 	stopSources()
 	stopResolve()
 	stopUpkeep()

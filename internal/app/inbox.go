@@ -71,6 +71,12 @@ func (b *inboxes) item(ctx context.Context, tenant string, row *store.InboxRow, 
 		Title: entry.Title, Text: entry.Text, HTML: entry.HTML, URL: entry.URL,
 		Read: row.Read, Archived: row.Archived, Created: acc.At,
 	}
+	if sub != nil && sub.Acknowledge != nil {
+		item.Acknowledge = true
+		if item.Acknowledged, err = b.db.Acknowledged(ctx, tenant, row.EventID, row.Principal); err != nil {
+			return item, err
+		}
+	}
 	if len(row.Because) > 0 {
 		item.Reason = belfry.ReasonView{Reason: row.Because[0], Text: words.For(facts.Locale, facts.Fallback).Reason(row.Because[0])}
 	}

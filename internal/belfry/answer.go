@@ -43,8 +43,19 @@ type Answer struct {
 	// Computed is true when the answer was computed with today's data rather
 	// than read from what was decided then.
 	Computed bool `json:"computed"`
+	// Acknowledged are those who said that they have taken notice; Escalation is
+	// what comes next, and when, if nobody does.
+	Acknowledged []Acknowledgement  `json:"acknowledged,omitempty"`
+	Escalation   []AnswerEscalation `json:"escalation,omitempty"`
 	// Next continues the list of people; empty = this is the end.
 	Next string `json:"next,omitempty"`
+}
+
+// AnswerEscalation is a step of an escalation that is to come.
+type AnswerEscalation struct {
+	Subscription string    `json:"subscription"`
+	Step         int       `json:"step"`
+	Due          time.Time `json:"due"`
 }
 
 // AnswerSubscription says whether a subscription wanted the event, and why.

@@ -37,6 +37,12 @@ type Changes struct {
 	Documents     []Document // put
 	DropDocuments []DocumentKey
 
+	// Acknowledgements also mark the inbox entries of who gave them as read, cancel
+	// what else of the event was to be sent to her, and end the escalation.
+	Acknowledgements []Acknowledgement
+	Timers           []Timer    // put
+	DropTimers       []TimerKey // those that are there
+
 	Cancels    []DeliveryCancel // Conflict when one is over
 	Retries    []DeliveryRetry  // Conflict when one cannot be retried
 	Jobs       []Job            // to be done from now on

@@ -33,6 +33,8 @@ type Replay struct {
 	Recipient string `json:"recipient,omitempty"` // only this user or bare address
 	Endpoint  string `json:"endpoint,omitempty"`  // only this endpoint
 	Resend    bool   `json:"resend,omitempty"`    // also what was delivered, under its own id
+
+	Escalation *Escalation `json:"escalation,omitempty"` // not a replay: a step, because nobody acknowledged
 }
 
 // Only reports whether the replay is for one recipient.

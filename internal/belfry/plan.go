@@ -112,6 +112,7 @@ type PlanPage struct {
 	Matches      []MatchNote // on the first page only: what matched, for the trace
 	Deliveries   []Delivery
 	Suppressions []Suppression
+	Timers       []Timer // on the first page only
 }
 
 // MatchNote is what the trace keeps of a Match.
@@ -126,7 +127,10 @@ type Match struct {
 	Scope        string // the object it sits on
 	Distance     int    // steps from the event's object up to Scope; 0 = on it
 	Pattern      string // the type pattern that matched; "" = every type
-	Because      []Reason
+	// Escalation is the step of an escalation this is, 1-based; 0 = none. Its
+	// channels come before those that people chose.
+	Escalation int
+	Because    []Reason
 }
 
 // Recipient is somebody a match named: exactly one of Principal, Address and

@@ -86,6 +86,9 @@ const (
 	PlanningFault      = "planning_fault" // a stage failed on this event; a replay plans it again
 	NobodyNamed        = "nobody_named"   // no rule of any matching subscription names this principal
 
+	Escalated    = "escalated"    // nobody acknowledged in time
+	Acknowledged = "acknowledged" // the recipient did
+
 	ReplayOpen  = "on_its_way"
 	CancelledBy = "cancelled"
 	Erased      = "erased" // with all else that was held about the person
@@ -188,6 +191,8 @@ var texts = map[string]string{
 	ReplayDelivered:    "was told before",
 	PlanningFault:      "the event could not be planned",
 	NobodyNamed:        "no rule names them",
+	Escalated:          "nobody acknowledged in time",
+	Acknowledged:       "acknowledged meanwhile",
 	ReplayOpen:         "is on its way already",
 	CancelledBy:        "was cancelled",
 	Erased:             "the person was erased",

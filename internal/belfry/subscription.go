@@ -31,23 +31,24 @@ const (
 
 // Subscription says: when these events happen here, tell these people, this way.
 type Subscription struct {
-	ID           string     `json:"id"`
-	Title        string     `json:"title,omitempty"`
-	Scope        Scope      `json:"scope,omitzero"`
-	Types        []string   `json:"types,omitempty"` // exact or prefix with *; empty = every type
-	ObjectTypes  []string   `json:"object_types,omitempty"`
-	Filter       string     `json:"filter,omitempty"`   // CEL
-	Filters      []string   `json:"filters,omitempty"`  // saved ones, by name: all of them must be true as well
-	Combined     string     `json:"combined,omitempty"` // Filters and Filter in one; the server's to say
-	Recipients   []Rule     `json:"recipients,omitempty"`
-	Exclude      Exclusion  `json:"exclude,omitzero"`
-	ExcludeActor *bool      `json:"exclude_actor,omitempty"` // nil = true
-	Notify       []Notify   `json:"notify,omitempty"`        // empty = tell recipients by their own choice
-	Frequency    *Frequency `json:"frequency,omitempty"`     // for whoever chose none; nil = as the type says
-	Merge        *bool      `json:"merge,omitempty"`         // nil = true; false keeps its messages apart
-	Mandatory    bool       `json:"mandatory,omitempty"`
-	Owner        string     `json:"owner,omitempty"`
-	Origin       string     `json:"origin,omitempty"` // person | admin | manifest
+	ID           string       `json:"id"`
+	Title        string       `json:"title,omitempty"`
+	Scope        Scope        `json:"scope,omitzero"`
+	Types        []string     `json:"types,omitempty"` // exact or prefix with *; empty = every type
+	ObjectTypes  []string     `json:"object_types,omitempty"`
+	Filter       string       `json:"filter,omitempty"`   // CEL
+	Filters      []string     `json:"filters,omitempty"`  // saved ones, by name: all of them must be true as well
+	Combined     string       `json:"combined,omitempty"` // Filters and Filter in one; the server's to say
+	Recipients   []Rule       `json:"recipients,omitempty"`
+	Exclude      Exclusion    `json:"exclude,omitzero"`
+	ExcludeActor *bool        `json:"exclude_actor,omitempty"` // nil = true
+	Notify       []Notify     `json:"notify,omitempty"`        // empty = tell recipients by their own choice
+	Frequency    *Frequency   `json:"frequency,omitempty"`     // for whoever chose none; nil = as the type says
+	Merge        *bool        `json:"merge,omitempty"`         // nil = true; false keeps its messages apart
+	Acknowledge  *Acknowledge `json:"acknowledge,omitempty"`   // nil = nobody need say that she has taken notice
+	Mandatory    bool         `json:"mandatory,omitempty"`
+	Owner        string       `json:"owner,omitempty"`
+	Origin       string       `json:"origin,omitempty"` // person | admin | manifest
 
 	State   string    `json:"state"`
 	Because string    `json:"because,omitempty"` // why it is paused or ended, by whom

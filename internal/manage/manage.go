@@ -36,6 +36,7 @@ type Store interface {
 	DocumentStore
 	LifeStore
 	HoldingStore
+	AckStore
 }
 
 // TreeStore reads the tree and what hangs on it.

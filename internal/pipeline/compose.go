@@ -1,6 +1,7 @@
 package pipeline
 
 import (
+	"cmp"
 	"context"
 	"slices"
 	"time"
@@ -24,6 +25,9 @@ type Linker interface {
 	Unsubscribe(tenant, subscription, principal, address string) string
 	// Why is the page that says why this message came, to whoever it came.
 	Why(d *belfry.Delivery) string
+	// Acknowledge is the page by which this person (or bare address) says that she
+	// has taken notice of an event.
+	Acknowledge(tenant, eventID, principal, address string) string
 	// ListID is the RFC 2919 identifier of a subscription.
 	ListID(tenant, subscription string) string
 }
@@ -166,6 +170,15 @@ func (m *Messages) person(ctx context.Context, d *belfry.Delivery, p *Payload, s
 		if out {
 			return Composed{Drop: &belfry.Reason{Code: belfry.OptedOut, Subscription: d.Subscription}}, nil
 		}
+		if sub.Acknowledge != nil {
+			who := cmp.Or(d.Principal, d.Address)
+			if out, err = m.facts.Acks.Acknowledged(ctx, d.Tenant, d.EventID, who); err != nil {
+				return Composed{}, err
+			}
+			if out {
+				return Composed{Drop: &belfry.Reason{Code: belfry.Acknowledged}}, nil
+			}
+		}
 	}
 	who, err := m.facts.Person(ctx, d.Tenant, d.Principal)
 	if err != nil {
@@ -190,6 +203,9 @@ func (m *Messages) person(ctx context.Context, d *belfry.Delivery, p *Payload, s
 	}
 	links := render.Links{Why: m.links.Why(d)}
 	if sub != nil {
+		if sub.Acknowledge != nil {
+			links.Acknowledge = m.links.Acknowledge(d.Tenant, d.EventID, d.Principal, d.Address)
+		}
 		links.Unsubscribe = m.links.Unsubscribe(d.Tenant, d.Subscription, d.Principal, d.Address)
 	}
 	msg := t.Mail(item, links)

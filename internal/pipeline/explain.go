@@ -3,6 +3,7 @@ package pipeline
 import (
 	"cmp"
 	"context"
+	"encoding/json"
 	"slices"
 	"time"
 
@@ -28,6 +29,8 @@ type TraceStore interface {
 	// Message is a delivery or an inbox entry.
 	Message(ctx context.Context, tenant, id string) (belfry.Delivery, bool, error)
 	Attempts(ctx context.Context, tenant, deliveryID string) ([]belfry.Attempt, error)
+	Acknowledgements(ctx context.Context, tenant, eventID string, limit int) ([]belfry.Acknowledgement, error)
+	TimersOf(ctx context.Context, tenant, kind, prefix string, limit int) ([]belfry.Timer, error)
 }
 
 // Explainer answers why: of what happened from what was stored, of what might
@@ -177,7 +180,30 @@ func (x *Explainer) Trace(ctx context.Context, tenant string, q belfry.TraceQuer
 		})
 	}
 	answer.People = peopleOf(rows.Deliveries, rows.Suppressions)
-	return answer, nil
+	return answer, x.notice(ctx, acc, &answer)
+}
+
+// notice adds who has taken notice of an event, and what comes next if nobody
+// does.
+func (x *Explainer) notice(ctx context.Context, acc *belfry.Accepted, answer *belfry.Answer) (err error) {
+	if answer.Acknowledged, err = x.Store.Acknowledgements(ctx, acc.Tenant, acc.EventID, explainLimit); err != nil {
+		return err
+	}
+	for i := range answer.Acknowledged {
+		answer.Acknowledged[i].EventID = ""
+	}
+	timers, err := x.Store.TimersOf(ctx, acc.Tenant, belfry.TimerEscalation, belfry.EscalationTimer(acc.EventID, ""), explainLimit)
+	if err != nil {
+		return err
+	}
+	for i := range timers {
+		var p pending
+		if err := json.Unmarshal(timers[i].Body, &p); err != nil {
+			return belfry.Errorf(belfry.Internal, "the timer %s is stored in a form this version does not read: %w", timers[i].ID, err)
+		}
+		answer.Escalation = append(answer.Escalation, belfry.AnswerEscalation{Subscription: p.Subscription, Step: p.Step, Due: timers[i].Due})
+	}
+	return nil
 }
 
 // peopleOf puts together what became of each person, address and endpoint:

@@ -15,6 +15,7 @@ import (
 // Facts gathers what a message speaks of: names, titles, the way to the thing.
 type Facts struct {
 	Directory *directory.Directory
+	Acks      Acks
 }
 
 // Person is what is known of a user now; nil when there is none.

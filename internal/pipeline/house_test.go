@@ -105,7 +105,10 @@ type noLinks struct{}
 func (noLinks) Unsubscribe(_, subscription, principal, _ string) string {
 	return "https://x.example/u/" + subscription + "-" + principal
 }
-func (noLinks) Why(d *belfry.Delivery) string        { return "https://x.example/why/" + d.ID }
+func (noLinks) Why(d *belfry.Delivery) string { return "https://x.example/why/" + d.ID }
+func (noLinks) Acknowledge(_, event, principal, address string) string {
+	return "https://x.example/a/" + event + "-" + principal + address
+}
 func (noLinks) ListID(_, subscription string) string { return subscription + ".x.example" }
 
 type builtin struct{}
@@ -156,14 +159,14 @@ func newHouse(t testing.TB, db *store.DB, tune func(*PlannerOptions, *Dispatcher
 	if err != nil {
 		t.Fatal(err)
 	}
-	facts := &Facts{Directory: h.dir}
+	facts := &Facts{Directory: h.dir, Acks: db}
 	counters := NewCounters()
 	do := DispatcherOptions{
 		Store: db, Channels: oneChannel{h.r}, Composer: NewMessages(facts, h.subs, builtin{}, noLinks{}, box, clock),
 		Aftermath: &h.gone, Counters: counters, Log: log, Now: clock, Jitter: func() float64 { return 0 },
 		Permits: db, Shards: Alone{}, Peers: Alone{}, Poll: 50 * time.Millisecond,
 	}
-	stages := &Stages{Directory: h.dir, Subscriptions: h.subs, Channels: oneChannel{h.r}, Acts: db, In: Alone{}}
+	stages := &Stages{Directory: h.dir, Subscriptions: h.subs, Channels: oneChannel{h.r}, Acts: db, Acks: db, In: Alone{}}
 	po := PlannerOptions{Store: db, Stages: stages, Watch: h.watch, Shards: Alone{}, Peers: Alone{}, Counters: counters, Log: log, Now: clock, Poll: 50 * time.Millisecond}
 	if tune != nil {
 		tune(&po, &do)

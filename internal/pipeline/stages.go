@@ -30,6 +30,7 @@ type Stages struct {
 	Subscriptions *Subscriptions
 	Channels      ChannelList
 	Acts          Acts
+	Acks          Acks
 	In            In
 }
 
@@ -90,6 +91,9 @@ func (s *Stages) page(ctx context.Context, acc *belfry.Accepted, of part, now ti
 	if err != nil {
 		return page, err
 	}
+	if of.terms.Escalation != nil {
+		return s.escalate(ctx, acc, of, v, page, now)
+	}
 	if of.cursor == "" { // what a plan has begun it ends
 		reason, err := s.collapsed(ctx, acc, v)
 		if err != nil {
@@ -127,6 +131,9 @@ func (s *Stages) page(ctx context.Context, acc *belfry.Accepted, of part, now ti
 	}
 	page.To, page.Last = result.Next, result.Last
 	if of.cursor == "" {
+		if of.run == 0 {
+			page.Timers = escalations(acc, matches, now)
+		}
 		page.Matches = make([]belfry.MatchNote, len(matches))
 		for i := range matches {
 			page.Matches[i] = belfry.MatchNote{Subscription: matches[i].Subscription.ID, Because: matches[i].Because}

@@ -39,6 +39,7 @@ type Site struct{ Name, URL string }
 // Links are the addresses a message offers its reader; empty ones are left out.
 type Links struct {
 	Why         string // page that explains this message
+	Acknowledge string // page by which the reader says that she has taken notice
 	Unsubscribe string // page and RFC 8058 one-click target for exactly this subscription
 	Manage      string // the reader's subscriptions and preferences
 }
@@ -124,6 +125,9 @@ func (p *page) text(body string) string {
 	b.WriteByte('\n')
 	if p.URL != "" && !strings.Contains(body, p.URL) {
 		b.WriteString("\n" + p.URL + "\n")
+	}
+	if p.Links.Acknowledge != "" {
+		b.WriteString("\n" + p.Say("mail.acknowledge") + ": " + p.Links.Acknowledge + "\n")
 	}
 	b.WriteString("\n-- \n") // the signature mark that mail programs fold away
 	if p.Reason != "" {

@@ -22,6 +22,8 @@ func (p *plan) often(via *belfry.Via, pref *Effective) Often {
 		id = via.Match.Subscription.ID
 	}
 	switch {
+	case via.Match != nil && via.Match.Escalation > 0: // whoever escalates is in a hurry
+		return Often{}
 	case !mandatory && via.Member != nil && via.Member.Frequency != nil:
 		return Often{via.Member.Frequency, belfry.Reason{Code: belfry.ByMember, Subscription: id, Object: via.Member.Object}}
 	case !mandatory && pref.Frequency != nil:

@@ -2,6 +2,7 @@ package route
 
 import (
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -153,7 +154,10 @@ func (p *plan) deliver(r *belfry.Recipient, channel, address, destination string
 	slot := channel
 	if via.Match != nil {
 		d.Subscription = via.Match.Subscription.ID
-		if !via.Match.Subscription.Merges() {
+		switch {
+		case via.Match.Escalation > 0 && channel != belfry.ChannelInbox: // where one entry is enough
+			slot = channel + "\x00" + d.Subscription + "\x00" + strconv.Itoa(via.Match.Escalation)
+		case !via.Match.Subscription.Merges():
 			slot = channel + "\x00" + d.Subscription
 		}
 	}
@@ -261,6 +265,9 @@ func (p *plan) person(r *belfry.Recipient) {
 		if block != nil && p.mandatory(via) && !(block.Code == belfry.GlobalStop && person.User.State == belfry.UserDeleted) {
 			blocked, override = nil, belfry.Reason{Code: belfry.ByMandatory, Detail: "although " + block.Text()}
 		}
+		if via.Match != nil && via.Match.Escalation > 0 && override.Code == "" {
+			override = escalated(via.Match)
+		}
 		often := p.often(via, &pref)
 		if blocked == nil && often.never() {
 			blocked = often.paused()
@@ -366,6 +373,14 @@ func (p *plan) tell(r *belfry.Recipient, person *belfry.Person, ch *ChannelInfo,
 	}
 }
 
+// escalated is the reason that a step gives those whom it tells.
+func escalated(m *belfry.Match) belfry.Reason {
+	if len(m.Because) > 0 {
+		return m.Because[0]
+	}
+	return belfry.Reason{Code: belfry.Escalated, Subscription: m.Subscription.ID}
+}
+
 // mandatory reports whether what comes this way ignores mutes and stops.
 func (p *plan) mandatory(via *belfry.Via) bool {
 	return p.in.Type.Mandatory || via.Match != nil && via.Match.Subscription.Mandatory
@@ -438,6 +453,8 @@ func (p *plan) choose(via *belfry.Via, pref *Effective) ([]string, belfry.Reason
 		id = via.Match.Subscription.ID
 	}
 	switch {
+	case via.Match != nil && via.Match.Escalation > 0 && len(via.Notify.Channels) > 0:
+		return via.Notify.Channels, belfry.Reason{Code: belfry.BySubscription, Subscription: id}
 	case via.Member != nil && len(via.Member.Channels) > 0:
 		return via.Member.Channels, belfry.Reason{Code: belfry.ByMember, Subscription: id, Object: via.Member.Object}
 	case pref.Channels != nil:
@@ -470,8 +487,12 @@ func (p *plan) address(r *belfry.Recipient) {
 				}
 			}
 		}
+		override := belfry.Reason{}
+		if via.Match != nil && via.Match.Escalation > 0 {
+			override = escalated(via.Match)
+		}
 		for _, c := range mails {
-			cs.add(choice{channel: c, via: via, decision: decision})
+			cs.add(choice{channel: c, via: via, decision: decision, override: override})
 		}
 	}
 	for _, c := range p.in.Type.Channels.Forced {

@@ -58,7 +58,7 @@ func weightOf(ch *belfry.Changes) int {
 	n := 1 + len(ch.Objects) + len(ch.DeleteObjects) + len(ch.Places) + len(ch.Users) + len(ch.DeleteUsers) + len(ch.Groups) + len(ch.DropGroups) + len(ch.EraseUsers) + len(ch.DropGroupMembers) + len(ch.Grants) +
 		len(ch.History) + len(ch.Settings) + len(ch.Preferences) + len(ch.Subscriptions) + len(ch.Members) + len(ch.DropMembers) + len(ch.Documents) +
 		len(ch.DropDocuments) + len(ch.Audit) + len(ch.OptOuts) + len(ch.DropOptOuts) + len(ch.DeadContacts) +
-		len(ch.Cancels) + len(ch.Retries) + len(ch.Jobs) + len(ch.CancelJobs)
+		len(ch.Acknowledgements) + len(ch.Timers) + len(ch.DropTimers) + len(ch.Cancels) + len(ch.Retries) + len(ch.Jobs) + len(ch.CancelJobs)
 	for i := range ch.Groups {
 		n += len(ch.Groups[i].Members)
 	}
@@ -142,6 +142,16 @@ func checkChanges(ch *belfry.Changes) error {
 	for _, d := range ch.DropDocuments {
 		add(d.Kind, d.ID)
 	}
+	for i := range ch.Acknowledgements {
+		add(ch.Acknowledgements[i].EventID, ch.Acknowledgements[i].Who, ch.Acknowledgements[i].How)
+	}
+	for i := range ch.Timers {
+		ch.Timers[i].Tenant = ch.Tenant
+		add(ch.Timers[i].Kind, ch.Timers[i].ID)
+	}
+	for i := range ch.DropTimers {
+		add(ch.DropTimers[i].Kind, ch.DropTimers[i].Prefix)
+	}
 	for i := range ch.Cancels {
 		add(ch.Cancels[i].ID)
 	}
@@ -205,6 +215,7 @@ func (s *session) apply(ch *belfry.Changes) (int64, error) {
 	for _, step := range []func() error{
 		e.expect, e.objects, e.deleteObjects, e.places, e.users, e.deleteUsers, e.groups, e.dropGroups, e.eraseUsers, e.dropGroupMembers, e.grants, e.history,
 		e.settings, e.preferences, e.subscriptions, e.members, e.dropMembers, e.optOuts, e.dropOptOuts, e.deadContacts, e.documents, e.dropDocuments,
+		e.acknowledgements, e.timers,
 		e.cancels, e.retries, e.jobs, e.cancelJobs, e.audit,
 	} {
 		if err := step(); err != nil {

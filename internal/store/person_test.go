@@ -41,6 +41,7 @@ var nobody = map[string]string{
 	"history.document":    "things of the platform",
 	"jobs.cursor":         "where they go on",
 	"jobs.owner":          "nodes",
+	"timers.body":         "steps, and which preference is meant",
 	"subscriptions.state": "",
 }
 

@@ -275,6 +275,11 @@ func (s *session) insertPages(jobs []*job) error {
 	before := len(s.delta)
 	err := eachPage(jobs, func(p *belfry.PlanPage) error {
 		run := int64(p.Run)
+		if len(p.Timers) > 0 {
+			if err := s.putTimers(firstTimer, p.Timers); err != nil {
+				return err
+			}
+		}
 		if len(p.Matches) > 0 {
 			matches.text(p.Tenant).text(p.EventID).num(run).text(s.scribe.notes(p.Matches))
 		}

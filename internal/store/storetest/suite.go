@@ -51,6 +51,8 @@ func Run(t *testing.T, place func(testing.TB) string) {
 		{"open jobs are bounded", testJobBound},
 		{"failing endpoints", testFailing},
 		{"permits", testPermits},
+		{"timers", testTimers},
+		{"acknowledgements", testAcknowledgements},
 		{"versions and changes", testVersions},
 		{"objects", testObjects},
 		{"users", testUsers},

@@ -330,6 +330,38 @@ func TestPanicsEndAtTheEdge(t *testing.T) {
 	h.want(200, "GET", "/healthz", "")
 }
 
+// feature: NEW-17, S3-28 looking at a link acknowledges nothing
+func TestAcknowledgePage(t *testing.T) {
+	h := newHouse(t)
+	page := h.want(200, "GET", "/a/good", "", "Authorization", "")
+	h.send("HEAD", "/a/good", "", "Authorization", "")
+	if h.public.noticed != 0 {
+		t.Fatal("looking at the page acknowledged")
+	}
+	for _, want := range []string{`<form method="post">`, "Course &lt;b&gt;changes&lt;/b&gt;", "ada@example.org"} {
+		if !strings.Contains(page.body, want) {
+			t.Errorf("the page lacks %q:\n%s", want, page.body)
+		}
+	}
+	done := h.want(200, "POST", "/a/good", "", "Content-Type", "application/x-www-form-urlencoded", "Authorization", "")
+	if h.public.noticed != 1 || !strings.Contains(done.body, "Acknowledged") {
+		t.Errorf("noticed %d times:\n%s", h.public.noticed, done.body)
+	}
+	gone := h.want(200, "GET", "/a/unknown", "", "Authorization", "")
+	for _, method := range []string{"GET", "POST"} {
+		for _, token := range []string{"expired", "~~~", "a%2Fb"} {
+			if a := h.want(200, method, "/a/"+token, "", "Authorization", ""); a.body != gone.body {
+				t.Errorf("%s token %s gets another page:\n%s", method, token, a.body)
+			}
+		}
+	}
+	if strings.Contains(gone.body, "form") || h.public.noticed != 1 {
+		t.Errorf("noticed %d times:\n%s", h.public.noticed, gone.body)
+	}
+	h.public.fail = belfry.Errorf(belfry.Unavailable, "the database is away")
+	h.want(503, "GET", "/a/good", "", "Authorization", "").problem(t)
+}
+
 // feature: NEW-8 one-click unsubscribe for exactly this subscription.
 func TestUnsubscribePage(t *testing.T) {
 	h := newHouse(t)

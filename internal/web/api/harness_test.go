@@ -72,7 +72,7 @@ func newHouse(t *testing.T, change ...func(*api.Options)) *house {
 		t.Fatal(err)
 	}
 	o := api.Options{Auth: h.auth, Ingest: in, Manage: manager(t, db, box), Running: running{}, Nodes: nodes{}, Explain: h.explain, Events: reads{db}, Delivery: reads{db}, Jobs: reads{db},
-		Inbox: h.inbox, Documents: documents{db}, Public: h.public, Health: h, Seal: box, Log: log, Now: now, Version: "test", PublicURL: "https://belfry.example",
+		Inbox: h.inbox, Documents: documents{db}, Public: h.public, Notices: h.public, Health: h, Seal: box, Log: log, Now: now, Version: "test", PublicURL: "https://belfry.example",
 		Preview: previews{}, Metrics: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { h.metrics(w, r) })}
 	for _, f := range change {
 		f(&o)
@@ -299,9 +299,9 @@ func (previews) Preview(_ context.Context, _ string, d *api.PreviewDraft, e *bel
 
 // links hold one good token.
 type links struct {
-	mu    sync.Mutex
-	ended int
-	fail  error
+	mu             sync.Mutex
+	ended, noticed int
+	fail           error
 }
 
 func (l *links) Offered(_ context.Context, token string) (api.Offer, error) {
@@ -318,6 +318,18 @@ func (l *links) Unsubscribe(context.Context, string) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.ended++
+	return nil
+}
+
+func (l *links) Noticed(_ context.Context, token string) (api.Notice, error) {
+	o, err := l.Offered(context.Background(), token)
+	return api.Notice{Title: o.Title, Who: o.Who}, err
+}
+
+func (l *links) Acknowledge(context.Context, string) error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.noticed++
 	return nil
 }
 

@@ -37,6 +37,7 @@ type Manager interface {
 	LifeManager
 	BacktestManager
 	PersonManager
+	AckManager
 }
 
 // ObjectManager keeps the tree.

@@ -90,24 +90,34 @@ func (s *Server) unsubscribe(w http.ResponseWriter, r *http.Request) {
 // that nobody can learn from it who subscribes to what. It is in the language
 // that the browser asks for, else in that of the person's profile.
 func (s *Server) page(w http.ResponseWriter, r *http.Request, c *call, v unsubscribeView, err error) {
-	if err != nil {
-		switch belfry.KindOf(err) {
-		case belfry.NotFound, belfry.Invalid, belfry.Malformed, belfry.Unauthorised, belfry.Forbidden:
-			c.err = err
-			v = unsubscribeView{State: "gone"}
-		default:
-			c.fail(w, err)
-			return
-		}
+	if err != nil && invalidLink(err) {
+		c.err, err, v = err, nil, unsubscribeView{State: "gone"}
 	}
-	h := w.Header()
-	h.Set("Content-Type", "text/html; charset=utf-8")
-	h.Set("Content-Security-Policy", "default-src 'none'; style-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'")
-	h.Set("X-Robots-Tag", "noindex")
-	h.Set("Vary", "Accept-Language")
+	if err != nil {
+		c.fail(w, err)
+		return
+	}
+	publicHead(w.Header())
+	w.Header().Set("Vary", "Accept-Language")
 	v.Printer = words.Accepting(r.Header.Get("Accept-Language"), v.Offer.Locale)
-	h.Set("Content-Language", v.Language())
+	w.Header().Set("Content-Language", v.Language())
 	if err := unsubscribePage.Execute(w, v); err != nil {
 		c.err = err
 	}
+}
+
+// invalidLink reports whether an error is of a link that is not valid.
+func invalidLink(err error) bool {
+	switch belfry.KindOf(err) {
+	case belfry.NotFound, belfry.Invalid, belfry.Malformed, belfry.Unauthorised, belfry.Forbidden:
+		return true
+	}
+	return false
+}
+
+// publicHead are the headers of pages for those who hold a link.
+func publicHead(h http.Header) {
+	h.Set("Content-Type", "text/html; charset=utf-8")
+	h.Set("Content-Security-Policy", "default-src 'none'; style-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'")
+	h.Set("X-Robots-Tag", "noindex")
 }

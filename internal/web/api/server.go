@@ -33,6 +33,7 @@ type Options struct {
 	Inbox     Inbox
 	Documents Documents
 	Public    Public
+	Notices   Notices
 	Health    Health
 	Metrics   http.Handler // serves GET /metrics
 	Seal      Sealer
@@ -68,6 +69,7 @@ func New(o Options) *Server {
 	s.objectRoutes()
 	s.peopleRoutes()
 	s.inboxRoutes()
+	s.acknowledgeRoutes()
 	s.subscriptionRoutes()
 	s.answerRoutes()
 	s.backtestRoutes()

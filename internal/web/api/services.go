@@ -110,6 +110,8 @@ type InboxItem struct {
 	HTML         string            `json:"html" doc:"Sanitised fragment"`
 	URL          string            `json:"url,omitempty"`
 	Reason       belfry.ReasonView `json:"reason" doc:"Why it is here; the trace has all reasons"`
+	Acknowledge  bool              `json:"acknowledge,omitempty" doc:"She is asked to acknowledge it"`
+	Acknowledged bool              `json:"acknowledged,omitempty" doc:"She did"`
 	Read         bool              `json:"read"`
 	Archived     bool              `json:"archived"`
 	SnoozedUntil *time.Time        `json:"snoozed_until,omitempty"`

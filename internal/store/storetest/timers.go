@@ -1,0 +1,137 @@
+package storetest
+
+import (
+	"context"
+	"testing"
+	"time"
+
+	"github.com/belfryhq/belfry/internal/belfry"
+	"github.com/belfryhq/belfry/internal/store"
+)
+
+// feature: NEW-17 a step is taken once, whoever takes it
+func testTimers(t *testing.T, place func(testing.TB) string) {
+	db := Open(t, place(t))
+	ctx := context.Background()
+	event := acceptOne(t, db, "1")
+	at := time.Date(2026, 5, 9, 12, 0, 0, 0, time.UTC)
+	timer := func(id string, shard int, due time.Time) belfry.Timer {
+		return belfry.Timer{Tenant: tenant, Kind: belfry.TimerEscalation, ID: id, Shard: shard, Due: due, Body: []byte(`{"step":1}`)}
+	}
+	late, soon, far := timer(event+"/sub_2", 2, at.Add(time.Second)), timer(event+"/sub_1", 1, at), timer("evt_x/sub_1", 1, at.Add(time.Hour))
+	apply(t, db, belfry.Changes{Timers: []belfry.Timer{late, soon, far}})
+	due := func(now time.Time, shards []int, limit int) []belfry.Timer {
+		return must[[]belfry.Timer](t)(db.DueTimers(ctx, tenant, now, shards, limit))
+	}
+	same(t, "nothing yet", len(due(at.Add(-time.Microsecond), nil, 10)), 0)
+	same(t, "what is due longest first", due(at.Add(time.Minute), nil, 10), []belfry.Timer{soon, late})
+	same(t, "a page", due(at.Add(time.Minute), nil, 1), []belfry.Timer{soon})
+	same(t, "of some shards", due(at.Add(time.Minute), []int{2, 3}, 10), []belfry.Timer{late})
+	same(t, "of an event", must[[]belfry.Timer](t)(db.TimersOf(ctx, tenant, belfry.TimerEscalation, event+"/", 10)), []belfry.Timer{soon, late})
+
+	next := timer(soon.ID, 1, at.Add(2*time.Minute))
+	next.Body = []byte(`{"step":2}`)
+	run := []belfry.PlannedRun{{EventPlace: belfry.EventPlace{EventID: event}, Terms: belfry.Replay{Escalation: &belfry.Escalation{Subscription: "sub_1", Step: 1}}}}
+	move := func(from belfry.Timer, next *belfry.Timer, runs []belfry.PlannedRun) bool {
+		return must[bool](t)(db.MoveTimer(ctx, from, next, runs))
+	}
+	if !move(soon, &next, run) || move(soon, &next, run) {
+		t.Error("a step is taken by two, or by nobody")
+	}
+	same(t, "moved on", due(at.Add(time.Hour-time.Second), []int{1}, 10), []belfry.Timer{next})
+	plans := must[[]store.PendingPlan](t)(db.PendingPlans(ctx, tenant, "", 10, nil))
+	runs := 0
+	for _, p := range plans {
+		if p.Run > 0 {
+			runs++
+			same(t, "the run's terms", p.Terms, run[0].Terms)
+		}
+	}
+	same(t, "runs", runs, 1)
+	if !move(next, nil, nil) || move(next, nil, nil) {
+		t.Error("a timer ends twice, or never")
+	}
+	apply(t, db, belfry.Changes{DropTimers: []belfry.TimerKey{{Kind: belfry.TimerEscalation, Prefix: "evt_x/"}}})
+	same(t, "dropped", due(at.Add(2*time.Hour), nil, 10), []belfry.Timer{late})
+}
+
+// feature: NEW-17, S3-28
+func testAcknowledgements(t *testing.T, place func(testing.TB) string) {
+	db := Open(t, place(t))
+	ctx := context.Background()
+	event, other := acceptOne(t, db, "1"), acceptOne(t, db, "2")
+	for _, id := range []string{event, other} {
+		page := belfry.PlanPage{Tenant: tenant, EventID: id, Last: true, Timers: []belfry.Timer{{Tenant: tenant, Kind: belfry.TimerEscalation, ID: id + "/sub_1", Due: time.Now()}}}
+		for _, to := range []struct{ channel, who, address string }{
+			{"inbox", "ada", "ada"}, {"email", "ada", "a@x.org"}, {"sms", "ada", "+1"}, {"email", "ben", "b@x.org"}, {"email", "", "c@x.org"}} {
+			d := delivery(id, to.channel, to.address)
+			d.Principal, d.Destination, d.Subscription = to.who, to.who, "sub_1"
+			if to.who == "" {
+				d.Destination = to.address
+			}
+			if to.channel == "inbox" {
+				d.State = belfry.Delivered
+			}
+			page.Deliveries = append(page.Deliveries, d)
+		}
+		if errs, err := db.CommitPlans(ctx, []belfry.PlanPage{page}); err != nil || errs[0] != nil {
+			t.Fatal(err, errs)
+		}
+	}
+	sms := belfry.DeliveryID(event, 0, "sms", "+1")
+	if ok, err := db.RecordAttempts(ctx, []belfry.Attempt{{Tenant: tenant, DeliveryID: sms, N: 1, At: time.Now(), State: belfry.Delivered}}); err != nil || !ok[0] {
+		t.Fatal(err, ok)
+	}
+	told := func(who string, want bool) {
+		t.Helper()
+		same(t, who+" was told", must[bool](t)(db.WasTold(ctx, tenant, event, who)), want)
+	}
+	told("ada", true)
+	told("c@x.org", true)
+	told("eve", false)
+	same(t, "open", must[[]string](t)(db.OpenOf(ctx, tenant, "ada", event, 10)), []string{belfry.DeliveryID(event, 0, "email", "a@x.org")})
+	same(t, "told by it", must[[]string](t)(db.ToldBy(ctx, tenant, event, "sub_1", 10)), []string{"ada", "ben"})
+	same(t, "told by another", len(must[[]string](t)(db.ToldBy(ctx, tenant, event, "sub_2", 10))), 0)
+	inbox := belfry.DeliveryID(event, 0, "inbox", "ada")
+	same(t, "events of entries", must[map[string]string](t)(db.InboxEvents(ctx, tenant, "ada", []string{inbox, "dlv_x"})), map[string]string{inbox: event})
+	same(t, "of nobody else", len(must[map[string]string](t)(db.InboxEvents(ctx, tenant, "ben", []string{inbox}))), 0)
+
+	at := time.Date(2026, 5, 9, 12, 0, 0, 0, time.UTC)
+	ack := belfry.Acknowledgement{EventID: event, Who: "ada", At: at, How: belfry.ByInbox}
+	apply(t, db, belfry.Changes{Acknowledgements: []belfry.Acknowledgement{ack}})
+	again := ack
+	again.At, again.How = at.Add(time.Hour), belfry.ByLink
+	apply(t, db, belfry.Changes{Acknowledgements: []belfry.Acknowledgement{again, {EventID: event, Who: "c@x.org", At: at, How: belfry.ByLink}}})
+	same(t, "the first counts", must[[]belfry.Acknowledgement](t)(db.Acknowledgements(ctx, tenant, event, 10)),
+		[]belfry.Acknowledgement{ack, {EventID: event, Who: "c@x.org", At: at, How: belfry.ByLink}})
+	for who, want := range map[string]bool{"": true, "ada": true, "ben": false} {
+		same(t, who+" acknowledged", must[bool](t)(db.Acknowledged(ctx, tenant, event, who)), want)
+	}
+	same(t, "another event", must[bool](t)(db.Acknowledged(ctx, tenant, other, "")), false)
+	is := func(event, channel, address string, want belfry.State) {
+		t.Helper()
+		d, ok, err := db.Delivery(ctx, tenant, belfry.DeliveryID(event, 0, channel, address))
+		if err != nil || !ok || d.State != want {
+			t.Errorf("%s is %s, %v, %v; want %s", address, d.State, ok, err, want)
+		}
+	}
+	is(event, "email", "a@x.org", belfry.Cancelled)
+	is(event, "sms", "+1", belfry.Delivered) // it arrived
+	is(event, "email", "b@x.org", belfry.Scheduled)
+	is(event, "email", "c@x.org", belfry.Cancelled)
+	is(other, "email", "a@x.org", belfry.Scheduled)
+	_, unread, _, err := db.Inbox(ctx, tenant, "ada", store.InboxFilter{})
+	if err != nil || unread != 1 {
+		t.Errorf("%d unread: %v", unread, err)
+	}
+	left := must[[]belfry.Timer](t)(db.TimersOf(ctx, tenant, belfry.TimerEscalation, "", 10))
+	if len(left) != 1 || left[0].ID != other+"/sub_1" {
+		t.Errorf("escalations left: %+v", left)
+	}
+	stats, err := db.Stats(ctx)
+	if err != nil || stats.Tenants[tenant].OpenDeliveries != 5 {
+		t.Errorf("open deliveries %+v: %v", stats.Tenants[tenant], err)
+	}
+	same(t, "too young to go", must[int](t)(db.PruneAcknowledgements(ctx, tenant, time.Now().Add(-time.Hour))), 0)
+	same(t, "old ones", must[int](t)(db.PruneAcknowledgements(ctx, tenant, time.Now().Add(time.Hour))), 2)
+}
