@@ -61,7 +61,15 @@ func (b *inboxes) item(ctx context.Context, tenant string, row *store.InboxRow, 
 	if err != nil {
 		return api.InboxItem{}, err
 	}
-	t, err := b.facts.Wording(ctx, b.templates, tenant, row.Template, belfry.ChannelInbox, &facts)
+	wanted := pipeline.Wanted{Subscription: sub, Template: row.Template, Channel: belfry.ChannelInbox, Now: acc.At}
+	if reader != nil {
+		wanted.Reader = &reader.User
+	}
+	t, _, drop, err := b.facts.Wording(ctx, b.templates, tenant, &wanted, &facts)
+	if err == nil && drop != nil { // it had a message when it came, and is there
+		wanted.Subscription = nil
+		t, _, _, err = b.facts.Wording(ctx, b.templates, tenant, &wanted, &facts)
+	}
 	if err != nil {
 		return api.InboxItem{}, err
 	}

@@ -24,6 +24,7 @@ type templates struct {
 	edits  int                                     // what was read before an edit is not kept
 	books  *lru.Cache[string, map[string][]string] // tenant -> name -> objects it holds at; "" = everywhere
 	parsed *lru.Cache[templateKey, *render.Set]
+	own    *lru.Cache[belfry.Words, *render.Template]
 }
 
 type templateKey struct{ tenant, key string }
@@ -36,7 +37,8 @@ type templateStore interface {
 func newTemplates(store templateStore) *templates {
 	books, _ := lru.New[string, map[string][]string](1024) // the sizes are positive, which is all New checks
 	parsed, _ := lru.New[templateKey, *render.Set](1024)
-	return &templates{store: store, books: books, parsed: parsed}
+	own, _ := lru.New[belfry.Words, *render.Template](256)
+	return &templates{store: store, books: books, parsed: parsed, own: own}
 }
 
 // Template is the closest template of the first of the names that there is, for
@@ -111,6 +113,18 @@ func (t *templates) book(ctx context.Context, tenant string) (map[string][]strin
 	return book, nil
 }
 
+// Own is the template of words that a notification brings itself.
+func (t *templates) Own(words belfry.Words) (*render.Template, error) {
+	if own, ok := t.own.Get(words); ok {
+		return own, nil
+	}
+	own, err := render.Compile(words.Subject, words.Body)
+	if err == nil {
+		t.own.Add(words, own)
+	}
+	return own, err
+}
+
 // set is a compiled template; nil when it is not there any more.
 func (t *templates) set(ctx context.Context, tenant, key string) (*render.Set, error) {
 	k := templateKey{tenant, key}
@@ -182,7 +196,7 @@ func (p previews) Preview(ctx context.Context, tenant string, d *api.PreviewDraf
 	}
 	var t *render.Template
 	if d.Template != "" {
-		if t, err = p.facts.Wording(ctx, p.templates, tenant, d.Template, d.Channel, &item); err != nil {
+		if t, _, _, err = p.facts.Wording(ctx, p.templates, tenant, &pipeline.Wanted{Template: d.Template, Channel: d.Channel}, &item); err != nil {
 			return api.Preview{}, err
 		}
 	} else {

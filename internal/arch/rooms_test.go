@@ -58,7 +58,7 @@ var rooms = []room{
 	{path: "internal/expr", may: "belfry", pure: true, modules: map[string]string{"cel.dev/cel-go": "the expression language"}},
 	{path: "internal/match", may: "belfry expr", pure: true},
 	{path: "internal/resolve", may: "belfry expr", pure: true},
-	{path: "internal/route", may: "belfry", pure: true},
+	{path: "internal/route", may: "belfry expr", pure: true},
 	{path: "internal/render", may: "belfry words", pure: true, modules: map[string]string{
 		"github.com/cbroglie/mustache":       "what tenants write",
 		"github.com/yuin/goldmark":           "Markdown",
@@ -80,7 +80,7 @@ var rooms = []room{
 	{path: "internal/channel/webhook", may: "belfry channel outbound", suite: "internal/channel/channeltest", modules: map[string]string{
 		"golang.org/x/net": "which header fields are valid",
 	}},
-	{path: "internal/pipeline", may: "belfry channel directory match render resolve route", modules: map[string]string{
+	{path: "internal/pipeline", may: "belfry channel directory expr match render resolve route", modules: map[string]string{
 		"github.com/hashicorp/golang-lru/v2": "bounded cache of readers",
 		"golang.org/x/time":                  "rates of endpoints",
 	}},

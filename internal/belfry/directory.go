@@ -36,11 +36,12 @@ type ObjectSettings struct {
 	Stop             bool     `json:"stop,omitempty"`              // administrators' subscriptions above the object do not apply
 	OwnSubscriptions bool     `json:"own_subscriptions,omitempty"` // nearest goes no further, though the object has none
 	Flags            []string `json:"flags,omitempty"`             // as of events; an event's own win
+	Sender           *Sender  `json:"sender,omitempty"`            // of messages about what happens there and below
 }
 
 // Empty reports whether nothing is set.
 func (s *ObjectSettings) Empty() bool {
-	return s == nil || s.Lookup == "" && !s.Stop && !s.OwnSubscriptions && len(s.Flags) == 0
+	return s == nil || s.Lookup == "" && !s.Stop && !s.OwnSubscriptions && len(s.Flags) == 0 && s.Sender == nil
 }
 
 // Has reports whether the object has a flag.

@@ -169,9 +169,19 @@ type Message struct {
 	ListID      string // RFC 2919 list identifier of the subscription
 	Thread      string // same for all messages about one object
 	Locale      string
+	From        string // mailbox wanted as the sender; the channel decides whether it may be
+	ReplyTo     string // mailbox for answers; empty = the channel's
+	Attachments []Attachment
 	ContentType string // of Body
 	Body        []byte // payload of machine channels (webhook)
 	Time        time.Time
+}
+
+// Attachment is a file that goes with a mail.
+type Attachment struct {
+	Name        string
+	ContentType string
+	Body        []byte
 }
 
 // OutcomeKind is how a send ended.

@@ -86,8 +86,10 @@ const (
 	PlanningFault      = "planning_fault" // a stage failed on this event; a replay plans it again
 	NobodyNamed        = "nobody_named"   // no rule of any matching subscription names this principal
 
-	Escalated    = "escalated"    // nobody acknowledged in time
-	Acknowledged = "acknowledged" // the recipient did
+	Escalated    = "escalated"     // nobody acknowledged in time
+	Acknowledged = "acknowledged"  // the recipient did
+	MessageNone  = "message_none"  // the subscription's expression of the message says that there is none
+	MessageFault = "message_fault" // that expression could not be worked out: told in the template's words
 
 	ReplayOpen  = "on_its_way"
 	CancelledBy = "cancelled"
@@ -193,6 +195,8 @@ var texts = map[string]string{
 	NobodyNamed:        "no rule names them",
 	Escalated:          "nobody acknowledged in time",
 	Acknowledged:       "acknowledged meanwhile",
+	MessageNone:        "the subscription has no message for them",
+	MessageFault:       "the subscription's message could not be worked out, so the template's words are told",
 	ReplayOpen:         "is on its way already",
 	CancelledBy:        "was cancelled",
 	Erased:             "the person was erased",

@@ -47,6 +47,7 @@ type Subscription struct {
 	Merge        *bool        `json:"merge,omitempty"`         // nil = true; false keeps its messages apart
 	Acknowledge  *Acknowledge `json:"acknowledge,omitempty"`   // nil = nobody need say that she has taken notice
 	Mandatory    bool         `json:"mandatory,omitempty"`
+	Sender       *Sender      `json:"sender,omitempty"` // nil = as the object or the tenant says
 	Owner        string       `json:"owner,omitempty"`
 	Origin       string       `json:"origin,omitempty"` // person | admin | manifest
 
@@ -84,14 +85,6 @@ type Scope struct {
 type Exclusion struct {
 	Users  []string `json:"users,omitempty"`
 	Emails []string `json:"emails,omitempty"`
-}
-
-// Notify is one thing done for a match: tell people by channels, or call an
-// endpoint.
-type Notify struct {
-	Channels []string `json:"channels,omitempty"` // empty = each person's own choice
-	Template string   `json:"template,omitempty"`
-	Endpoint string   `json:"endpoint,omitempty"` // ep_...
 }
 
 // Rule names recipients; exactly one of its parts is set.

@@ -14,6 +14,8 @@ type TenantSettings struct {
 	Channels  []string   `json:"channels,omitempty"`
 	Frequency *Frequency `json:"frequency,omitempty"`
 
+	Sender *Sender `json:"sender,omitempty"` // of messages; nil = as the channel says
+
 	Name   string `json:"name,omitempty"`   // of the platform, as messages say it
 	URL    string `json:"url,omitempty"`    // of the platform
 	Locale string `json:"locale,omitempty"` // BCP 47: of messages to readers whose language is not known or has no words; empty = en

@@ -29,6 +29,7 @@ type letter struct {
 	to       []*mail.Address
 	text     string
 	html     string
+	files    map[string]string // attachments by name
 	raw      string
 }
 
@@ -135,10 +136,18 @@ func open(raw []byte) (letter, error) {
 		if err != nil {
 			return l, err
 		}
-		h, ok := p.Header.(*mail.InlineHeader)
-		if !ok {
-			return l, errors.New("there is an attachment")
+		if a, ok := p.Header.(*mail.AttachmentHeader); ok {
+			name, err := a.Filename()
+			if err != nil {
+				return l, err
+			}
+			if l.files == nil {
+				l.files = map[string]string{}
+			}
+			l.files[name] = string(body)
+			continue
 		}
+		h := p.Header.(*mail.InlineHeader)
 		kind, _, err := h.ContentType()
 		if err != nil {
 			return l, err

@@ -39,6 +39,7 @@ func (m *Manager) PutObjectSettings(ctx context.Context, by By, object string, s
 			f.choice("/flags/"+strconv.Itoa(i), flag, belfry.FlagLocalOnly, belfry.FlagNoLocal, belfry.FlagSilent)
 		}
 	}
+	f.sender("/sender", s.Sender)
 	if err := f.err(); err != nil {
 		return s, err
 	}

@@ -595,7 +595,7 @@ func (m *Manager) checkNotify(f *faults, tenant string, s *belfry.Subscription, 
 	}
 	for i, n := range s.Notify {
 		p := "/notify/" + strconv.Itoa(i)
-		if n.Endpoint != "" && (len(n.Channels) > 0 || n.Template != "") {
+		if n.Endpoint != "" && (len(n.Channels) > 0 || n.Template+n.Subject+n.Body+n.Message+n.Attach != "") {
 			f.add(p, "either calls an endpoint or tells people by channels: make two entries")
 		}
 		if n.Endpoint != "" && !known.endpoints[n.Endpoint] {
@@ -605,7 +605,9 @@ func (m *Manager) checkNotify(f *faults, tenant string, s *belfry.Subscription, 
 			f.add(p+"/template", "there is no template %q: put it with PUT /v1/templates", n.Template)
 		}
 		m.checkChannels(f, tenant, p+"/channels", n.Channels)
+		f.wording(p, &n)
 	}
+	f.sender("/sender", s.Sender)
 }
 
 // crowd is from how many filters on that are evaluated one by one a further one

@@ -197,9 +197,13 @@ func (m *Messages) person(ctx context.Context, d *belfry.Delivery, p *Payload, s
 		return Composed{}, err
 	}
 	item.Locale = d.Locale
-	t, err := m.facts.Wording(ctx, m.templates, d.Tenant, d.Template, d.Channel, &item)
-	if err != nil {
-		return Composed{}, err
+	wanted := Wanted{Subscription: sub, Template: d.Template, Channel: d.Channel, Reader: &belfry.User{Email: d.Address}, Now: m.now()}
+	if who != nil {
+		wanted.Reader = &who.User
+	}
+	t, from, drop, err := m.facts.Wording(ctx, m.templates, d.Tenant, &wanted, &item)
+	if err != nil || drop != nil {
+		return Composed{Drop: drop}, err
 	}
 	links := render.Links{Why: m.links.Why(d)}
 	if sub != nil {
@@ -212,6 +216,14 @@ func (m *Messages) person(ctx context.Context, d *belfry.Delivery, p *Payload, s
 	msg.ID = d.ID
 	if sub != nil {
 		msg.ListID = m.links.ListID(d.Tenant, d.Subscription)
+	}
+	if from != nil && from.Attach == belfry.AttachCSV {
+		if table := render.RecordsCSV([]*belfry.Event{p.Event}); table != nil {
+			msg.Attachments = []belfry.Attachment{{Name: "records.csv", ContentType: "text/csv; charset=utf-8", Body: table}}
+		}
+	}
+	if err := m.facts.address(ctx, d.Tenant, sub, &item, &msg); err != nil {
+		return Composed{}, err
 	}
 	return Composed{Target: target, Message: &msg}, nil
 }

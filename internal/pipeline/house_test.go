@@ -117,6 +117,10 @@ func (builtin) Template(context.Context, string, []string, []belfry.Object) (*re
 	return &render.Set{}, nil
 }
 
+func (builtin) Own(words belfry.Words) (*render.Template, error) {
+	return render.Compile(words.Subject, words.Body)
+}
+
 // goneList remembers which addresses were reported gone.
 type goneList struct {
 	mu   sync.Mutex

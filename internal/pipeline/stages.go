@@ -39,6 +39,7 @@ type view struct {
 	dir       *directory.View
 	ancestors []belfry.Object
 	typ       belfry.EventType
+	actor     *belfry.User // once facts were asked for; nil = none, or not known
 }
 
 func (s *Stages) view(ctx context.Context, acc *belfry.Accepted) (*view, error) {
@@ -62,7 +63,7 @@ func (v *view) facts(e *belfry.Event, now time.Time) (match.Facts, error) {
 			return f, err
 		}
 		if p := people[e.Actor]; p != nil {
-			f.Actor = &p.User
+			f.Actor, v.actor = &p.User, &p.User
 		}
 	}
 	return f, nil
@@ -170,7 +171,7 @@ func (s *Stages) route(ctx context.Context, acc *belfry.Accepted, run int, v *vi
 	}
 	ds, sups := route.Plan(route.Input{
 		Event: acc, Run: run, Recipients: r.Recipients, Dropped: r.Dropped, Persons: r.Persons,
-		Channels: channels, Type: v.typ, Defaults: defaults, Often: often, Ancestors: r.Ancestors, Endpoints: endpoints, Now: now,
+		Channels: channels, Type: v.typ, Defaults: defaults, Often: often, Ancestors: r.Ancestors, Endpoints: endpoints, Actor: v.actor, Now: now,
 	})
 	return ds, sups, nil
 }

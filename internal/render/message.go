@@ -29,6 +29,7 @@ type Item struct {
 	Fallback      string         // the tenant's language, when the reader's has no words; empty = en
 	Zone          *time.Location // of the times shown; nil = UTC
 	Site          Site
+	Said          Words // what an expression computed for the reader
 
 	builtin bool // the template is the house's own: dates are in the language of its texts
 }

@@ -134,6 +134,9 @@ func parent(tag string) string {
 // first.
 func Default(locales ...string) *Template { return builtin[words.For(locales...).Language()] }
 
+// bodies are the sources of the built-in templates.
+var bodies = map[string]string{}
+
 var builtin = func() map[string]*Template {
 	all := map[string]*Template{}
 	for _, language := range words.Languages() {
@@ -145,6 +148,7 @@ var builtin = func() map[string]*Template {
 		if err := belfry.Faults(faults); err != nil {
 			panic(err)
 		}
+		bodies[language] = body
 		all[language] = &Template{subject: w.subject, body: w.body, builtin: true}
 	}
 	return all

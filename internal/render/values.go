@@ -50,6 +50,7 @@ var vocabulary = fields("about content link path time", map[string]*node{
 	"type":         fields("name title", nil),
 	"subscription": fields("id title", nil),
 	"details":      fields("label value", nil),
+	"message":      fields("subject body", nil),
 	"site":         fields("name url", nil),
 	"as": func() *node {
 		n := &node{fields: map[string]*node{}}
@@ -203,6 +204,7 @@ func (it *Item) values() object {
 		"about":     it.about(),
 		"content":   it.content(data, record),
 		"details":   it.details(data),
+		"message":   object{"subject": oneLine(it.Said.Subject), "body": it.Said.Body},
 		"site":      object{"name": oneLine(it.Site.Name), "url": webURL(it.Site.URL)},
 		"as":        formatting{it},
 	}

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/belfryhq/belfry/internal/belfry"
+	"github.com/belfryhq/belfry/internal/expr"
 )
 
 // ContactEmail is the kind of contact of e-mail channels, the only ones that
@@ -34,6 +35,7 @@ type Input struct {
 	Often      *belfry.Frequency         // the tenant's; nil = immediately
 	Ancestors  []belfry.Object           // the event's object first, the root last
 	Endpoints  map[string]*belfry.Endpoint
+	Actor      *belfry.User // who did it, for expressions of messages; nil = not known
 	Now        time.Time
 }
 
@@ -84,6 +86,7 @@ type plan struct {
 	suppressions []belfry.Suppression
 	ids          map[string]string // delivery id -> principal or address that has it
 	named        map[namedKey][]belfry.Reason
+	vars         *expr.Vars // of expressions of messages, made when one needs them
 }
 
 // namedKey is a combination of reasons; people named in the same way share it.
@@ -253,6 +256,9 @@ func (p *plan) person(r *belfry.Recipient) {
 	person := p.in.Persons[r.Principal]
 	if person == nil {
 		p.suppress(r, "", "", belfry.Reason{Code: belfry.UserUnknown})
+		return
+	}
+	if r = p.speaking(r, &person.User); r == nil {
 		return
 	}
 	pref := p.prefer(person)
@@ -472,6 +478,9 @@ func (p *plan) choose(via *belfry.Via, pref *Effective) ([]string, belfry.Reason
 // channels hold, and without any the first there is: whoever wrote an address
 // into a rule wants it told.
 func (p *plan) address(r *belfry.Recipient) {
+	if r = p.speaking(r, nil); r == nil {
+		return
+	}
 	var cs choices
 	for i := range r.Via {
 		via := &r.Via[i]

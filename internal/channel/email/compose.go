@@ -8,6 +8,7 @@ import (
 	"fmt"
 	netmail "net/mail"
 	"net/url"
+	"slices"
 	"strings"
 	"time"
 	"unicode"
@@ -54,10 +55,11 @@ func (c *config) compose(target channel.Target, m *belfry.Message, now time.Time
 		return nil, errors.New("the message has no id")
 	}
 	msg := mail.NewMsg(mail.WithNoDefaultUserAgent(), mail.WithEncoding(mail.EncodingQP), mail.WithCharset(mail.CharsetUTF8))
-	msg.FromMailAddress(c.from)
+	from, replyTo := c.addresses(m)
+	msg.FromMailAddress(from)
 	msg.ToMailAddress(&netmail.Address{Name: line(target.Name, maxName), Address: to})
-	if c.replyTo != nil {
-		msg.ReplyToMailAddress(c.replyTo)
+	if replyTo != nil {
+		msg.ReplyToMailAddress(replyTo)
 	}
 	msg.Subject(line(m.Subject, maxSubject))
 	msg.SetMessageIDWithValue(id + "@" + c.domain)
@@ -91,8 +93,16 @@ func (c *config) compose(target channel.Target, m *belfry.Message, now time.Time
 			msg.AddAlternativeString(mail.TypeTextHTML, html)
 		}
 	}
+	size := 0
+	for i := range m.Attachments {
+		a := &m.Attachments[i]
+		size += len(a.Body)
+		if err := msg.AttachReader(line(a.Name, maxName), bytes.NewReader(a.Body), mail.WithFileContentType(mail.ContentType(line(a.ContentType, maxName)))); err != nil {
+			return nil, fmt.Errorf("the mail cannot carry %s: %w", a.Name, err)
+		}
+	}
 	var raw bytes.Buffer
-	raw.Grow(1<<10 + len(text)*5/4 + len(html)*5/4)
+	raw.Grow(1<<10 + len(text)*5/4 + len(html)*5/4 + size*3/2)
 	if _, err := msg.WriteTo(&raw); err != nil {
 		return nil, fmt.Errorf("the mail cannot be written: %w", err)
 	}
@@ -103,9 +113,49 @@ func (c *config) compose(target channel.Target, m *belfry.Message, now time.Time
 	}
 	return &letter{
 		from: envelope(c.returnPath), to: envelope(to),
-		utf8: !ascii(to) || !ascii(c.returnPath) || !ascii(c.from.Address),
+		utf8: !ascii(to) || !ascii(c.returnPath) || !ascii(from.Address),
 		raw:  raw.Bytes(),
 	}, nil
+}
+
+// addresses are From and Reply-To (nil = none) of a message. A sender of a
+// domain that the relay may not send for is never put into From: its name is,
+// and answers go to it.
+func (c *config) addresses(m *belfry.Message) (from, replyTo *netmail.Address) {
+	from, replyTo = c.from, c.replyTo
+	if a := mailbox(m.ReplyTo); a != nil {
+		replyTo = a
+	}
+	wanted := mailbox(m.From)
+	if wanted == nil {
+		return from, replyTo
+	}
+	if slices.Contains(c.domains, wanted.Address[strings.LastIndexByte(wanted.Address, '@')+1:]) {
+		return wanted, replyTo
+	}
+	if wanted.Name != "" {
+		from = &netmail.Address{Name: wanted.Name, Address: c.from.Address}
+	}
+	if mailbox(m.ReplyTo) == nil {
+		replyTo = wanted
+	}
+	return from, replyTo
+}
+
+// mailbox reads a mailbox that may have a name; nil when it is none.
+func mailbox(text string) *netmail.Address {
+	if text == "" || strings.ContainsFunc(text, unicode.IsControl) {
+		return nil
+	}
+	a, err := netmail.ParseAddress(text)
+	if err != nil {
+		return nil
+	}
+	address, err := normal(a.Address)
+	if err != nil {
+		return nil
+	}
+	return &netmail.Address{Name: line(a.Name, maxName), Address: address}
 }
 
 // sign puts a DKIM signature in front. It is go-msgauth's: the signatures of

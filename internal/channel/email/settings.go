@@ -26,6 +26,7 @@ const (
 	settingURL         = "url"
 	settingFrom        = "from"
 	settingReplyTo     = "reply_to"
+	settingDomains     = "from_domains"
 	settingReturnPath  = "return_path"
 	settingCA          = "ca"
 	settingDKIMKey     = "dkim_key"
@@ -49,6 +50,7 @@ func Kind() channel.Kind {
 				Help: "smtp://user:password@host:587 uses STARTTLS when the relay offers it, ?tls=required insists, ?tls=none never does; smtps://host:465 is TLS from the start."},
 			{Name: settingFrom, Label: "From", Type: channel.TypeEmail, Required: true, Help: `Sender of all mail, such as "School" <notices@school.example>.`},
 			{Name: settingReplyTo, Label: "Reply-To", Type: channel.TypeEmail, Help: "Where answers go; empty = to the sender."},
+			{Name: settingDomains, Label: "Other sender domains", Type: channel.TypeText, Help: "Domains besides that of From, with blanks between, of which subscriptions, objects and tenants may name a sender, and for which this relay may send (SPF, DKIM). Of another domain a sender's name is shown and answers go there, but the address stays From."},
 			{Name: settingReturnPath, Label: "Return path", Type: channel.TypeEmail, Help: "Where bounces go; empty = to the sender."},
 			{Name: settingCA, Label: "Certificate authority", Type: channel.TypeLong, Help: "PEM certificates that the relay's may be signed by, besides the system's: for a relay with a certificate of your own."},
 			{Name: settingDKIMKey, Label: "DKIM key", Type: channel.TypeLong, Secret: true, Help: "Private key in PEM (RSA or Ed25519); empty = mail is not signed here."},
@@ -87,6 +89,7 @@ type config struct {
 	from       *netmail.Address // with an ASCII domain
 	domain     string           // of from: in Message-ID and List-Id
 	replyTo    *netmail.Address
+	domains    []string // that senders may be of
 	returnPath string
 
 	dkimKey      crypto.Signer // nil = unsigned
@@ -132,6 +135,14 @@ func parse(values map[string]string) (*config, error) {
 	if c.from != nil {
 		c.domain = c.from.Address[strings.LastIndexByte(c.from.Address, '@')+1:]
 		c.returnPath = c.from.Address
+	}
+	c.domains = []string{c.domain}
+	for d := range strings.FieldsSeq(strings.ReplaceAll(v[settingDomains], ",", " ")) {
+		ascii, err := idna.Lookup.ToASCII(d)
+		if err != nil || !isDomain(ascii) {
+			fault(settingDomains, "%q is no domain such as school.example", d)
+		}
+		c.domains = append(c.domains, strings.ToLower(ascii))
 	}
 	if a := address(settingReturnPath); a != nil {
 		c.returnPath = a.Address
