@@ -92,12 +92,12 @@ func (f *aftermath) disable(ctx context.Context, d *belfry.Delivery, e *belfry.E
 		return err
 	}
 	notice := belfry.Event{
-		Source: "belfry", Type: endpointDisabled, ID: e.ID + "-" + d.ID,
+		Source: belfry.OwnSource, Type: endpointDisabled, ID: e.ID + "-" + d.ID,
 		Data: jsonObject("endpoint", e.ID, "url", e.URL, "because", disabled.Because),
 	}
 	if e.Owner != "" {
 		notice.Related = []string{e.Owner}
 	}
-	_, err = f.app.ingest.Admit(ctx, ingest.Origin{Tenant: d.Tenant, Key: "belfry"}, []belfry.Event{notice})
+	_, err = f.app.ingest.Admit(ctx, ingest.Origin{Tenant: d.Tenant, Key: "belfry", Own: true}, []belfry.Event{notice})
 	return err
 }

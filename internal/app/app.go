@@ -56,6 +56,7 @@ type App struct {
 	sources    *sources
 	planner    *pipeline.Planner
 	dispatcher *pipeline.Dispatcher
+	conditions *pipeline.Conditions
 	watch      *pipeline.Watch
 	cluster    *cluster  // nil where the database is this process's alone
 	follower   *follower // likewise
@@ -160,7 +161,7 @@ func (a *App) wire(ctx context.Context, cfg *config.Config, box *secret.Box, o O
 	a.auth = auth.New(auth.Options{Store: a.publisher, Bootstrap: string(cfg.BootstrapKey), Now: now})
 	a.publisher.auth = a.auth
 	links := &links{base: a.url, box: box, now: now}
-	stages := &pipeline.Stages{Directory: dir, Subscriptions: subs, Channels: a.channels, Acts: a.db, Acks: a.db, In: in}
+	stages := &pipeline.Stages{Directory: dir, Subscriptions: subs, Channels: a.channels, Acts: a.db, Acks: a.db, Groups: pipeline.NewGroups(a.db), In: in}
 
 	messages := pipeline.NewMessages(facts, subs, templates, links, box, now)
 	poll := pipeline.DefaultPoll
@@ -177,6 +178,7 @@ func (a *App) wire(ctx context.Context, cfg *config.Config, box *secret.Box, o O
 	})
 	a.planner = pipeline.NewPlanner(pipeline.PlannerOptions{
 		Store: a.db, Stages: stages, Dispatcher: a.dispatcher, Watch: watch, Shards: here, Peers: here, Poll: poll, Counters: a.counters, Log: a.log, Now: now,
+		Observed: func(tenant string) { a.conditions.Look(tenant) },
 	})
 	a.backlog = &backlog{Planner: a.planner}
 	a.publisher.dispatcher, a.publisher.planner = a.dispatcher, a.backlog
@@ -188,6 +190,10 @@ func (a *App) wire(ctx context.Context, cfg *config.Config, box *secret.Box, o O
 	if err != nil {
 		return err
 	}
+	a.conditions = pipeline.NewConditions(pipeline.ConditionsOptions{
+		Store: a.db, Subscriptions: subs, Directory: dir, In: in, Events: own{a}, Shards: here, Counters: a.counters, Log: a.log, Now: now, Poll: poll,
+	})
+	a.publisher.conditions = a.conditions
 	a.sources = newSources(sourceParts{db: a.db, ingest: a.ingest, publish: a.publisher, planner: a.backlog, shards: here, secret: box, now: now, log: a.log})
 	a.publisher.sources = a.sources
 
@@ -323,6 +329,7 @@ func (a *App) Run(ctx context.Context) error {
 	}
 	stopDispatch := stage(a.dispatcher.Run)
 	stopPlan := stage(a.planner.Run)
+	stopConditions := stage(a.conditions.Run)
 	stopCount := stage(a.count)
 	stopTime := stage(func(ctx context.Context) error { return a.clock.keepTime(ctx, a.db, a.log) })
 	stopUpkeep := stage(a.upkeep.Run)
@@ -367,6 +374,7 @@ func (a *App) Run(ctx context.Context) error {
 	stopUpkeep()
 	stopTime()
 	stopCount()
+	stopConditions()
 	stopPlan()
 	stopDispatch()
 	stopFollow()

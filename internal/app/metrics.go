@@ -45,6 +45,7 @@ func (c *collector) Collect(out chan<- prometheus.Metric) {
 	count(desc("events_planned_total", "Events whose plan was committed."), float64(n.Planned.Load()))
 	count(desc("deliveries_planned_total", "Deliveries committed, inbox entries included."), float64(n.Deliveries.Load()))
 	count(desc("suppressions_total", "Recipients that were named and not told, with reasons."), float64(n.Suppressed.Load()))
+	count(desc("conditions_met_total", "Events by which conditions of subscriptions told, those that are over included."), float64(n.ConditionsMet.Load()))
 	count(desc("plan_faults_total", "Events whose planning failed for good."), float64(n.PlanFaults.Load()))
 	count(desc("deliveries_postponed_total", "Deliveries put off by a limit of their channel (max_per_second, max_per_day), each time."), float64(n.Postponed.Load()))
 	sends := desc("sends_total", "Sends by channel and outcome.", "channel", "outcome")

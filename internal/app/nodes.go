@@ -61,6 +61,9 @@ func (e ear) Heard(ws []belfry.Wake) {
 		if w.Edited {
 			e.app.follower.edited(w.Tenant)
 		}
+		if w.Counted {
+			e.app.conditions.Look(w.Tenant)
+		}
 		if w.Event != "" {
 			e.app.planner.Wake(w.Tenant, w.Event)
 		}
@@ -76,6 +79,7 @@ func (e ear) Heard(ws []belfry.Wake) {
 func (e ear) Unheard() {
 	e.app.follower.edited("")
 	e.app.planner.Requeue()
+	e.app.conditions.LookAll()
 	e.app.dispatcher.Look()
 	e.app.watch.WakeAll()
 }
@@ -110,7 +114,7 @@ func (a *App) newCluster(ctx context.Context, cfg *config.Config, version string
 		role string
 		part nodes.Part
 	}{
-		belfry.LeasePlan:     {belfry.RolePlan, lazyPart{func() nodes.Part { return a.planner }}},
+		belfry.LeasePlan:     {belfry.RolePlan, lazyPart{func() nodes.Part { return planPart{a.planner, a.conditions} }}},
 		belfry.LeaseDelivery: {belfry.RoleDeliver, lazyPart{func() nodes.Part { return a.dispatcher }}},
 		belfry.LeaseSource:   {belfry.RoleSource, lazyPart{func() nodes.Part { return a.sources }}},
 	} {

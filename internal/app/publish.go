@@ -35,6 +35,7 @@ type publisher struct {
 	templates  *templates
 	dispatcher *pipeline.Dispatcher
 	planner    ingest.Planner
+	conditions *pipeline.Conditions
 	doubts     *doubts
 	now        func() time.Time
 	follower   *follower // nil where nobody else edits
@@ -152,9 +153,12 @@ func (p *publisher) inForce(ctx context.Context, version int64, ch *belfry.Chang
 	}
 	p.release(ch.Tenant, ch.Subscriptions)
 	p.forget(ch)
+	if len(ch.Subscriptions) > 0 { // they may have conditions
+		p.conditions.Look(ch.Tenant)
+	}
 	if p.follower != nil {
 		p.follower.made(ch.Tenant, version)
-		p.peers.Tell(belfry.Wake{Tenant: ch.Tenant, Edited: true})
+		p.peers.Tell(belfry.Wake{Tenant: ch.Tenant, Edited: true, Counted: len(ch.Subscriptions) > 0})
 	}
 	return nil
 }

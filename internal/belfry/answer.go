@@ -64,6 +64,8 @@ type AnswerSubscription struct {
 	Title   string       `json:"title,omitempty"`
 	Matched bool         `json:"matched"`
 	Because []ReasonView `json:"because"`
+	// Condition is where a condition stands now in the event's group.
+	Condition *ConditionView `json:"condition,omitempty"`
 }
 
 // What became of somebody for an event.

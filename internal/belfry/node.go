@@ -57,6 +57,7 @@ type Wake struct {
 	Event   string            // events to plan, from this id on; empty = none
 	Due     time.Time         // deliveries due from this time on; zero = none
 	Edited  bool              // edits to put in force
+	Counted bool              // conditions to be looked at
 	Inboxes [WakeInboxes]byte // bits of inboxes that have something new
 }
 
@@ -69,6 +70,7 @@ func (w *Wake) Join(o *Wake) {
 		w.Due = o.Due
 	}
 	w.Edited = w.Edited || o.Edited
+	w.Counted = w.Counted || o.Counted
 	for i, b := range o.Inboxes {
 		w.Inboxes[i] |= b
 	}

@@ -112,7 +112,8 @@ type PlanPage struct {
 	Matches      []MatchNote // on the first page only: what matched, for the trace
 	Deliveries   []Delivery
 	Suppressions []Suppression
-	Timers       []Timer // on the first page only
+	Timers       []Timer       // on the first page only
+	Observations []Observation // on the first page of run 0 only
 }
 
 // MatchNote is what the trace keeps of a Match.

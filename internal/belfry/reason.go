@@ -91,6 +91,16 @@ const (
 	MessageNone  = "message_none"  // the subscription's expression of the message says that there is none
 	MessageFault = "message_fault" // that expression could not be worked out: told in the template's words
 
+	ConditionCounted = "condition_counted" // it counts for a condition, and is told when that is met
+	ConditionIsMet   = "condition_met"
+	ConditionIsOver  = "condition_resolved"
+	ConditionLate    = "condition_late"   // it happened too long ago to count
+	ConditionFuture  = "condition_future" // it says that it happens later: counted as of now
+	ConditionFault   = "condition_fault"  // its group could not be worked out
+	ConditionFull    = "condition_full"   // there is no room for another group
+	ConditionEnded   = "condition_ended"  // its time is over
+	ConditionReplay  = "condition_replay" // replays do not count
+
 	ReplayOpen  = "on_its_way"
 	CancelledBy = "cancelled"
 	Erased      = "erased" // with all else that was held about the person
@@ -197,6 +207,15 @@ var texts = map[string]string{
 	Acknowledged:       "acknowledged meanwhile",
 	MessageNone:        "the subscription has no message for them",
 	MessageFault:       "the subscription's message could not be worked out, so the template's words are told",
+	ConditionCounted:   "it counts for the condition, which tells when it is met",
+	ConditionIsMet:     "the condition is met",
+	ConditionIsOver:    "what the condition told of is over",
+	ConditionLate:      "it happened too long ago to count for the condition",
+	ConditionFuture:    "it says that it happens later, and counts as of when it came",
+	ConditionFault:     "its group could not be worked out, so it does not count for the condition",
+	ConditionFull:      "the condition watches as many groups as it may, so it does not count",
+	ConditionEnded:     "the condition has ended",
+	ConditionReplay:    "what is planned again does not count for a condition",
 	ReplayOpen:         "is on its way already",
 	CancelledBy:        "was cancelled",
 	Erased:             "the person was erased",

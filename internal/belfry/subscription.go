@@ -51,6 +51,8 @@ type Subscription struct {
 	Owner        string       `json:"owner,omitempty"`
 	Origin       string       `json:"origin,omitempty"` // person | admin | manifest
 
+	Condition *Condition `json:"condition,omitempty"` // tell when it is met, instead of of each event
+
 	State   string    `json:"state"`
 	Because string    `json:"because,omitempty"` // why it is paused or ended, by whom
 	Created time.Time `json:"created"`

@@ -86,6 +86,9 @@ type Origin struct {
 	Partial bool
 	// CloudEvents says that data.record is the row for types that declare it.
 	CloudEvents bool
+	// Own says that the server made the events itself: they have its source,
+	// which nobody else may name, and types that nobody declares.
+	Own bool
 }
 
 // Result is the answer for each event of a request, by its index: a receipt,
@@ -204,11 +207,15 @@ func (g *Ingester) drafts(ctx context.Context, o Origin, p *parsed, scanned bool
 			p.add(i, fields)
 			continue
 		}
+		if e.Source == belfry.OwnSource && !o.Own {
+			p.add(i, []belfry.Field{{Pointer: "/source", Message: "belfry is the source of the server's own events: name your own"}})
+			continue
+		}
 		typ, err := know.eventType(e.Type)
 		if err != nil {
 			return nil, nil, err
 		}
-		if !typ.known && g.RefuseUnknownTypes {
+		if !typ.known && g.RefuseUnknownTypes && !o.Own {
 			p.add(i, []belfry.Field{{Pointer: "/type", Message: "is not in the catalogue: declare it with PUT /v1/event-types/" + e.Type + " first"}})
 			continue
 		}
@@ -220,7 +227,7 @@ func (g *Ingester) drafts(ctx context.Context, o Origin, p *parsed, scanned bool
 			p.add(i, fields)
 			continue
 		}
-		d := belfry.Draft{Tenant: o.Tenant, Event: e, Body: body(e), Discovered: !typ.known, Implied: know.implied(e)}
+		d := belfry.Draft{Tenant: o.Tenant, Event: e, Body: body(e), Discovered: !typ.known && !o.Own, Implied: know.implied(e)}
 		if len(d.Body) > p.lim.EventBytes+1024 { // what came was bounded already; defaults add a little
 			p.fail(i, belfry.TooLarge, []belfry.Field{{Message: "is too large: keep large content where it is and send its address"}})
 			continue

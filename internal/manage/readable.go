@@ -15,7 +15,9 @@ import (
 func readable(s *belfry.Subscription, known *facts) string {
 	var b strings.Builder
 	b.WriteString("When ")
-	if len(s.Types) == 0 {
+	if c := s.Condition; c != nil && c.Absence != "" {
+		b.WriteString(never(s))
+	} else if len(s.Types) == 0 {
 		b.WriteString("anything")
 	} else {
 		b.WriteString(list(s.Types, "or"))
@@ -32,6 +34,7 @@ func readable(s *belfry.Subscription, known *facts) string {
 		}
 		b.WriteString(", and " + words)
 	}
+	b.WriteString(often(s.Condition))
 	b.WriteString(": ")
 	b.WriteString(strings.Join(deeds(s, known), "; "))
 	if !s.ExcludesActor() {

@@ -375,6 +375,7 @@ func (m *Manager) checkSubscription(ctx context.Context, tenant string, s *belfr
 	checkFilter(f, s)
 	m.combine(ctx, f, tenant, s, nil)
 	checkRecipients(f, s)
+	checkCondition(f, s)
 	if err := f.err(); err != nil { // before ids are looked up: there may be very many
 		return nil, err
 	}
@@ -634,6 +635,9 @@ func (m *Manager) warnings(ctx context.Context, tenant string, s *belfry.Subscri
 		}
 	} else if !tells {
 		warn("its rules name people, but notify only calls endpoints: add {\"channels\":[]} to tell them too")
+	}
+	for _, w := range conditionWarnings(s) {
+		warn("%s", w)
 	}
 	if s.Scope.Object != "" && known.object == nil {
 		warn("its object %s is not there", s.Scope.Object)

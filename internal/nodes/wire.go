@@ -128,7 +128,7 @@ func (w *Wire) flush(ctx context.Context) error {
 	}
 	m := message{Node: w.self(), Changed: changed}
 	for tenant, wake := range wakes {
-		m.Wakes = append(m.Wakes, wireWake{Tenant: tenant, Event: wake.Event, Edited: wake.Edited})
+		m.Wakes = append(m.Wakes, wireWake{Tenant: tenant, Event: wake.Event, Edited: wake.Edited, Counted: wake.Counted})
 		last := &m.Wakes[len(m.Wakes)-1]
 		if !wake.Due.IsZero() {
 			last.Due = wake.Due.UnixMicro()
@@ -156,6 +156,7 @@ type wireWake struct {
 	Event   string `json:"e,omitempty"`
 	Due     int64  `json:"d,omitempty"` // microseconds
 	Edited  bool   `json:"v,omitempty"`
+	Counted bool   `json:"o,omitempty"`
 	Inboxes []byte `json:"i,omitempty"`
 }
 
@@ -211,7 +212,7 @@ func (w *Wire) hear(words string) {
 	}
 	wakes := make([]belfry.Wake, 0, len(m.Wakes))
 	for _, x := range m.Wakes {
-		wake := belfry.Wake{Tenant: x.Tenant, Event: x.Event, Edited: x.Edited}
+		wake := belfry.Wake{Tenant: x.Tenant, Event: x.Event, Edited: x.Edited, Counted: x.Counted}
 		if x.Due != 0 {
 			wake.Due = time.UnixMicro(x.Due).UTC()
 		}

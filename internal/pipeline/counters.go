@@ -16,6 +16,8 @@ type Counters struct {
 	Postponed  atomic.Int64 // deliveries put off by a limit of their channel's account
 	PlanFaults atomic.Int64 // events whose planning failed for good
 
+	ConditionsMet atomic.Int64 // events by which conditions told, those that are over included
+
 	mu       sync.Mutex
 	attempts map[AttemptKey]*AttemptCount
 }

@@ -31,6 +31,7 @@ type TraceStore interface {
 	Attempts(ctx context.Context, tenant, deliveryID string) ([]belfry.Attempt, error)
 	Acknowledgements(ctx context.Context, tenant, eventID string, limit int) ([]belfry.Acknowledgement, error)
 	TimersOf(ctx context.Context, tenant, kind, prefix string, limit int) ([]belfry.Timer, error)
+	GroupReader
 }
 
 // Explainer answers why: of what happened from what was stored, of what might
@@ -80,11 +81,23 @@ func (x *Explainer) compute(ctx context.Context, acc *belfry.Accepted, q belfry.
 		return answer, err
 	}
 	matches, misses := snapshot.Explain(acc.Event, facts, nearMisses)
-	for i := range matches {
-		answer.Subscriptions = append(answer.Subscriptions, subscriptionAnswer(&matches[i], true))
+	if acc.Event.FromConditions() {
+		if matches, err = x.Stages.made(ctx, acc, v, snapshot, matches); err != nil {
+			return answer, err
+		}
+	}
+	matches, would, err := x.conditions(ctx, acc, v, facts, matches, q.EventID == "", now, &answer)
+	if err != nil {
+		return answer, err
 	}
 	for i := range misses {
 		answer.Subscriptions = append(answer.Subscriptions, subscriptionAnswer(&misses[i], false))
+	}
+	if err := x.wouldTell(ctx, would, q, now, &answer); err != nil {
+		return answer, err
+	}
+	if len(matches) == 0 && len(answer.People) > 0 {
+		return answer, nil
 	}
 	err = x.people(ctx, acc, v, matches, q, now, &answer)
 	return answer, err
@@ -175,9 +188,13 @@ func (x *Explainer) Trace(ctx context.Context, tenant string, q belfry.TraceQuer
 		if s != nil {
 			title = s.Title
 		}
-		answer.Subscriptions = append(answer.Subscriptions, belfry.AnswerSubscription{
-			ID: m.Subscription, Title: title, Matched: true, Because: belfry.ViewReasons(m.Because),
-		})
+		a := belfry.AnswerSubscription{ID: m.Subscription, Title: title, Matched: true, Because: belfry.ViewReasons(m.Because)}
+		if s != nil && s.Condition != nil {
+			if a.Condition, err = x.now(ctx, tenant, s, m.Because); err != nil {
+				return answer, err
+			}
+		}
+		answer.Subscriptions = append(answer.Subscriptions, a)
 	}
 	answer.People = peopleOf(rows.Deliveries, rows.Suppressions)
 	return answer, x.notice(ctx, acc, &answer)

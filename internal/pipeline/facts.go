@@ -103,6 +103,9 @@ func (f *Facts) Item(ctx context.Context, tenant string, acc *belfry.Accepted, s
 	if t := titleIn(typ.Titles, item.Locale, item.Fallback); t != "" {
 		item.TypeTitle = t
 	}
+	if e.FromConditions() && sub != nil && sub.Title != "" {
+		item.TypeTitle = sub.Title // it says what was watched for
+	}
 	return item, nil
 }
 

@@ -16,10 +16,11 @@ import (
 	"github.com/belfryhq/belfry/internal/secret"
 	"github.com/belfryhq/belfry/internal/store"
 	"github.com/belfryhq/belfry/internal/store/storetest"
+	"github.com/belfryhq/belfry/internal/testdb"
 	"go.uber.org/goleak"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) { goleak.VerifyTestMain(testdb.Wrap(m)) }
 
 // receiver is a Sender that keeps what it is given. respond, when set, decides
 // each outcome and may block.
@@ -170,8 +171,8 @@ func newHouse(t testing.TB, db *store.DB, tune func(*PlannerOptions, *Dispatcher
 		Aftermath: &h.gone, Counters: counters, Log: log, Now: clock, Jitter: func() float64 { return 0 },
 		Permits: db, Shards: Alone{}, Peers: Alone{}, Poll: 50 * time.Millisecond,
 	}
-	stages := &Stages{Directory: h.dir, Subscriptions: h.subs, Channels: oneChannel{h.r}, Acts: db, Acks: db, In: Alone{}}
-	po := PlannerOptions{Store: db, Stages: stages, Watch: h.watch, Shards: Alone{}, Peers: Alone{}, Counters: counters, Log: log, Now: clock, Poll: 50 * time.Millisecond}
+	stages := &Stages{Directory: h.dir, Subscriptions: h.subs, Channels: oneChannel{h.r}, Acts: db, Acks: db, Groups: NewGroups(db), In: Alone{}}
+	po := PlannerOptions{Store: db, Stages: stages, Watch: h.watch, Shards: Alone{}, Peers: Alone{}, Counters: counters, Log: log, Now: clock, Poll: 50 * time.Millisecond, Observed: func(string) {}}
 	if tune != nil {
 		tune(&po, &do)
 	}

@@ -33,6 +33,7 @@ type PlannerOptions struct {
 	Counters   *Counters
 	Log        *slog.Logger
 	Now        func() time.Time
+	Observed   func(tenant string) // something counts for conditions
 
 	Workers  int           // planners side by side; each owns the objects of some shards
 	Queue    int           // events in memory per worker at most
@@ -566,6 +567,7 @@ func (p *Planner) committed(pl *planned, err error) {
 	}
 	p.o.Dispatcher.Handover(pl.page.Deliveries, pl.payload, pl.places)
 	p.show(pl)
+	p.observed(pl)
 	p.o.Counters.Deliveries.Add(int64(len(pl.page.Deliveries)))
 	p.o.Counters.Suppressed.Add(int64(len(pl.page.Suppressions)))
 	if pl.page.Last {
@@ -600,7 +602,20 @@ func (p *Planner) moved(pl *planned, err error) {
 	}
 	p.o.Dispatcher.Handover(earliest, pl.payload, pl.places)
 	p.show(pl)
+	p.observed(pl)
 	p.drop(&pl.job)
+}
+
+// observed makes conditions be looked at that a page has something for, here
+// and elsewhere.
+func (p *Planner) observed(pl *planned) {
+	if len(pl.page.Observations) == 0 {
+		return
+	}
+	p.o.Observed(pl.page.Tenant)
+	if p.o.Shards.Shared() {
+		p.o.Peers.Tell(belfry.Wake{Tenant: pl.page.Tenant, Counted: true})
+	}
 }
 
 // show wakes whoever looks at the inboxes of a page, here and elsewhere.

@@ -31,6 +31,7 @@ type Stages struct {
 	Channels      ChannelList
 	Acts          Acts
 	Acks          Acks
+	Groups        *Groups
 	In            In
 }
 
@@ -110,8 +111,21 @@ func (s *Stages) page(ctx context.Context, acc *belfry.Accepted, of part, now ti
 		return page, err
 	}
 	matches := snapshot.Match(acc.Event, facts)
+	if acc.Event.FromConditions() {
+		if matches, err = s.made(ctx, acc, v, snapshot, matches); err != nil {
+			return page, err
+		}
+	}
 	if len(matches) == 0 {
 		return page, nil
+	}
+	if of.cursor == "" {
+		page.Matches = notesOf(matches)
+	}
+	if conditional(matches) {
+		if matches, err = s.observe(ctx, acc, v, facts, matches, of, &page); err != nil || len(matches) == 0 {
+			return page, err
+		}
 	}
 	dir := v.dir
 	if of.passing {
@@ -131,16 +145,18 @@ func (s *Stages) page(ctx context.Context, acc *belfry.Accepted, of part, now ti
 		return page, err
 	}
 	page.To, page.Last = result.Next, result.Last
-	if of.cursor == "" {
-		if of.run == 0 {
-			page.Timers = escalations(acc, matches, now)
-		}
-		page.Matches = make([]belfry.MatchNote, len(matches))
-		for i := range matches {
-			page.Matches[i] = belfry.MatchNote{Subscription: matches[i].Subscription.ID, Because: matches[i].Because}
-		}
+	if of.cursor == "" && of.run == 0 {
+		page.Timers = escalations(acc, matches, now)
 	}
 	return page, nil
+}
+
+func notesOf(matches []belfry.Match) []belfry.MatchNote {
+	notes := make([]belfry.MatchNote, len(matches))
+	for i := range matches {
+		notes[i] = belfry.MatchNote{Subscription: matches[i].Subscription.ID, Because: matches[i].Because}
+	}
+	return notes
 }
 
 // collapsed is why an event is not told because another one of its act is.

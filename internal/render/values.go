@@ -59,6 +59,7 @@ var vocabulary = fields("about content link path time", map[string]*node{
 		}
 		return n
 	}(),
+	"condition": conditionFields,
 })
 
 // resolveName finds what a name in a tag speaks of, from the innermost open
@@ -207,6 +208,7 @@ func (it *Item) values() object {
 		"message":   object{"subject": oneLine(it.Said.Subject), "body": it.Said.Body},
 		"site":      object{"name": oneLine(it.Site.Name), "url": webURL(it.Site.URL)},
 		"as":        formatting{it},
+		"condition": it.condition(),
 	}
 	if s := it.Subscription; s != nil {
 		v["subscription"] = object{"id": s.ID, "title": s.Title}
@@ -244,6 +246,9 @@ func (it *Item) details(data any) list {
 		if text != "" && label != "" && len(out) < most {
 			out = append(out, object{"label": label, "value": text})
 		}
+	}
+	if d := it.conditionData(); d != nil {
+		return it.conditionDetails(d)
 	}
 	if it.Details != nil {
 		for _, path := range it.Details {

@@ -214,7 +214,7 @@ func (s *session) apply(ch *belfry.Changes) (int64, error) {
 	e := &edit{s, ch, ch.Tenant, version}
 	for _, step := range []func() error{
 		e.expect, e.objects, e.deleteObjects, e.places, e.users, e.deleteUsers, e.groups, e.dropGroups, e.eraseUsers, e.dropGroupMembers, e.grants, e.history,
-		e.settings, e.preferences, e.subscriptions, e.members, e.dropMembers, e.optOuts, e.dropOptOuts, e.deadContacts, e.documents, e.dropDocuments,
+		e.settings, e.preferences, e.subscriptions, e.conditions, e.members, e.dropMembers, e.optOuts, e.dropOptOuts, e.deadContacts, e.documents, e.dropDocuments,
 		e.acknowledgements, e.timers,
 		e.cancels, e.retries, e.jobs, e.cancelJobs, e.audit,
 	} {

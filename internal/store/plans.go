@@ -105,6 +105,9 @@ func commitPlans(s *session, jobs []*job) error {
 	if err := s.moveCursors(jobs); err != nil {
 		return err
 	}
+	if err := s.observe(jobs); err != nil {
+		return err
+	}
 	return s.insertPages(jobs)
 }
 
@@ -122,6 +125,11 @@ func checkPage(p *belfry.PlanPage) error {
 	for i := range p.Suppressions {
 		u := &p.Suppressions[i]
 		if err := clean(u.Principal, u.Channel, u.Address); err != nil {
+			return err
+		}
+	}
+	for i := range p.Observations {
+		if err := clean(p.Observations[i].Subscription, p.Observations[i].Group); err != nil {
 			return err
 		}
 	}

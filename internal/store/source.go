@@ -47,7 +47,14 @@ func (db *DB) CommitSource(ctx context.Context, tenant, source string, ch belfry
 
 func commitSources(s *session, jobs []*job) error {
 	for _, j := range jobs {
-		if err := fault(s.handover(j.data.(*handover))); err != nil {
+		var err error
+		switch d := j.data.(type) {
+		case *handover:
+			err = s.handover(d)
+		case func(*session) error:
+			err = d(s)
+		}
+		if err = fault(err); err != nil {
 			if transient(err) || unavailable(err) {
 				return err
 			}

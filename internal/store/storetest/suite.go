@@ -62,6 +62,8 @@ func Run(t *testing.T, place func(testing.TB) string) {
 		{"steps", testSteps},
 		{"places", testPlaces},
 		{"acts of the platform", testCommits},
+		{"conditions", testConditions},
+		{"conditions of many at once", testConditionsTogether},
 		{"subscriptions and members", testSubscriptions},
 		{"opt-outs", testOptOuts},
 		{"dead contacts", testDeadContacts},

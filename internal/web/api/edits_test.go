@@ -385,7 +385,7 @@ func TestBadSubscriptions(t *testing.T) {
 		{`{"notify":[{"script":"rm"}]}`, "/notify/0/script"},
 		{`{"frequency":"dayly"}`, "/frequency/every"},
 		{`{"frequency":{"every":"daily","at":"25:00"}}`, "/frequency/at"},
-		{`{"condition":{"count":5}}`, "/condition"},
+		{`{"condition":{"count":5}}`, "/condition/within"},
 		{`{"joining":{"who":"anyone"}}`, "/joining"},
 	} {
 		h.wantFault(422, c.pointer, "POST", "/v1/subscriptions", c.body)

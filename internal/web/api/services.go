@@ -49,6 +49,8 @@ type Answerer interface {
 	Generators(ctx context.Context, tenant, object, user, after string, limit int) ([]belfry.Generator, string, error)
 	WhoGetsWhat(ctx context.Context, tenant, object, typ, after string, limit int) ([]belfry.HereAnswer, string, error)
 	Effective(ctx context.Context, tenant, user, object, typ, subscription string) ([]belfry.EffectiveSetting, error)
+	// Conditions are where a subscription's condition stands in its groups.
+	Conditions(ctx context.Context, tenant, subscription, after string, limit int) ([]belfry.ConditionView, string, error)
 }
 
 // EventQuery selects stored events, newest first.

@@ -114,6 +114,7 @@ func (s *Server) subscriptionRoutes() {
 		})
 	s.memberRoutes()
 	s.filterRoutes()
+	s.conditionRoutes()
 }
 
 func (s *Server) filterRoutes() {
