@@ -163,6 +163,7 @@ type Preference struct {
 	Object    string     `json:"object,omitempty"`   // applies to its subtree
 	Level     string     `json:"level,omitempty"`    // all (default) | related | none
 	Channels  []string   `json:"channels,omitempty"`
+	Fallback  []string   `json:"fallback,omitempty"` // channels, when another has failed for good
 	Frequency *Frequency `json:"frequency,omitempty"`
 
 	// A mute is once until a time, or comes again every week, or both.

@@ -122,4 +122,5 @@ type TypeChannels struct {
 	Forced    []string `json:"forced,omitempty"`
 	Forbidden []string `json:"forbidden,omitempty"`
 	Default   []string `json:"default,omitempty"`
+	Fallback  []string `json:"fallback,omitempty"` // when another has failed for good
 }

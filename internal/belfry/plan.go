@@ -234,6 +234,9 @@ type Attempt struct {
 	// Because explains a final state that no send decided (cancelled,
 	// suppressed before the send).
 	Because *Reason
+	// Then is told instead, by another contact or channel: it is planned with
+	// the attempt, once.
+	Then *Delivery
 }
 
 // PendingPlan is an event whose plan is not complete.

@@ -37,7 +37,7 @@ type HereAnswer struct {
 
 // EffectiveSetting is one thing that holds for a person, and what it comes from.
 type EffectiveSetting struct {
-	Setting string `json:"setting"` // stop | level | mute_until | mandatory | forbidden | channel | frequency
+	Setting string `json:"setting"` // stop | level | mute_until | mandatory | forbidden | channel | fallback | frequency
 	Value   string `json:"value"`
 	// Type, Category and Object are those of the preference it comes from.
 	Type     string     `json:"type,omitempty"`

@@ -86,6 +86,7 @@ const (
 	PlanningFault      = "planning_fault" // a stage failed on this event; a replay plans it again
 	NobodyNamed        = "nobody_named"   // no rule of any matching subscription names this principal
 
+	FellBack     = "fell_back"     // another contact or channel failed for good
 	Escalated    = "escalated"     // nobody acknowledged in time
 	Acknowledged = "acknowledged"  // the recipient did
 	MessageNone  = "message_none"  // the subscription's expression of the message says that there is none
@@ -203,6 +204,7 @@ var texts = map[string]string{
 	ReplayDelivered:    "was told before",
 	PlanningFault:      "the event could not be planned",
 	NobodyNamed:        "no rule names them",
+	FellBack:           "another way failed",
 	Escalated:          "nobody acknowledged in time",
 	Acknowledged:       "acknowledged meanwhile",
 	MessageNone:        "the subscription has no message for them",

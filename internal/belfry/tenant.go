@@ -13,6 +13,7 @@ type TenantSettings struct {
 	// inbox and e-mail, immediately.
 	Channels  []string   `json:"channels,omitempty"`
 	Frequency *Frequency `json:"frequency,omitempty"`
+	Fallback  []string   `json:"fallback,omitempty"` // when another channel has failed for good
 
 	Sender *Sender `json:"sender,omitempty"` // of messages; nil = as the channel says
 

@@ -130,6 +130,7 @@ func (m *Manager) PutEventType(ctx context.Context, by By, t belfry.EventType, m
 	}
 	m.checkChannels(f, by.Tenant, "/channels/forced", t.Channels.Forced)
 	m.checkChannels(f, by.Tenant, "/channels/default", t.Channels.Default)
+	m.checkChannels(f, by.Tenant, "/channels/fallback", t.Channels.Fallback)
 	for i, c := range t.Channels.Forbidden {
 		p := "/channels/forbidden/" + strconv.Itoa(i)
 		if f.key(p, c, 100) && slices.Contains(t.Channels.Forced, c) {

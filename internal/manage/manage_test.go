@@ -326,8 +326,8 @@ func TestPreferencesAndSettings(t *testing.T) {
 	night := []belfry.Window{{Days: []string{"mon"}, From: "22:00", To: "07:00"}}
 	_, err = h.PutPreferences(h.ctx(), by, "user/8", []belfry.Preference{
 		{Category: "Marks", Type: "core.*"}, {Category: "Marks", Mutes: []belfry.Window{{Days: []string{"funday"}, From: "7", To: "08:00"}}, Remind: "1y"},
-		{Object: "course/41", Remind: "1h", Because: "no reason", Frequency: &belfry.Frequency{Every: "yearly"}}})
-	h.refused(err, belfry.Invalid, "/0/category: without a type", "/1/mutes/0/days/0: funday", "/1/mutes/0/from: 7", "/1/remind: such as", "/2/remind: of a mute", "/2/because: muted", "/2/frequency/every: yearly")
+		{Object: "course/41", Remind: "1h", Because: "no reason", Frequency: &belfry.Frequency{Every: "yearly"}, Fallback: []string{"pigeon"}}})
+	h.refused(err, belfry.Invalid, "/0/category: without a type", "/1/mutes/0/days/0: funday", "/1/mutes/0/from: 7", "/1/remind: such as", "/2/remind: of a mute", "/2/because: muted", "/2/frequency/every: yearly", "/2/fallback/0: pigeon")
 	// feature: PEER-13 whoever set a mute first is named while it stays the same
 	mute := []belfry.Preference{{Type: "core.*", Object: "course/41", MuteUntil: &until}, {Category: "Marks", Mutes: night, Remind: "1h", Because: "asleep"}}
 	other := By{Tenant: by.Tenant, Who: "another"}

@@ -62,6 +62,7 @@ func (m *Manager) PutPreferences(ctx context.Context, by By, user string, ps []b
 			f.choice(p+"/level", pr.Level, belfry.LevelAll, belfry.LevelRelated, belfry.LevelNone)
 		}
 		m.checkChannels(f, by.Tenant, p+"/channels", pr.Channels)
+		m.checkChannels(f, by.Tenant, p+"/fallback", pr.Fallback)
 		f.frequency(p+"/frequency", pr.Frequency)
 		if seen[pr.Place()] {
 			f.add(p, "says again what another entry says of this type and object: leave one")

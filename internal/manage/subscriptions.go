@@ -387,6 +387,7 @@ func (m *Manager) checkSubscription(ctx context.Context, tenant string, s *belfr
 		f.add("/scope/object", "there is no object %q: put it first", s.Scope.Object)
 	}
 	f.frequency("/frequency", s.Frequency)
+	m.checkChannels(f, tenant, "/fallback", s.Fallback)
 	m.checkAcknowledge(f, tenant, s.Acknowledge)
 	m.checkNotify(f, tenant, s, known)
 	return known, f.err()

@@ -307,9 +307,11 @@ func (x *Explainer) Effective(ctx context.Context, tenant, user, object, typ, su
 		return nil, belfry.Errorf(belfry.NotFound, "there is no user %q", user)
 	}
 	h := route.Hers{Person: person, EventType: typ, Type: v.typ, Ancestors: v.ancestors, Now: now}
-	if _, h.Defaults, h.Often, err = x.Stages.defaults(ctx, tenant); err != nil {
+	_, said, err := x.Stages.defaults(ctx, tenant)
+	if err != nil {
 		return nil, err
 	}
+	h.Defaults, h.Often, h.Fallback = said.Channels, said.Frequency, said.Fallback
 	if subscription != "" {
 		if h.Via, err = x.hersBy(ctx, v, tenant, user, subscription); err != nil {
 			return nil, err

@@ -91,6 +91,7 @@ type DispatcherOptions struct {
 	Now       func() time.Time
 	Jitter    func() float64
 
+	Fallback    Fallback      // nil = there are no other ways
 	Window      int           // deliveries in memory at most
 	WindowBytes int           // bytes of events in memory at most, counted per delivery
 	Queue       int           // deliveries in memory per destination at most
@@ -174,6 +175,9 @@ func NewDispatcher(o DispatcherOptions) *Dispatcher {
 	}
 	if o.Grace == 0 {
 		o.Grace = DefaultGrace
+	}
+	if o.Fallback == nil {
+		o.Fallback = noFallback{}
 	}
 	return &Dispatcher{
 		o:         o,

@@ -63,6 +63,13 @@ func (d *Dispatcher) send(ctx context.Context, ds *dest, it item) {
 	} else {
 		a = settle(&it.d, out, start, now.Sub(start), composed.Waits, d.o.Jitter())
 	}
+	if instead(&it.d, &a) {
+		then, err := d.o.Fallback.Next(ctx, &it.d, it.p, &a)
+		if a.Then = then; err != nil {
+			d.o.Log.Error("looking for another way", "delivery", it.d.ID, "error", err)
+			later(&a, now)
+		}
+	}
 	d.mu.Lock()
 	d.done(ds, composed.Drop == nil, now.Sub(start), now)
 	if composed.Drop != nil {
@@ -299,7 +306,9 @@ func (d *Dispatcher) settled(ctx context.Context, rs []record, applied []bool) {
 		d.ready(r.ds)
 		d.tidy(r.ds)
 	}
+	d.planned(rs, applied)
 	d.mu.Unlock()
+	d.told(rs, applied)
 	for i := range rs {
 		a := &rs[i].attempt
 		if a.Outcome.Kind == belfry.OutcomeGone && a.Because == nil {

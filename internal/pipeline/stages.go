@@ -181,29 +181,30 @@ func (s *Stages) route(ctx context.Context, acc *belfry.Accepted, run int, v *vi
 	if err != nil {
 		return nil, nil, err
 	}
-	channels, defaults, often, err := s.defaults(ctx, acc.Tenant)
+	channels, settings, err := s.defaults(ctx, acc.Tenant)
 	if err != nil {
 		return nil, nil, err
 	}
 	ds, sups := route.Plan(route.Input{
 		Event: acc, Run: run, Recipients: r.Recipients, Dropped: r.Dropped, Persons: r.Persons,
-		Channels: channels, Type: v.typ, Defaults: defaults, Often: often, Ancestors: r.Ancestors, Endpoints: endpoints, Actor: v.actor, Now: now,
+		Channels: channels, Type: v.typ, Defaults: settings.Channels, Often: settings.Frequency, Fallback: settings.Fallback, Ancestors: r.Ancestors, Endpoints: endpoints, Actor: v.actor, Now: now,
 	})
 	return ds, sups, nil
 }
 
-// defaults are a tenant's channels, and the channels and the frequency of whom
-// nothing else speaks.
-func (s *Stages) defaults(ctx context.Context, tenant string) (channels []route.ChannelInfo, names []string, often *belfry.Frequency, err error) {
-	channels, names = s.Channels.Routes(tenant)
+// defaults are a tenant's channels, and what the tenant says where nobody else
+// speaks.
+func (s *Stages) defaults(ctx context.Context, tenant string) ([]route.ChannelInfo, belfry.TenantSettings, error) {
+	channels, names := s.Channels.Routes(tenant)
+	var said belfry.TenantSettings
 	settings, err := s.Directory.TenantSettings(ctx, tenant)
-	if err != nil || settings == nil {
-		return channels, names, nil, err
+	if settings != nil {
+		said = *settings
 	}
-	if len(settings.Channels) > 0 {
-		names = settings.Channels
+	if len(said.Channels) == 0 {
+		said.Channels = names
 	}
-	return channels, names, settings.Frequency, nil
+	return channels, said, err
 }
 
 func (s *Stages) endpoints(ctx context.Context, tenant string, rs []belfry.Recipient) (map[string]*belfry.Endpoint, error) {

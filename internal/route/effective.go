@@ -15,6 +15,7 @@ type Hers struct {
 	Type      belfry.EventType // zero when the catalogue has none
 	Ancestors []belfry.Object  // the object first, the root last
 	Defaults  []string         // the tenant's channels
+	Fallback  []string
 	Often     *belfry.Frequency
 	Now       time.Time
 	// Via is the way she would be told, with the subscription and how she joined
@@ -31,7 +32,7 @@ func EffectiveSettings(h Hers) []belfry.EffectiveSetting {
 		via = &belfry.Via{}
 	}
 	p := &plan{in: &Input{
-		Event: &belfry.Accepted{Event: &belfry.Event{Type: h.EventType}}, Type: h.Type, Defaults: h.Defaults, Often: h.Often, Ancestors: h.Ancestors, Now: h.Now,
+		Event: &belfry.Accepted{Event: &belfry.Event{Type: h.EventType}}, Type: h.Type, Defaults: h.Defaults, Fallback: h.Fallback, Often: h.Often, Ancestors: h.Ancestors, Now: h.Now,
 	}}
 	set := func(setting, value string, because belfry.Reason, pref *belfry.Preference) belfry.EffectiveSetting {
 		s := belfry.EffectiveSetting{Setting: setting, Value: value}
@@ -91,6 +92,12 @@ func EffectiveSettings(h Hers) []belfry.EffectiveSetting {
 	channels, because := p.choose(via, &pref)
 	for _, c := range channels {
 		channel(c, because, by(because, pref.Channels))
+	}
+	fallback, because := p.fallback(via, &pref)
+	for _, c := range fallback {
+		if !p.forbidden(c) {
+			out = append(out, set("fallback", c, because, by(because, pref.Fallback)))
+		}
 	}
 	often := p.often(via, &pref)
 	if often.By.Code == "" {

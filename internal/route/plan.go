@@ -33,6 +33,7 @@ type Input struct {
 	Type       belfry.EventType          // zero when the catalogue has none
 	Defaults   []string                  // the tenant's channels
 	Often      *belfry.Frequency         // the tenant's; nil = immediately
+	Fallback   []string                  // the tenant's channels, when another has failed
 	Ancestors  []belfry.Object           // the event's object first, the root last
 	Endpoints  map[string]*belfry.Endpoint
 	Actor      *belfry.User // who did it, for expressions of messages; nil = not known
@@ -87,6 +88,7 @@ type plan struct {
 	ids          map[string]string // delivery id -> principal or address that has it
 	named        map[namedKey][]belfry.Reason
 	vars         *expr.Vars // of expressions of messages, made when one needs them
+	hers         hers       // of the person at hand
 }
 
 // namedKey is a combination of reasons; people named in the same way share it.
@@ -302,6 +304,7 @@ func (p *plan) person(r *belfry.Recipient) {
 		block = cs.paused()
 	}
 
+	p.hers = hers{pref: &pref, choices: cs}
 	told := slices.ContainsFunc(cs, func(c choice) bool { return c.blocked == nil })
 	if !told {
 		if block != nil && (len(cs) > 0 || !p.allMandatory(r)) {
@@ -356,7 +359,9 @@ func (p *plan) tell(r *belfry.Recipient, person *belfry.Person, ch *ChannelInfo,
 	}
 	contacts := contactsOf(&person.User, ch.Contact)
 	if len(contacts) == 0 {
-		p.suppress(r, ch.Name, "", belfry.Reason{Code: belfry.NoAddress})
+		why := belfry.Reason{Code: belfry.NoAddress}
+		p.suppress(r, ch.Name, "", why)
+		p.fallBack(r, person, ch, c, why)
 		return
 	}
 	usable := 0
@@ -373,9 +378,14 @@ func (p *plan) tell(r *belfry.Recipient, person *belfry.Person, ch *ChannelInfo,
 			return
 		}
 	}
+	if usable == 0 && ch.Every {
+		p.fallBack(r, person, ch, c, *unusable(&contacts[0]))
+	}
 	if usable == 0 && !ch.Every {
 		// The one that would have been used says why none is.
-		p.suppress(r, ch.Name, contacts[0].Address, *unusable(&contacts[0]))
+		why := *unusable(&contacts[0])
+		p.suppress(r, ch.Name, contacts[0].Address, why)
+		p.fallBack(r, person, ch, c, why)
 	}
 }
 

@@ -13,6 +13,7 @@ import (
 type Effective struct {
 	Level     *belfry.Preference // names a level
 	Channels  *belfry.Preference // names channels
+	Fallback  *belfry.Preference // names channels to fall back to
 	Frequency *belfry.Preference // names a frequency
 	Mute      *belfry.Preference // mutes now
 	MuteEnds  time.Time          // with Mute
@@ -34,7 +35,7 @@ type About struct {
 // silent.
 func Prefer(prefs []belfry.Preference, of About) Effective {
 	var best Effective
-	var level, channels, frequency, mute rank
+	var level, channels, fallback, frequency, mute rank
 	for i := range prefs {
 		pref := &prefs[i]
 		at, applies := rankOf(pref, &of)
@@ -46,6 +47,9 @@ func Prefer(prefs []belfry.Preference, of About) Effective {
 		}
 		if len(pref.Channels) > 0 && (best.Channels == nil || at.before(channels)) {
 			best.Channels, channels = pref, at
+		}
+		if len(pref.Fallback) > 0 && (best.Fallback == nil || at.before(fallback)) {
+			best.Fallback, fallback = pref, at
 		}
 		if pref.Frequency != nil && (best.Frequency == nil || at.before(frequency)) {
 			best.Frequency, frequency = pref, at

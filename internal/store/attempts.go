@@ -127,6 +127,9 @@ func (s *session) applyRound(round []attemptRef) error {
 	if err != nil {
 		return err
 	}
+	if err := s.planInstead(round, late); err != nil {
+		return err
+	}
 	rows := s.rows(insertAttempt)
 	for _, f := range round {
 		a, state := f.attempt(), f.attempt().State
@@ -147,6 +150,36 @@ func (s *session) applyRound(round []attemptRef) error {
 	}
 	_, err = rows.flush()
 	return err
+}
+
+// planInstead stores what is told instead of what failed, with the attempts that
+// say so.
+func (s *session) planInstead(round []attemptRef, late map[attemptRef]bool) error {
+	for _, f := range round {
+		d := f.attempt().Then
+		if d == nil || !f.r.applied[f.i] || late[f] {
+			continue
+		}
+		because := s.scribe.reasons(d.Because)
+		if d.Channel == belfry.ChannelInbox {
+			inbox := s.rows(insertInbox)
+			inbox.text(d.Tenant).text(d.ID).text(d.EventID).text(d.Principal).text(d.Subscription).text(d.Locale).text(d.Template).text(because)
+			if _, err := inbox.flush(); err != nil {
+				return err
+			}
+			continue
+		}
+		rows := s.rows(insertDelivery)
+		rows.text(d.Tenant).text(d.ID).text(d.EventID).num(int64(d.Run)).text(d.Subscription).text(d.Channel).text(d.Principal).text(d.Address).
+			text(d.Destination).num(int64(d.Shard)).num(int64(d.State)).num(micros(d.Due)).num(0).text("").
+			num(int64(d.Priority)).num(0).text(d.Locale).text(d.Template).text(because)
+		n, err := rows.flush()
+		if err != nil {
+			return err
+		}
+		s.count(d.Tenant, 0, n)
+	}
+	return nil
 }
 
 // noteLate counts the sends that ended after their delivery was cancelled: what

@@ -53,6 +53,7 @@ func Run(t *testing.T, place func(testing.TB) string) {
 		{"permits", testPermits},
 		{"timers", testTimers},
 		{"acknowledgements", testAcknowledgements},
+		{"told instead", testInstead},
 		{"versions and changes", testVersions},
 		{"objects", testObjects},
 		{"users", testUsers},

@@ -135,3 +135,41 @@ func testAcknowledgements(t *testing.T, place func(testing.TB) string) {
 	same(t, "too young to go", must[int](t)(db.PruneAcknowledgements(ctx, tenant, time.Now().Add(-time.Hour))), 0)
 	same(t, "old ones", must[int](t)(db.PruneAcknowledgements(ctx, tenant, time.Now().Add(time.Hour))), 2)
 }
+
+// feature: PEER-12, S3-19 what is told instead is planned with the failure, once
+func testInstead(t *testing.T, place func(testing.TB) string) {
+	db := Open(t, place(t))
+	ctx := context.Background()
+	event := acceptOne(t, db, "1")
+	d := delivery(event, "email", "a@x.org")
+	commit(t, db, belfry.PlanPage{Tenant: tenant, EventID: event, Last: true, Deliveries: []belfry.Delivery{d}})
+	then, entry := delivery(event, "email", "b@x.org"), delivery(event, belfry.ChannelInbox, "user/8")
+	then.Line, then.Because = 0, []belfry.Reason{{Code: belfry.FellBack, Detail: "email to a@x.org: 550"}}
+	entry.State = belfry.Delivered
+	failed := belfry.Attempt{Tenant: tenant, DeliveryID: d.ID, N: 1, At: time.Now(), State: belfry.Failed, Outcome: belfry.Outcome{Kind: belfry.OutcomeRefused}, Then: &then}
+	same(t, "recorded", record(t, db, failed), []bool{true})
+	same(t, "again", record(t, db, failed), []bool{false})
+	open := func(want int64) {
+		t.Helper()
+		st, err := db.Stats(ctx)
+		if err != nil || st.Tenants[tenant].OpenDeliveries != want {
+			t.Errorf("%d open, want %d: %v", st.Tenants[tenant].OpenDeliveries, want, err)
+		}
+	}
+	open(1)
+	got, ok, err := db.Delivery(ctx, tenant, then.ID)
+	if err != nil || !ok {
+		t.Fatal(ok, err)
+	}
+	same(t, "what is told instead", got, then)
+	same(t, "nothing of what was not applied", record(t, db, belfry.Attempt{Tenant: tenant, DeliveryID: then.ID, N: 7, State: belfry.Failed, Then: &entry}), []bool{false})
+	_, unread, _, err := db.Inbox(ctx, tenant, "user/8", store.InboxFilter{})
+	if err != nil || unread != 0 {
+		t.Errorf("%d unread, %v", unread, err)
+	}
+	same(t, "the last way", record(t, db, belfry.Attempt{Tenant: tenant, DeliveryID: then.ID, N: 0, State: belfry.Suppressed, Because: &belfry.Reason{Code: belfry.ContactDead}, Then: &entry}), []bool{true})
+	if _, unread, _, err = db.Inbox(ctx, tenant, "user/8", store.InboxFilter{}); err != nil || unread != 1 {
+		t.Errorf("%d unread, %v", unread, err)
+	}
+	open(0)
+}
