@@ -66,6 +66,7 @@ type App struct {
 	counters   *pipeline.Counters
 	subs       *pipeline.Subscriptions
 	backlog    *backlog
+	gate       *pipeline.Gate
 	upkeep     *upkeep.Keeper
 	jobs       *jobs.Runner
 	timers     *pipeline.Timers
@@ -164,6 +165,12 @@ func (a *App) wire(ctx context.Context, cfg *config.Config, box *secret.Box, o O
 	stages := &pipeline.Stages{Directory: dir, Subscriptions: subs, Channels: a.channels, Acts: a.db, Acks: a.db, Groups: pipeline.NewGroups(a.db), In: in}
 
 	messages := pipeline.NewMessages(facts, subs, templates, links, box, now)
+	a.gate = pipeline.NewGate(pipeline.GateOptions{
+		Store: a.db, Directory: dir, Messages: messages, Asker: asker{a.channels}, Shards: here, Watch: watch, Log: a.log, Now: now,
+		Wake: func(tenant string, due time.Time) { a.dispatcher.Wake(tenant, due) },
+	})
+	stages.Gate = a.gate
+	messages.SetGate(a.gate)
 	poll := pipeline.DefaultPoll
 	if a.cluster != nil && !cfg.Nodes.Notify {
 		poll = time.Second // nobody tells: this node looks
@@ -331,6 +338,7 @@ func (a *App) Run(ctx context.Context) error {
 	stopDispatch := stage(a.dispatcher.Run)
 	stopPlan := stage(a.planner.Run)
 	stopConditions := stage(a.conditions.Run)
+	stopGate := stage(a.gate.Run)
 	stopCount := stage(a.count)
 	stopTime := stage(func(ctx context.Context) error { return a.clock.keepTime(ctx, a.db, a.log) })
 	stopUpkeep := stage(a.upkeep.Run)
@@ -377,6 +385,7 @@ func (a *App) Run(ctx context.Context) error {
 	stopCount()
 	stopConditions()
 	stopPlan()
+	stopGate()
 	stopDispatch()
 	stopFollow()
 	stopNode()

@@ -291,7 +291,7 @@ func TestAdaptersRunTheirSuite(t *testing.T) {
 	}
 }
 
-var inDoc = regexp.MustCompile("`((?:cmd|internal|docs|scripts|\\.ci)/[^` ]*|[A-Z][A-Za-z]*(?:\\.md)?file|[A-Z]+\\.md)`")
+var inDoc = regexp.MustCompile("`((?:cmd|examples|internal|docs|scripts|\\.ci)/[^` ]*|[A-Z][A-Za-z]*(?:\\.md)?file|[A-Z]+\\.md)`")
 
 // docs/ARCHITECTURE.md names every package once, in the order of the table,
 // and every path in it exists.

@@ -104,7 +104,12 @@ const (
 
 	ReplayOpen  = "on_its_way"
 	CancelledBy = "cancelled"
-	Erased      = "erased" // with all else that was held about the person
+
+	NotAuthorised    = "not_authorised"    // by the platform's authoriser
+	AuthoriserSilent = "authoriser_silent" // it did not answer in time
+	AwaitsAuthoriser = "awaits_authoriser"
+
+	Erased = "erased" // with all else that was held about the person
 
 	ByNobody       = "by_nobody" // nothing speaks of it
 	ByForced       = "by_forced"
@@ -221,6 +226,9 @@ var texts = map[string]string{
 	ReplayOpen:         "is on its way already",
 	CancelledBy:        "was cancelled",
 	Erased:             "the person was erased",
+	NotAuthorised:      "the platform says that they may not see this",
+	AuthoriserSilent:   "the platform did not say in time whether they may see this",
+	AwaitsAuthoriser:   "waits for the platform to say whether they may see this",
 
 	ByNobody:       "nothing was chosen",
 	ByForced:       "the administrator forces this channel for this type",

@@ -1,6 +1,9 @@
 package belfry
 
-import "encoding/json"
+import (
+	"encoding/json"
+	"time"
+)
 
 // TenantSettings are what an administrator sets for the whole tenant: the body
 // of the document of KindSetting with the id TenantSettingsID.
@@ -20,6 +23,35 @@ type TenantSettings struct {
 	Name   string `json:"name,omitempty"`   // of the platform, as messages say it
 	URL    string `json:"url,omitempty"`    // of the platform
 	Locale string `json:"locale,omitempty"` // BCP 47: of messages to readers whose language is not known or has no words; empty = en
+
+	Authoriser *Authoriser `json:"authoriser,omitempty"` // nil = what Belfry knows of roles and hidden objects decides alone
+}
+
+// Authoriser is where the platform says whether somebody may be told of an
+// event: of a type, on an object. Until it has said so, nobody is.
+type Authoriser struct {
+	Endpoint string `json:"endpoint"`          // ep_...: its address, secrets, headers and time-out
+	TTL      string `json:"ttl,omitempty"`     // how long an answer holds; Go duration, empty = 5m
+	GiveUp   string `json:"give_up,omitempty"` // without an answer for so long nobody is told; Go duration, empty = 24h
+}
+
+// Defaults of an Authoriser.
+const (
+	AuthoriserTTL    = 5 * time.Minute
+	AuthoriserGiveUp = 24 * time.Hour
+)
+
+// Holds is how long an answer holds.
+func (a *Authoriser) Holds() time.Duration { return durationOr(a.TTL, AuthoriserTTL) }
+
+// Patience is how long an answer is waited for.
+func (a *Authoriser) Patience() time.Duration { return durationOr(a.GiveUp, AuthoriserGiveUp) }
+
+func durationOr(text string, otherwise time.Duration) time.Duration {
+	if d, err := time.ParseDuration(text); err == nil && d > 0 {
+		return d
+	}
+	return otherwise
 }
 
 // TenantSettingsID is the id of the document of a tenant's settings.

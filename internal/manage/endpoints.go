@@ -178,6 +178,9 @@ func (m *Manager) DeleteEndpoint(ctx context.Context, by By, id string, match Ex
 	if err != nil {
 		return err
 	}
+	if err := m.asksNobody(ctx, by.Tenant, id); err != nil {
+		return err
+	}
 	ch := m.change(by, "endpoint.delete", id)
 	ch.Audit[0].Detail = e.URL
 	ch.DropDocuments = []belfry.DocumentKey{{Kind: belfry.KindEndpoint, ID: id}}

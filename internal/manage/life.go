@@ -338,6 +338,9 @@ func (m *Manager) PutTenantSettings(ctx context.Context, by By, s belfry.TenantS
 	f.line("/name", s.Name, maxName)
 	f.url("/url", s.URL)
 	f.locale("/locale", s.Locale)
+	if err := m.checkAuthoriser(ctx, f, by.Tenant, s.Authoriser); err != nil {
+		return s, 0, err
+	}
 	if err := f.err(); err != nil {
 		return s, 0, err
 	}

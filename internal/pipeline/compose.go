@@ -42,7 +42,11 @@ type Messages struct {
 	secrets   Opener
 	now       func() time.Time
 	endpoints *lru.Cache[endpointKey, *endpointParts]
+	gate      *Gate // nil = no platform is ever asked
 }
+
+// SetGate makes messages to people be looked at by a gate, too.
+func (m *Messages) SetGate(g *Gate) { m.gate = g }
 
 type endpointKey struct {
 	tenant, id string
@@ -191,6 +195,11 @@ func (m *Messages) person(ctx context.Context, d *belfry.Delivery, p *Payload, s
 			return Composed{Drop: reason}, nil
 		}
 		target.Name, target.Keys = who.User.Name, contact.Keys
+	}
+	if m.gate != nil {
+		if drop, hold, err := m.gate.recheck(ctx, d, p.Event); err != nil || drop != nil || hold {
+			return Composed{Drop: drop, Hold: hold}, err
+		}
 	}
 	item, err := m.facts.Item(ctx, d.Tenant, p.Accepted, sub, d.Because, who)
 	if err != nil {

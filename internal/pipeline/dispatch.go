@@ -62,6 +62,7 @@ type Composed struct {
 	Rate        float64 // sends a second
 	Concurrency int     // sends at once
 	Drop        *belfry.Reason
+	Hold        bool // the platform is asked first whether it may go
 	Wait        bool
 	// Awaits are subscriptions that are paused, of a delivery that goes out when
 	// one of them is resumed; what else is for its destination does not wait.

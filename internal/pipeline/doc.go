@@ -1,8 +1,9 @@
 // Package pipeline is the only package that knows the order in which an event
 // walks the house: match, resolve, route, commit the plan, render, send,
 // record. The Planner takes accepted events to committed plans; the Dispatcher
-// takes open deliveries to recorded attempts; Explainer runs the same stages
-// without committing anything.
+// takes open deliveries to recorded attempts; the Gate lets go what the platform
+// was asked about first; Explainer and Backtester run the same stages without
+// committing anything.
 //
 // It promises: an event or delivery is dropped from memory at any time without
 // being lost, because the tables are the truth and the hand-over from one room

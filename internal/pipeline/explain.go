@@ -239,9 +239,12 @@ func peopleOf(ds []belfry.Delivery, sups []belfry.Suppression) []belfry.AnswerPe
 			p.Address = d.Address
 		}
 		switch d.State {
-		case belfry.Suppressed, belfry.Cancelled:
+		case belfry.Suppressed, belfry.Cancelled, belfry.Held:
 			p.Outcome, p.Channel = belfry.NotTold, d.Channel
 			p.Because = belfry.ViewReasons(d.Because)
+			if d.State == belfry.Held { // not yet
+				p.Because = append(p.Because, belfry.ViewReasons([]belfry.Reason{{Code: belfry.AwaitsAuthoriser}})...)
+			}
 			p.Deliveries = append(p.Deliveries, d.ID)
 			people = append(people, p)
 			continue

@@ -58,7 +58,10 @@ func (d *Dispatcher) send(ctx context.Context, ds *dest, it item) {
 	}
 	now := d.o.Now()
 	var a belfry.Attempt
-	if composed.Drop != nil {
+	unsent := composed.Drop != nil || composed.Hold
+	if composed.Hold {
+		a = belfry.Attempt{Tenant: it.d.Tenant, DeliveryID: it.d.ID, At: now, State: belfry.Held, Due: now}
+	} else if composed.Drop != nil {
 		a = belfry.Attempt{Tenant: it.d.Tenant, DeliveryID: it.d.ID, At: now, State: belfry.Suppressed, Due: it.d.Due, Because: composed.Drop}
 	} else {
 		a = settle(&it.d, out, start, now.Sub(start), composed.Waits, d.o.Jitter())
@@ -71,11 +74,11 @@ func (d *Dispatcher) send(ctx context.Context, ds *dest, it item) {
 		}
 	}
 	d.mu.Lock()
-	d.done(ds, composed.Drop == nil, now.Sub(start), now)
-	if composed.Drop != nil {
+	d.done(ds, !unsent, now.Sub(start), now)
+	if unsent {
 		d.unspent(ds.lane, start)
 	}
-	if composed.Drop == nil {
+	if !unsent {
 		d.o.Counters.attempt(it.d.Channel, out, now.Sub(start))
 		if ds.health.note(out, now) {
 			d.o.Log.Warn("destination fails, pausing it", "tenant", ds.key.tenant, "destination", ds.key.name,
@@ -125,7 +128,7 @@ func (d *Dispatcher) try(ctx context.Context, ds *dest, it *item) (c Composed, o
 		c.resumes = resumes
 		return c, out, false
 	}
-	if c.Drop != nil {
+	if c.Drop != nil || c.Hold {
 		return c, out, true
 	}
 	d.grant(ds, terms{rate: c.Rate, concurrency: c.Concurrency})
@@ -296,7 +299,7 @@ func (d *Dispatcher) settled(ctx context.Context, rs []record, applied []bool) {
 			d.advance(r, applied[i] && !revoked)
 		}
 		switch {
-		case revoked: // nothing more is to be done
+		case revoked, r.attempt.State == belfry.Held && applied[i]: // nothing more is to be done here
 		case r.attempt.State.Open():
 			d.again(r)
 		case !applied[i] && d.o.Shards.Shared():

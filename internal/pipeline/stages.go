@@ -33,6 +33,7 @@ type Stages struct {
 	Acks          Acks
 	Groups        *Groups
 	In            In
+	Gate          *Gate // nil = no platform is ever asked
 }
 
 // view is what one pass over an event works on.
@@ -143,6 +144,11 @@ func (s *Stages) page(ctx context.Context, acc *belfry.Accepted, of part, now ti
 	page.Deliveries, page.Suppressions, err = s.route(ctx, acc, of.run, v, &result, now)
 	if err != nil {
 		return page, err
+	}
+	if s.Gate != nil {
+		if err := s.Gate.hold(ctx, acc, &page); err != nil {
+			return page, err
+		}
 	}
 	page.To, page.Last = result.Next, result.Last
 	if of.cursor == "" && of.run == 0 {

@@ -37,6 +37,9 @@ func (x *Explainer) Why(ctx context.Context, tenant, id string) (belfry.Why, err
 	if d.State.Open() {
 		w.Due = &d.Due
 	}
+	if d.State == belfry.Held {
+		w.Outcome, d.Because = belfry.NotTold, append(slices.Clone(d.Because), belfry.Reason{Code: belfry.AwaitsAuthoriser})
+	}
 	if d.Channel == belfry.ChannelInbox {
 		w.Contact.Address = ""
 	} else if d.Channel == belfry.ChannelWebhook {

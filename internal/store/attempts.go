@@ -233,7 +233,7 @@ func (s *session) updateDelivery(a *belfry.Attempt) (int64, error) {
 	case a.N > 0 && a.Because == nil:
 		return s.execRow(attemptSend, int64(a.State), micros(a.Due), n, a.Tenant, a.DeliveryID, n-1)
 	}
-	return s.execRow(attemptElse, int64(a.State), micros(a.Due), n, a.Tenant, a.DeliveryID, s.scribe.reason(a.Because))
+	return s.execRow(attemptElse, int64(a.State), dueOf(a.State, a.Due), n, a.Tenant, a.DeliveryID, s.scribe.reason(a.Because))
 }
 
 // updateDeliveries moves the deliveries on and notes which attempts counted:
@@ -257,7 +257,7 @@ func (s *session) updateDeliveries(round []attemptRef) error {
 		if withDelivery(a) {
 			sent = s.scribe.firstAttempt(a)
 		}
-		rows.text(a.Tenant).text(a.DeliveryID).num(int64(a.N)).num(int64(a.State)).num(micros(a.Due)).text(s.scribe.reason(a.Because)).text(sent)
+		rows.text(a.Tenant).text(a.DeliveryID).num(int64(a.N)).num(int64(a.State)).num(dueOf(a.State, a.Due)).text(s.scribe.reason(a.Because)).text(sent)
 	}
 	if s.careful {
 		byID := make(map[string]attemptRef, len(round))

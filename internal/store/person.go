@@ -23,6 +23,7 @@ const (
 	colKey    use = 'k' // of the primary key
 	colKeyNum use = 'n'
 	colKeyWho use = 'K' // of the primary key, and names a person
+	colKeySay use = 'X' // of the primary key, and people's words; of rows that go
 	colWho    use = 'w' // a principal or an address
 	colWords  use = 'x' // people's words
 	colJSON   use = 'j' // JSON kept as text
@@ -84,6 +85,8 @@ var personTables = []personTable{
 	{part: "acknowledgements", table: "acknowledgements", columns: personColumns("event_id:k who:K at:t how:s"), drop: true},
 	{part: "timers", table: "timers", columns: personColumns("kind:k id:K due:t"), where: "kind = 'mute_ends' AND id = $2", drop: true},
 	{part: "quotas", table: "quotas", columns: personColumns("principal:K name:k until_at:t grants:j"), where: "principal = $2", drop: true},
+	{part: "observations", table: "observations", columns: personColumns("subscription:k grp:X at:n event_id:k"), drop: true},
+	{part: "conditions", table: "condition_groups", columns: personColumns("subscription:k grp:X born:t due:t"), drop: true},
 	{part: "suppressions", table: "suppressions", columns: personColumns("event_id:k run:n principal:K address:K channel:k because:j")},
 	{part: "history", table: "history", columns: personColumns("object:k at:n id:k transition:s actor:w comment:x variables:b")},
 	{part: "events", table: "events", columns: personColumns("id:k at:t type:s object:s body:e")},
@@ -171,7 +174,7 @@ func (db *DB) Holdings(ctx context.Context, tenant, part string, s *belfry.Subje
 
 func (t *personTable) keys() (out []int) {
 	for i, c := range t.columns {
-		if c.use == colKey || c.use == colKeyNum || c.use == colKeyWho {
+		if c.use == colKey || c.use == colKeyNum || c.use == colKeyWho || c.use == colKeySay {
 			out = append(out, i)
 		}
 	}
@@ -287,7 +290,7 @@ func personless(u use, v string, s *belfry.Subject) string {
 		if s.Is(v) {
 			return s.For(v)
 		}
-	case colWords:
+	case colWords, colKeySay:
 		return s.Text(v)
 	case colJSON, colBytes:
 		return string(s.JSON([]byte(v)))
@@ -420,7 +423,7 @@ func (s *session) eraseRow(t *personTable, tenant string, row []string, who *bel
 	var set []string
 	for i, c := range t.columns {
 		switch c.use {
-		case colKey, colKeyWho:
+		case colKey, colKeyWho, colKeySay:
 			where += " AND " + c.name + " = " + bind(row[i])
 		case colKeyNum:
 			n, err := strconv.ParseInt(row[i], 10, 64)

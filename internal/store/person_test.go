@@ -35,14 +35,15 @@ var nobody = map[string]string{
 	"bundles.*":        "not written yet",
 	"attempts.*":       "with their deliveries",
 
-	"deliveries.bundle":   "not written yet",
-	"deliveries.template": "names of templates",
-	"inbox.template":      "names of templates",
-	"history.document":    "things of the platform",
-	"jobs.cursor":         "where they go on",
-	"jobs.owner":          "nodes",
-	"timers.body":         "steps, and which preference is meant",
-	"subscriptions.state": "",
+	"deliveries.bundle":      "not written yet",
+	"deliveries.template":    "names of templates",
+	"inbox.template":         "names of templates",
+	"history.document":       "things of the platform",
+	"jobs.cursor":            "where they go on",
+	"jobs.owner":             "nodes",
+	"condition_groups.state": "times, and ids of events",
+	"timers.body":            "steps, and which preference is meant",
+	"subscriptions.state":    "",
 }
 
 // feature: NEW-15 no column is forgotten

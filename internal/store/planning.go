@@ -93,7 +93,7 @@ func scanDelivery(rows *sql.Rows, tenant string) (d belfry.Delivery, err error) 
 		&d.Attempts, &d.Bundle, &d.Priority, &d.Line, &d.Locale, &d.Template, &because, &ended, &d.Base); err != nil {
 		return d, err
 	}
-	d.Due = fromMicros(due)
+	d.Due = dueFrom(d.State, due)
 	d.Because, err = readReasons(because, ended)
 	return d, err
 }

@@ -301,7 +301,7 @@ func (s *session) insertPages(jobs []*job) error {
 		for i := range p.Deliveries {
 			d := &p.Deliveries[i]
 			because := s.scribe.reasons(d.Because)
-			if d.Channel == belfry.ChannelInbox {
+			if d.Channel == belfry.ChannelInbox && d.State != belfry.Held {
 				inbox.text(p.Tenant).text(d.ID).text(p.EventID).text(d.Principal).text(d.Subscription).text(d.Locale).text(d.Template).text(because)
 				continue
 			}
@@ -310,11 +310,11 @@ func (s *session) insertPages(jobs []*job) error {
 			}
 			if p.Run == 0 && d.Attempts == 0 && d.Bundle == "" && d.Priority == 0 && d.Line == 0 && d.Template == "" {
 				plain.text(p.Tenant).text(d.ID).text(p.EventID).text(d.Subscription).text(d.Channel).text(d.Principal).text(d.Address).
-					text(d.Destination).num(int64(d.Shard)).num(int64(d.State)).num(micros(d.Due)).text(d.Locale).text(because)
+					text(d.Destination).num(int64(d.Shard)).num(int64(d.State)).num(dueOf(d.State, d.Due)).text(d.Locale).text(because)
 				continue
 			}
 			into.text(p.Tenant).text(d.ID).text(p.EventID).num(run).text(d.Subscription).text(d.Channel).text(d.Principal).text(d.Address).
-				text(d.Destination).num(int64(d.Shard)).num(int64(d.State)).num(micros(d.Due)).num(int64(d.Attempts)).text(d.Bundle).
+				text(d.Destination).num(int64(d.Shard)).num(int64(d.State)).num(dueOf(d.State, d.Due)).num(int64(d.Attempts)).text(d.Bundle).
 				num(int64(d.Priority)).num(d.Line).text(d.Locale).text(d.Template).text(because)
 		}
 		for i := range p.Suppressions {

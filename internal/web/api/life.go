@@ -278,7 +278,7 @@ func (s *Server) settingsRoutes() {
 			return found(&in.Matching, version, v), nil
 		})
 	route(s, spec{id: "putTenantSettings", method: http.MethodPut, path: path, tag: "Settings", may: auth.Admin, summary: "Set the tenant's settings",
-		detail: "webhooks off makes all deliveries to endpoints wait until it is on again. channels and frequency are for whom nothing else decides them. Fields not given are reset."},
+		detail: "webhooks off makes all deliveries to endpoints wait until it is on again. channels and frequency are for whom nothing else decides them. authoriser names the endpoint where the platform says who may be told (docs/authoriser.md). Fields not given are reset."},
 		func(ctx context.Context, c *call, in *struct {
 			Matching
 			body[belfry.TenantSettings]
