@@ -70,6 +70,7 @@ type App struct {
 	upkeep     *upkeep.Keeper
 	jobs       *jobs.Runner
 	timers     *pipeline.Timers
+	postman    *postman
 	auth       *auth.Authenticator
 	ingest     *ingest.Ingester
 	manager    *manage.Manager
@@ -162,6 +163,7 @@ func (a *App) wire(ctx context.Context, cfg *config.Config, box *secret.Box, o O
 	a.auth = auth.New(auth.Options{Store: a.publisher, Bootstrap: string(cfg.BootstrapKey), Now: now})
 	a.publisher.auth = a.auth
 	links := &links{base: a.url, box: box, now: now}
+	facts.Answer = links.Answer
 	stages := &pipeline.Stages{Directory: dir, Subscriptions: subs, Channels: a.channels, Acts: a.db, Acks: a.db, Groups: pipeline.NewGroups(a.db), In: in}
 
 	messages := pipeline.NewMessages(facts, subs, templates, links, box, now)
@@ -212,13 +214,17 @@ func (a *App) wire(ctx context.Context, cfg *config.Config, box *secret.Box, o O
 		Store: a.publisher, Box: box, Now: now, Channels: a.channels, ChannelKinds: channelKinds{}, SourceKinds: sourceKinds{}, Crowds: subs,
 		Senders: alarm{a, here}, Backtests: backtests,
 		Parts: manage.Parts{All: store.PersonParts(), Edits: store.EditedParts()}, Lost: jobs.ErrLost,
+		Roles: roles{dir, now}, Joining: manage.JoiningTerms(cfg.Joining),
 	})
 	if err != nil {
 		return err
 	}
+	a.postman = &postman{db: a.db, manage: a.manager, ingest: a.ingest, shards: here, now: now, log: a.log, wake: make(chan struct{}, 1)}
+	a.publisher.postman = a.postman
 	explainer := &pipeline.Explainer{Stages: stages, Store: traces{a.db}, Links: links, Now: now}
 	a.api = api.New(api.Options{
 		Auth: a.auth, Ingest: a.ingest, Manage: a.manager,
+		Asking:    &asking{links, a.manager},
 		Running:   &running{app: a, messages: messages},
 		Nodes:     listed{a},
 		Preview:   previews{facts, templates},
@@ -283,7 +289,7 @@ func (a *App) serving(all http.Handler) http.Handler {
 // beside serves the API's addresses by the API and all others by pages.
 func beside(surface, pages http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		for _, p := range []string{"/v1/", "/u/", "/a/", "/why/", "/docs", "/openapi.json", "/healthz", "/readyz", "/metrics"} {
+		for _, p := range []string{"/v1/", "/u/", "/a/", "/why/", "/confirm/", "/docs", "/openapi.json", "/healthz", "/readyz", "/metrics"} {
 			if r.URL.Path == strings.TrimSuffix(p, "/") || strings.HasPrefix(r.URL.Path, p) {
 				surface.ServeHTTP(w, r)
 				return
@@ -345,6 +351,7 @@ func (a *App) Run(ctx context.Context) error {
 	stopResolve := stage(func(ctx context.Context) error { return a.publisher.resolve(ctx, a.log) })
 	stopSources := stage(func(ctx context.Context) error { return a.sources.Run(ctx, tenants) })
 	stopJobs, stopTimers := stage(a.jobs.Run), stage(a.timers.Run)
+	stopPost := stage(a.postman.Run)
 	stopServe := stage(func(context.Context) error {
 		if err := a.server.Serve(a.listener); !errors.Is(err, http.ErrServerClosed) {
 			return err
@@ -376,6 +383,7 @@ func (a *App) Run(ctx context.Context) error {
 		_ = a.server.Close()
 	}
 	stopServe()
+	stopPost()
 	stopJobs()
 	stopTimers()
 	stopSources()

@@ -40,6 +40,7 @@ type publisher struct {
 	now        func() time.Time
 	follower   *follower // nil where nobody else edits
 	peers      pipeline.Peers
+	postman    *postman
 
 	mu    sync.Mutex
 	locks map[string]*sync.Mutex
@@ -187,8 +188,18 @@ func (p *publisher) forget(ch *belfry.Changes) {
 	}
 }
 
+// Ask stores that something was asked for, and has it looked at.
+func (p *publisher) Ask(ctx context.Context, a belfry.Ask, counts []belfry.AskCount) error {
+	err := p.DB.Ask(ctx, a, counts)
+	p.postman.poke()
+	return err
+}
+
 // after follows an edit where that takes longer: senders and sources.
 func (p *publisher) after(ctx context.Context, ch *belfry.Changes) error {
+	if len(ch.Asks)+len(ch.DropAsks) > 0 {
+		p.postman.poke()
+	}
 	touched := touched(ch)
 	has := func(kind string) bool {
 		return slices.ContainsFunc(touched, func(d belfry.DocumentKey) bool { return d.Kind == kind })

@@ -32,6 +32,9 @@ type Changes struct {
 	OptOuts       []OptOut // put; also drops the person's memberships of the subscription
 	DropOptOuts   []OptOut // by Subscription and Who
 
+	DropAsks []Ask // Stale when one was answered already
+	Asks     []Ask // put
+
 	DeadContacts []DeadContact
 
 	Documents     []Document // put

@@ -51,6 +51,8 @@ type Subscription struct {
 	Sender       *Sender      `json:"sender,omitempty"` // nil = as the object or the tenant says
 	Owner        string       `json:"owner,omitempty"`
 	Origin       string       `json:"origin,omitempty"` // person | admin | manifest
+	Preset       string       `json:"preset,omitempty"` // the preset it is of: changed there alone
+	Joining      Joining      `json:"joining,omitzero"`
 
 	Condition *Condition `json:"condition,omitempty"` // tell when it is met, instead of of each event
 
@@ -189,6 +191,7 @@ type Member struct {
 	Channels     []string `json:"channels,omitempty"` // empty = own choice
 	// Frequency is how often she wants to hear of it; nil = as she prefers.
 	Frequency *Frequency `json:"frequency,omitempty"`
+	By        string     `json:"by,omitempty"` // who added her; empty = herself
 	Since     time.Time  `json:"since"`
 }
 

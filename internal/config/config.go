@@ -34,6 +34,8 @@ type Config struct {
 
 	Webhooks Webhooks `koanf:"webhooks"`
 
+	Joining Joining `koanf:"joining"`
+
 	Retention Retention `koanf:"retention"`
 
 	origins map[string]string // of each key that was set, where
@@ -60,6 +62,14 @@ type Log struct {
 // Webhooks says how endpoints are treated.
 type Webhooks struct {
 	DisableAfter time.Duration `koanf:"disable_after" form:"duration" help:"An endpoint whose every call has failed for so long is disabled and its owner told; an endpoint's own disable_after goes before it. 0: never."`
+}
+
+// Joining bounds what people can make the server do who hold no key.
+type Joining struct {
+	Answer     time.Duration `koanf:"answer" form:"duration" help:"How long a link works by which an address confirms that it joins or leaves, or by which somebody accepts an invitation."`
+	PerAddress int           `koanf:"per_address" form:"number" help:"Messages about joining that are sent to one address in a day at most; more wait."`
+	PerClient  int           `koanf:"per_client" form:"number" help:"How often one client (a network address, as the platform tells it) may ask for addresses in an hour; above it the answer is 429."`
+	PerTenant  int           `koanf:"per_tenant" form:"number" help:"How often all together may ask for addresses in an hour."`
 }
 
 // Limits bound memory and waiting.
@@ -98,6 +108,7 @@ func Default() Config {
 		Retention: Retention{
 			Events: 90 * day, Deliveries: 90 * day, Inbox: 365 * day, Audit: 730 * day, Changes: 7 * day,
 		},
+		Joining:  Joining{Answer: 3 * day, PerAddress: 5, PerClient: 20, PerTenant: 1000},
 		Webhooks: Webhooks{DisableAfter: 5 * 24 * time.Hour},
 		Limits:   Limits{PendingEvents: 1_000_000, Window: 16_384, Drain: 10 * time.Second},
 	}

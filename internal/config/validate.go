@@ -72,6 +72,12 @@ func (c *Config) faults() []string {
 	if c.Nodes.Lease < time.Second || c.Nodes.Lease > 10*time.Minute {
 		fail("nodes.lease", "%s must be from 1s to 10m", c.Nodes.Lease)
 	}
+	if c.Joining.Answer < time.Minute {
+		fail("joining.answer", "%s is too short to answer a mail: give a minute or more", c.Joining.Answer)
+	}
+	between("joining.per_address", c.Joining.PerAddress, 1, 1_000_000)
+	between("joining.per_client", c.Joining.PerClient, 1, 1_000_000)
+	between("joining.per_tenant", c.Joining.PerTenant, 1, 1_000_000_000)
 	if c.Webhooks.DisableAfter < 0 {
 		fail("webhooks.disable_after", "%s must not be negative", c.Webhooks.DisableAfter)
 	}

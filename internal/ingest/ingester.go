@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"net/url"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/belfryhq/belfry/internal/belfry"
@@ -123,6 +124,11 @@ func (g *Ingester) Receive(ctx context.Context, o Origin, h http.Header, body []
 		return Result{}, err
 	}
 	o.CloudEvents = p.form != Own
+	for i := range p.events {
+		if strings.HasPrefix(p.events[i].Type, belfry.OwnTypes) && p.faults[i] == nil && !o.Own {
+			p.add(i, []belfry.Field{{Pointer: "/type", Message: "begins with belfry., as the server's own types do: name it otherwise"}})
+		}
+	}
 	return g.admit(ctx, o, &p, true)
 }
 

@@ -37,6 +37,7 @@ type Store interface {
 	LifeStore
 	HoldingStore
 	AckStore
+	JoiningStore
 }
 
 // TreeStore reads the tree and what hangs on it.
@@ -105,10 +106,12 @@ type Options struct {
 	ChannelKinds Kinds
 	SourceKinds  Kinds
 	Crowds       Crowds
-	Senders      Senders   // nil = nothing is sent here
-	Backtests    Backtests // nil = all of them are jobs
-	Parts        Parts     // of what is stored about people
-	Lost         error     // a step's answer when its job is not ours any more
+	Senders      Senders      // nil = nothing is sent here
+	Backtests    Backtests    // nil = all of them are jobs
+	Parts        Parts        // of what is stored about people
+	Lost         error        // a step's answer when its job is not ours any more
+	Roles        Roles        // nil = nobody joins by themselves
+	Joining      JoiningTerms // zero = DefaultJoining
 }
 
 // Manager makes edits; it is safe for concurrent use.
@@ -121,6 +124,8 @@ type Manager struct {
 	sourceKinds  Kinds
 	crowds       Crowds
 	senders      Senders
+	roles        Roles
+	joining      JoiningTerms
 	backtests    Backtests
 	parts        Parts
 	lost         error
@@ -143,7 +148,7 @@ func New(o Options) (*Manager, error) {
 	case o.Channels == nil:
 		return nil, errors.New("manage: Options.Channels is missing")
 	}
-	m := &Manager{store: o.Store, box: o.Box, now: o.Now, channels: o.Channels, channelKinds: o.ChannelKinds, sourceKinds: o.SourceKinds, crowds: o.Crowds, senders: o.Senders, backtests: o.Backtests, parts: o.Parts, lost: o.Lost}
+	m := &Manager{store: o.Store, box: o.Box, now: o.Now, channels: o.Channels, channelKinds: o.ChannelKinds, sourceKinds: o.SourceKinds, crowds: o.Crowds, senders: o.Senders, backtests: o.Backtests, parts: o.Parts, lost: o.Lost, roles: o.Roles, joining: o.Joining}
 	if m.senders == nil {
 		m.senders = noSenders{}
 	}
@@ -161,6 +166,15 @@ func New(o Options) (*Manager, error) {
 	}
 	if m.crowds == nil {
 		m.crowds = noCrowds{}
+	}
+	if m.roles == nil {
+		m.roles = noRoles{}
+	}
+	if m.joining == (JoiningTerms{}) {
+		m.joining = DefaultJoining()
+	}
+	if err := m.joining.check(); err != nil {
+		return nil, err
 	}
 	return m, nil
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"slices"
 	"strconv"
+	"strings"
 
 	"github.com/belfryhq/belfry/internal/belfry"
 )
@@ -26,15 +27,15 @@ func (m *Manager) Members(ctx context.Context, tenant, subscription, after strin
 
 // PutMembers adds or changes members. Whoever is added by name has not opted
 // out any more. Pointers are /<n>/….
-func (m *Manager) PutMembers(ctx context.Context, by By, subscription string, ms []belfry.Member) error {
+func (m *Manager) PutMembers(ctx context.Context, by By, subscription string, ms []belfry.Member) ([]belfry.Member, error) {
 	sub, err := m.living(ctx, by.Tenant, subscription, nil)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	f := &faults{}
 	f.size(len(ms))
 	if err := f.err(); err != nil {
-		return err
+		return nil, err
 	}
 	ms = slices.Clone(ms)
 	var principals, objects []string
@@ -44,21 +45,21 @@ func (m *Manager) PutMembers(ctx context.Context, by By, subscription string, ms
 	}
 	who, err := m.principals(ctx, by.Tenant, principals)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	within, err := m.within(ctx, by.Tenant, &sub, distinct(objects))
 	if err != nil {
-		return err
+		return nil, err
 	}
 	now := m.now()
 	ch := m.change(by, "members.put", subscription)
 	for i := range ms {
 		mb := &ms[i]
 		p := at(true, i)
-		mb.Subscription, mb.Since = subscription, now
+		mb.Subscription, mb.Since, mb.By = subscription, now, by.Who
 		mb.Object = joinedAt(&sub, mb.Object)
 		if f.key(p+"/principal", mb.Principal, maxID) && !who[mb.Principal] && !pseudo(mb.Principal) {
-			f.add(p+"/principal", "there is no user or group %q", mb.Principal)
+			mb.Principal = f.address(p+"/principal", mb.Principal)
 		}
 		if fault := within[mb.Object]; mb.Object != "" && fault != "" {
 			f.add(p+"/object", "%s", fault)
@@ -68,7 +69,7 @@ func (m *Manager) PutMembers(ctx context.Context, by By, subscription string, ms
 		ch.DropOptOuts = append(ch.DropOptOuts, belfry.OptOut{Subscription: subscription, Who: mb.Principal})
 	}
 	if err := f.err(); err != nil {
-		return err
+		return nil, err
 	}
 	_, ch.Audit[0].Detail = batchTarget(ms, func(x *belfry.Member) string { return x.Principal })
 	if len(ms) == 1 {
@@ -76,7 +77,18 @@ func (m *Manager) PutMembers(ctx context.Context, by By, subscription string, ms
 	}
 	ch.Members = ms
 	_, err = m.store.Apply(ctx, ch)
-	return err
+	return ms, err
+}
+
+// address is a principal that is no user and no group: an address, in its
+// normal form.
+func (f *faults) address(pointer, principal string) string {
+	if !strings.Contains(principal, "@") {
+		f.add(pointer, "there is no user or group %q", principal)
+		return principal
+	}
+	f.email(pointer, strings.TrimSpace(principal))
+	return belfry.NormaliseEmail(principal)
 }
 
 // joinedAt is where a join counts: empty for the whole scope.

@@ -376,6 +376,7 @@ func (m *Manager) checkSubscription(ctx context.Context, tenant string, s *belfr
 	m.combine(ctx, f, tenant, s, nil)
 	checkRecipients(f, s)
 	checkCondition(f, s)
+	checkJoining(f, "/joining", &s.Joining)
 	if err := f.err(); err != nil { // before ids are looked up: there may be very many
 		return nil, err
 	}

@@ -221,6 +221,9 @@ func (m *Messages) person(ctx context.Context, d *belfry.Delivery, p *Payload, s
 		}
 		links.Unsubscribe = m.links.Unsubscribe(d.Tenant, d.Subscription, d.Principal, d.Address)
 	}
+	if page := m.leaves(d, p.Event); page != "" {
+		links.Unsubscribe = page
+	}
 	msg := t.Mail(item, links)
 	msg.ID = d.ID
 	if sub != nil {

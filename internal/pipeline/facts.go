@@ -16,6 +16,9 @@ import (
 type Facts struct {
 	Directory *directory.Directory
 	Acks      Acks
+	// Answer makes the address of the page that answers what an event asks of
+	// its recipient; empty when it asks nothing. nil = none does.
+	Answer func(tenant string, e *belfry.Event) string
 }
 
 // Person is what is known of a user now; nil when there is none.
@@ -83,6 +86,9 @@ func (f *Facts) Item(ctx context.Context, tenant string, acc *belfry.Accepted, s
 	}
 	if settings != nil {
 		item.Fallback, item.Site = settings.Locale, render.Site{Name: settings.Name, URL: settings.URL}
+	}
+	if f.Answer != nil {
+		item.Link = f.Answer(tenant, e)
 	}
 	path, err := view.Ancestors(e.ObjectOrRoot())
 	if err != nil {

@@ -60,7 +60,11 @@ func (f *Facts) template(ctx context.Context, templates Templates, tenant string
 		return nil, err
 	}
 	names := make([]string, 0, 3)
-	for _, name := range []string{w.Template, typ.Template, belfry.DefaultTemplate} {
+	last := belfry.DefaultTemplate
+	if render.Own(item.Event.Type) {
+		last = item.Event.Type // its words say what the tenant's default cannot
+	}
+	for _, name := range []string{w.Template, typ.Template, last} {
 		if name != "" {
 			names = append(names, name)
 		}
@@ -69,7 +73,7 @@ func (f *Facts) template(ctx context.Context, templates Templates, tenant string
 	if err != nil {
 		return nil, fmt.Errorf("template %q: %w", names[0], err)
 	}
-	return set.For(w.Channel, item.Locale, item.Fallback), nil
+	return set.Over(render.OwnOrDefault(item.Event.Type, item.Locale, item.Fallback), w.Channel, item.Locale, item.Fallback), nil
 }
 
 // notified is the notification that is carried out: as route chose it, the first

@@ -28,6 +28,7 @@ type Item struct {
 	Locale        string         // BCP 47; empty = Fallback
 	Fallback      string         // the tenant's language, when the reader's has no words; empty = en
 	Zone          *time.Location // of the times shown; nil = UTC
+	Link          string         // where the message leads, to be answered, instead of to the thing; empty = to the thing
 	Site          Site
 	Said          Words // what an expression computed for the reader
 
@@ -208,6 +209,9 @@ func (it *Item) linkText() string {
 }
 
 func (it *Item) linked() (string, *belfry.Object) {
+	if u := webURL(it.Link); u != "" {
+		return u, &belfry.Object{Title: words.For(it.Locale, it.Fallback).Say("joining.page")}
+	}
 	if u := webURL(it.Object.URL); u != "" {
 		return u, &it.Object
 	}

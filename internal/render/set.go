@@ -84,7 +84,12 @@ func pointer(key string) string { return strings.NewReplacer("~", "~0", "/", "~1
 // without a language; then the built-in one. Subject and body are found each by
 // itself.
 func (s *Set) For(channel string, locales ...string) *Template {
-	t := *Default(locales...)
+	return s.Over(Default(locales...), channel, locales...)
+}
+
+// Over is For with other built-in words.
+func (s *Set) Over(words *Template, channel string, locales ...string) *Template {
+	t := *words
 	found := wording{}
 	take := func(w wording) bool {
 		if found.subject == nil {

@@ -14,7 +14,7 @@ const onlyChunk = 64
 // (normalised), or an endpoint. The result has one page; nobody is in it whom
 // nothing names.
 func Only(dir Directory, e *belfry.Accepted, matches []belfry.Match, typ belfry.EventType, now time.Time, to *belfry.Replay) (PageResult, error) {
-	r := &run{dir: dir, acc: e, e: e.Event, matches: matches, typ: typ, now: now}
+	r := &run{dir: dir, acc: e, e: e.Event, matches: matches, typ: typ, now: now, chunk: chunkOf(onlyChunk)}
 	if err := r.compile(); err != nil {
 		return PageResult{}, err
 	}

@@ -182,6 +182,10 @@ func (r *run) tellPeople(out *PageResult, entries []entry) error {
 }
 
 func (r *run) tellPerson(out *PageResult, e *entry, c *combo, p *belfry.Person) {
+	if p == nil && len(e.joins) > 0 && belfry.IsAddress(e.id) {
+		r.tellJoined(out, e, c)
+		return
+	}
 	drop := func(naming, deciding []belfry.Reason) {
 		out.Dropped = append(out.Dropped, belfry.Dropped{Principal: e.id, Because: slices.Concat(naming, deciding)})
 	}

@@ -58,7 +58,7 @@ func weightOf(ch *belfry.Changes) int {
 	n := 1 + len(ch.Objects) + len(ch.DeleteObjects) + len(ch.Places) + len(ch.Users) + len(ch.DeleteUsers) + len(ch.Groups) + len(ch.DropGroups) + len(ch.EraseUsers) + len(ch.DropGroupMembers) + len(ch.Grants) +
 		len(ch.History) + len(ch.Settings) + len(ch.Preferences) + len(ch.Subscriptions) + len(ch.Members) + len(ch.DropMembers) + len(ch.Documents) +
 		len(ch.DropDocuments) + len(ch.Audit) + len(ch.OptOuts) + len(ch.DropOptOuts) + len(ch.DeadContacts) +
-		len(ch.Acknowledgements) + len(ch.Timers) + len(ch.DropTimers) + len(ch.Cancels) + len(ch.Retries) + len(ch.Jobs) + len(ch.CancelJobs)
+		len(ch.Acknowledgements) + len(ch.Timers) + len(ch.DropTimers) + len(ch.Asks) + len(ch.DropAsks) + len(ch.Cancels) + len(ch.Retries) + len(ch.Jobs) + len(ch.CancelJobs)
 	for i := range ch.Groups {
 		n += len(ch.Groups[i].Members)
 	}
@@ -132,6 +132,9 @@ func checkChanges(ch *belfry.Changes) error {
 	}
 	for _, o := range slices.Concat(ch.OptOuts, ch.DropOptOuts) {
 		add(o.Subscription, o.Who)
+	}
+	for _, a := range slices.Concat(ch.Asks, ch.DropAsks) {
+		add(a.Who, a.Subscription, a.Object, a.ID, a.By)
 	}
 	for _, c := range ch.DeadContacts {
 		add(c.User, c.Kind, c.Address, c.Reason)
@@ -214,7 +217,7 @@ func (s *session) apply(ch *belfry.Changes) (int64, error) {
 	e := &edit{s, ch, ch.Tenant, version}
 	for _, step := range []func() error{
 		e.expect, e.objects, e.deleteObjects, e.places, e.users, e.deleteUsers, e.groups, e.dropGroups, e.eraseUsers, e.dropGroupMembers, e.grants, e.history,
-		e.settings, e.preferences, e.subscriptions, e.conditions, e.members, e.dropMembers, e.optOuts, e.dropOptOuts, e.deadContacts, e.documents, e.dropDocuments,
+		e.settings, e.preferences, e.subscriptions, e.conditions, e.dropAsks, e.members, e.dropMembers, e.optOuts, e.dropOptOuts, e.asks, e.deadContacts, e.documents, e.dropDocuments,
 		e.acknowledgements, e.timers,
 		e.cancels, e.retries, e.jobs, e.cancelJobs, e.audit,
 	} {

@@ -75,6 +75,7 @@ var personTables = []personTable{
 	{part: "subscriptions", table: "subscriptions", columns: personColumns("id:k body:b"), edits: true},
 	{part: "documents", table: "documents", columns: personColumns("kind:k id:k body:b"), edits: true,
 		only: func(row map[string]string, _ *belfry.Subject) bool { return personDocument(row["kind"]) }},
+	{part: "asks", table: "asks", columns: personColumns("who:K subscription:k object:k kind:n id:s by_whom:w asked:t due:t until_at:t"), drop: true},
 	{part: "deliveries", table: "deliveries", columns: personColumns(deliveryPerson), where: "principal <> '' AND principal = $2"},
 	{part: "mails", table: "deliveries", columns: personColumns(deliveryPerson),
 		only: func(row map[string]string, s *belfry.Subject) bool {

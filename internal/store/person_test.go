@@ -21,6 +21,7 @@ var nobody = map[string]string{
 	"leases.*":         "",
 	"nodes.*":          "",
 	"permits.*":        "",
+	"ask_counts.*":     "hashes, for two days",
 	"upkeep.*":         "",
 	"versions.*":       "",
 	"objects.*":        "things of the platform",

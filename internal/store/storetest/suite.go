@@ -67,6 +67,7 @@ func Run(t *testing.T, place func(testing.TB) string) {
 		{"conditions of many at once", testConditionsTogether},
 		{"subscriptions and members", testSubscriptions},
 		{"opt-outs", testOptOuts},
+		{"asks", testAsks},
 		{"dead contacts", testDeadContacts},
 		{"documents and audit", testDocuments},
 		{"edits are all or nothing", testEditsAtomic},

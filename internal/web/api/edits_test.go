@@ -386,7 +386,7 @@ func TestBadSubscriptions(t *testing.T) {
 		{`{"frequency":"dayly"}`, "/frequency/every"},
 		{`{"frequency":{"every":"daily","at":"25:00"}}`, "/frequency/at"},
 		{`{"condition":{"count":5}}`, "/condition/within"},
-		{`{"joining":{"who":"anyone"}}`, "/joining"},
+		{`{"joining":{"who":"roles"}}`, "/joining/roles"},
 	} {
 		h.wantFault(422, c.pointer, "POST", "/v1/subscriptions", c.body)
 	}

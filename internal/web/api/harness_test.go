@@ -72,7 +72,7 @@ func newHouse(t *testing.T, change ...func(*api.Options)) *house {
 		t.Fatal(err)
 	}
 	o := api.Options{Auth: h.auth, Ingest: in, Manage: manager(t, db, box), Running: running{}, Nodes: nodes{}, Explain: h.explain, Events: reads{db}, Delivery: reads{db}, Jobs: reads{db},
-		Inbox: h.inbox, Documents: documents{db}, Public: h.public, Notices: h.public, Health: h, Seal: box, Log: log, Now: now, Version: "test", PublicURL: "https://belfry.example",
+		Inbox: h.inbox, Documents: documents{db}, Public: h.public, Asking: h.public, Notices: h.public, Health: h, Seal: box, Log: log, Now: now, Version: "test", PublicURL: "https://belfry.example",
 		Preview: previews{}, Metrics: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { h.metrics(w, r) })}
 	for _, f := range change {
 		f(&o)

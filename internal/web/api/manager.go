@@ -38,6 +38,7 @@ type Manager interface {
 	BacktestManager
 	PersonManager
 	AckManager
+	JoiningManager
 }
 
 // ObjectManager keeps the tree.
@@ -88,7 +89,8 @@ type SubscriptionManager interface {
 	PauseSubscription(ctx context.Context, by By, id, because string) (Stored, error)
 	ResumeSubscription(ctx context.Context, by By, id string) (Stored, error)
 	Members(ctx context.Context, tenant, subscription, after string, limit int) ([]belfry.Member, string, error)
-	PutMembers(ctx context.Context, by By, subscription string, ms []belfry.Member) error
+	// PutMembers gives the members as they are stored.
+	PutMembers(ctx context.Context, by By, subscription string, ms []belfry.Member) ([]belfry.Member, error)
 	DropMembers(ctx context.Context, by By, subscription string, ms []belfry.Member) error
 }
 

@@ -1,6 +1,7 @@
 package api_test
 
 import (
+	"context"
 	"testing"
 
 	"github.com/belfryhq/belfry/internal/belfry"
@@ -12,11 +13,18 @@ import (
 func manager(t *testing.T, db *store.DB, box *secret.Box) *manage.Manager {
 	t.Helper()
 	m, err := manage.New(manage.Options{Store: db, Box: box, Now: now, Channels: channels{}, ChannelKinds: kinds{"email"}, SourceKinds: kinds{"moodle"},
-		Parts: manage.Parts{All: store.PersonParts(), Edits: store.EditedParts()}})
+		Parts: manage.Parts{All: store.PersonParts(), Edits: store.EditedParts()}, Roles: everybody{}})
 	if err != nil {
 		t.Fatal(err)
 	}
 	return m
+}
+
+// everybody holds every role.
+type everybody struct{}
+
+func (everybody) Lacks(context.Context, string, string, string, []string) (*belfry.Reason, error) {
+	return nil, nil
 }
 
 // channels are those that are always there, and one for mail.

@@ -34,6 +34,7 @@ type Options struct {
 	Documents Documents
 	Public    Public
 	Notices   Notices
+	Asking    Asking
 	Health    Health
 	Metrics   http.Handler // serves GET /metrics
 	Seal      Sealer
@@ -81,6 +82,7 @@ func New(o Options) *Server {
 	s.keyRoutes()
 	s.nodeRoutes()
 	s.publicRoutes()
+	s.confirmRoutes()
 	s.docsRoutes()
 	return s
 }

@@ -113,6 +113,7 @@ func (s *Server) subscriptionRoutes() {
 			return &reply[Stored]{Status: http.StatusOK, ETag: etag(v.Version), Body: v}, err
 		})
 	s.memberRoutes()
+	s.joiningRoutes()
 	s.filterRoutes()
 	s.conditionRoutes()
 }
@@ -170,17 +171,17 @@ func (s *Server) memberRoutes() {
 		Keyed
 		body[belfry.Member]
 	}
-	route(s, spec{id: "addMember", method: http.MethodPost, path: base, tag: "Subscriptions", may: auth.Admin, status: http.StatusCreated, summary: "Join a user or group",
-		detail: "A join at an object counts for its subtree only. Joining again changes the channels."},
+	route(s, spec{id: "addMember", method: http.MethodPost, path: base, tag: "Subscriptions", may: auth.Admin, status: http.StatusCreated, summary: "Add a user, a group or an address",
+		detail: "Whoever may join by themselves; by says that an administrator did it. A join at an object counts for its subtree only. Joining again changes the channels."},
 		func(ctx context.Context, c *call, in *joining) (*reply[belfry.Member], error) {
 			if err := sameID(&in.Value.Subscription, string(in.ID), "/subscription"); err != nil {
 				return nil, err
 			}
-			in.Value.Since = s.Now()
-			if err := s.Manage.PutMembers(ctx, c.by(), string(in.ID), []belfry.Member{in.Value}); err != nil {
+			ms, err := s.Manage.PutMembers(ctx, c.by(), string(in.ID), []belfry.Member{in.Value})
+			if err != nil {
 				return nil, unnest(err, "/0")
 			}
-			return &reply[belfry.Member]{Status: http.StatusCreated, Body: in.Value}, nil
+			return &reply[belfry.Member]{Status: http.StatusCreated, Body: ms[0]}, nil
 		})
 	type leaving struct {
 		ThingPath
@@ -205,7 +206,8 @@ func (s *Server) memberRoutes() {
 						return err
 					}
 				}
-				return s.Manage.PutMembers(ctx, c.by(), string(in.ID), in.Value)
+				_, err := s.Manage.PutMembers(ctx, c.by(), string(in.ID), in.Value)
+				return err
 			})
 		})
 }

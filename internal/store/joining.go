@@ -1,0 +1,229 @@
+package store
+
+import (
+	"context"
+	"database/sql"
+	"time"
+
+	"github.com/belfryhq/belfry/internal/belfry"
+)
+
+const askCols = "tenant, who, subscription, object, kind, id, by_whom, asked, due, until_at"
+
+func scanAsk(rows *sql.Rows) (a belfry.Ask, err error) {
+	var asked, due, until int64
+	err = rows.Scan(&a.Tenant, &a.Who, &a.Subscription, &a.Object, &a.Kind, &a.ID, &a.By, &asked, &due, &until)
+	a.Asked, a.Due, a.Until = fromMicros(asked), fromMicros(due), fromMicros(until)
+	return a, err
+}
+
+var putAsk = insert("asks", "tenant:t who:t subscription:t object:t kind:n id:t by_whom:t asked:n due:n until_at:n",
+	`ON CONFLICT (tenant, who, subscription, object, kind) DO UPDATE SET id = excluded.id, by_whom = excluded.by_whom,
+		asked = excluded.asked, due = excluded.due, until_at = excluded.until_at`)
+
+func (r *rows) ask(tenant string, a *belfry.Ask) {
+	r.text(tenant).text(a.Who).text(a.Subscription).text(a.Object).num(int64(a.Kind)).text(a.ID).text(a.By).num(micros(a.Asked)).num(micros(a.Due)).num(micros(a.Until))
+}
+
+// asks puts asks; one that is there already gives way.
+func (e *edit) asks() error {
+	if len(e.ch.Asks) == 0 {
+		return nil
+	}
+	rows := e.rows(putAsk)
+	for _, a := range last(e.ch.Asks, func(a *belfry.Ask) string {
+		return a.Subscription + "\x00" + a.Who + "\x00" + a.Object + "\x00" + string(rune(a.Kind))
+	}) {
+		rows.ask(e.tenant, a)
+	}
+	_, err := rows.flush()
+	return err
+}
+
+// dropAsks takes out asks that were answered. One that is not there, or is
+// another by now, makes the edit Stale: it was answered already.
+func (e *edit) dropAsks() error {
+	for i := range e.ch.DropAsks {
+		a := &e.ch.DropAsks[i]
+		n, err := e.exec("DELETE FROM asks WHERE tenant = $1 AND who = $2 AND subscription = $3 AND object = $4 AND kind = $5 AND id = $6",
+			e.tenant, a.Who, a.Subscription, a.Object, int64(a.Kind), a.ID)
+		if err != nil {
+			return err
+		}
+		if n == 0 {
+			return belfry.Errorf(belfry.Stale, "the link was used, or took too long")
+		}
+		// What waited for the answer is looked at now.
+		if _, err := e.exec("UPDATE asks SET due = $3 WHERE tenant = $1 AND who = $2 AND due > $3", e.tenant, a.Who, micros(e.db.now())); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// prunedAsks is how many old rows a new ask takes away at most.
+const prunedAsks = 100
+
+// Ask stores that something was asked for, unless the same waits already, and
+// counts it: Overloaded with RetryAfter when one of the counts is full. It does
+// the same work whoever is asked, so that nobody learns from it who is known.
+func (db *DB) Ask(ctx context.Context, a belfry.Ask, counts []belfry.AskCount) error {
+	if err := clean(a.Tenant, a.Who, a.Subscription, a.Object, a.ID, a.By); err != nil {
+		return err
+	}
+	for _, c := range counts {
+		if err := clean(c.Who); err != nil {
+			return err
+		}
+	}
+	return db.doors.life.do(ctx, &job{weight: 4, data: func(s *session) error {
+		now := a.Asked
+		if _, err := s.exec(`DELETE FROM asks WHERE tenant = $1 AND (who, subscription, object, kind) IN
+			(SELECT who, subscription, object, kind FROM asks WHERE tenant = $1 AND until_at < $2 LIMIT $3)`, a.Tenant, micros(now), prunedAsks); err != nil {
+			return err
+		}
+		if _, err := s.exec(`DELETE FROM ask_counts WHERE tenant = $1 AND (who, span) IN
+			(SELECT who, span FROM ask_counts WHERE tenant = $1 AND starts < $2 LIMIT $3)`, a.Tenant, micros(now.Add(-keepCounts)), prunedAsks); err != nil {
+			return err
+		}
+		for _, c := range counts {
+			until, err := s.countAsk(a.Tenant, c, now)
+			if err != nil {
+				return err
+			}
+			if !until.IsZero() {
+				return &belfry.Error{Kind: belfry.Overloaded, RetryAfter: max(until.Sub(now), time.Second), Msg: "too much was asked for lately: try again later"}
+			}
+		}
+		rows := s.rows(addAsk)
+		rows.ask(a.Tenant, &a)
+		_, err := rows.flush()
+		return err
+	}})
+}
+
+// keepCounts is longer than any window of a count.
+const keepCounts = 48 * time.Hour
+
+// addAsk takes the place of one that is over, and of no other.
+var addAsk = insert("asks", "tenant:t who:t subscription:t object:t kind:n id:t by_whom:t asked:n due:n until_at:n",
+	`ON CONFLICT (tenant, who, subscription, object, kind) DO UPDATE SET id = excluded.id, by_whom = excluded.by_whom,
+		asked = excluded.asked, due = excluded.due, until_at = excluded.until_at WHERE asks.until_at < excluded.asked`)
+
+// countAsk counts one more; when there is no room it says until when.
+func (s *session) countAsk(tenant string, c belfry.AskCount, now time.Time) (until time.Time, err error) {
+	span := c.Span.Microseconds()
+	var starts, used int64
+	err = s.query(func(rows *sql.Rows) error { return rows.Scan(&starts, &used) },
+		`INSERT INTO ask_counts (tenant, who, span, starts, used) VALUES ($1, $2, $3, $4, 1)
+		ON CONFLICT (tenant, who, span) DO UPDATE SET
+			used = CASE WHEN ask_counts.starts BETWEEN $5 AND $4 THEN ask_counts.used + 1 ELSE 1 END,
+			starts = CASE WHEN ask_counts.starts BETWEEN $5 AND $4 THEN ask_counts.starts ELSE $4 END
+		RETURNING starts, used`, tenant, c.Who, span, micros(now), micros(now)-span+1)
+	if err == nil && used > int64(c.Most) {
+		until = fromMicros(starts + span)
+	}
+	return until, err
+}
+
+// DueAsks lists asks of all tenants that are to be looked at by a time, the
+// first due first.
+func (db *DB) DueAsks(ctx context.Context, until time.Time, limit int) (list []belfry.Ask, err error) {
+	err = db.query(ctx, func(rows *sql.Rows) error {
+		a, err := scanAsk(rows)
+		list = append(list, a)
+		return err
+	}, "SELECT "+askCols+" FROM asks WHERE due > 0 AND due <= $1 ORDER BY due LIMIT $2", micros(until), limit)
+	return list, err
+}
+
+// FindAsk reads the ask of a's recipient, subscription, object and kind.
+func (db *DB) FindAsk(ctx context.Context, a belfry.Ask) (found belfry.Ask, ok bool, err error) {
+	err = db.query(ctx, func(rows *sql.Rows) error {
+		ok = true
+		found, err = scanAsk(rows)
+		return err
+	}, "SELECT "+askCols+" FROM asks WHERE tenant = $1 AND who = $2 AND subscription = $3 AND object = $4 AND kind = $5",
+		a.Tenant, a.Who, a.Subscription, a.Object, int64(a.Kind))
+	return found, ok, err
+}
+
+// Asks lists what waits to be answered of a subscription, after a recipient.
+func (db *DB) Asks(ctx context.Context, tenant, subscription, after string, now time.Time, limit int) (list []belfry.Ask, err error) {
+	err = db.query(ctx, func(rows *sql.Rows) error {
+		a, err := scanAsk(rows)
+		list = append(list, a)
+		return err
+	}, "SELECT "+askCols+" FROM asks WHERE tenant = $1 AND subscription = $2 AND who > $3 AND kind < $4 AND until_at >= $5 ORDER BY who, object, kind LIMIT $6",
+		tenant, subscription, after, int64(belfry.AskWelcome), micros(now), orDefault(limit, 1000))
+	return list, err
+}
+
+// AskStanding reads what decides whether an ask is sent now. mails counts what
+// was sent to its recipient.
+func (db *DB) AskStanding(ctx context.Context, a belfry.Ask, mails belfry.AskCount, now time.Time) (st belfry.AskStanding, err error) {
+	read := func(scan func(*sql.Rows) error, text string, args ...any) {
+		if err == nil {
+			err = db.query(ctx, scan, text, args...)
+		}
+	}
+	read(func(rows *sql.Rows) error {
+		var object string
+		err := rows.Scan(&object)
+		st.Anywhere, st.Member = true, st.Member || object == a.Object
+		return err
+	}, "SELECT object FROM members WHERE tenant = $1 AND subscription = $2 AND principal = $3", a.Tenant, a.Subscription, a.Who)
+	read(func(*sql.Rows) error { st.OptedOut = true; return nil },
+		"SELECT since FROM opt_outs WHERE tenant = $1 AND subscription = $2 AND who = $3", a.Tenant, a.Subscription, a.Who)
+	read(func(rows *sql.Rows) error {
+		var until int64
+		err := rows.Scan(&until)
+		st.Blocked = fromMicros(until)
+		return err
+	}, "SELECT until_at FROM asks WHERE tenant = $1 AND who = $2 AND due = 0 AND until_at >= $3 AND id <> $4 ORDER BY until_at LIMIT 1", a.Tenant, a.Who, micros(now), a.ID)
+	read(func(rows *sql.Rows) error {
+		var starts, used int64
+		err := rows.Scan(&starts, &used)
+		if end := fromMicros(starts).Add(mails.Span); used >= int64(mails.Most) && end.After(now) {
+			st.Spent = end
+		}
+		return err
+	}, "SELECT starts, used FROM ask_counts WHERE tenant = $1 AND who = $2 AND span = $3", a.Tenant, mails.Who, mails.Span.Microseconds())
+	return st, err
+}
+
+// SettleAsk notes what was decided of an ask that was due: a.Due and a.Until
+// take the place of what is stored, or, with drop, it goes. sent counts a
+// message to its recipient. What came in its place meanwhile stays.
+func (db *DB) SettleAsk(ctx context.Context, a belfry.Ask, drop bool, sent *belfry.AskCount, now time.Time) error {
+	return db.doors.life.do(ctx, &job{weight: 2, data: func(s *session) error {
+		const here = " WHERE tenant = $1 AND who = $2 AND subscription = $3 AND object = $4 AND kind = $5 AND id = $6"
+		args := []any{a.Tenant, a.Who, a.Subscription, a.Object, int64(a.Kind), a.ID}
+		text := "DELETE FROM asks" + here
+		if !drop {
+			text = "UPDATE asks SET due = $7, until_at = $8" + here
+			args = append(args, micros(a.Due), micros(a.Until))
+		}
+		if _, err := s.exec(text, args...); err != nil || sent == nil {
+			return err
+		}
+		_, err := s.countAsk(a.Tenant, *sent, now)
+		return err
+	}})
+}
+
+// JoinsOf lists where a principal joined a subscription, and whether it opted
+// out of it.
+func (db *DB) JoinsOf(ctx context.Context, tenant, subscription, principal string) (list []belfry.Member, optedOut bool, err error) {
+	err = db.query(ctx, func(rows *sql.Rows) error {
+		m, err := scanMember(rows)
+		list = append(list, m)
+		return err
+	}, "SELECT "+memberCols+" FROM members WHERE tenant = $1 AND subscription = $2 AND principal = $3 ORDER BY object", tenant, subscription, principal)
+	if err != nil {
+		return nil, false, err
+	}
+	err = db.query(ctx, func(*sql.Rows) error { optedOut = true; return nil },
+		"SELECT since FROM opt_outs WHERE tenant = $1 AND subscription = $2 AND who = $3", tenant, subscription, principal)
+	return list, optedOut, err
+}
