@@ -16,6 +16,7 @@ import (
 	"github.com/belfryhq/belfry/internal/channel"
 	"github.com/belfryhq/belfry/internal/channel/email"
 	"github.com/belfryhq/belfry/internal/channel/inbox"
+	"github.com/belfryhq/belfry/internal/channel/script"
 	"github.com/belfryhq/belfry/internal/channel/webhook"
 	"github.com/belfryhq/belfry/internal/config"
 	"github.com/belfryhq/belfry/internal/outbound"
@@ -25,12 +26,13 @@ import (
 
 // Kinds is the one list of channel kinds.
 func Kinds() []channel.Kind {
-	return []channel.Kind{inbox.Kind(), email.Kind(), webhook.Kind()}
+	return []channel.Kind{inbox.Kind(), email.Kind(), webhook.Kind(), script.Kind()}
 }
 
 // concurrency is how many sends run at once on a channel over all of its
-// destinations. Mail goes through few connections; webhooks wait for peers.
-var concurrency = map[string]int{"email": 16, "webhook": 512}
+// destinations. Mail goes through few connections; webhooks wait for peers;
+// scripts share the machine with the server.
+var concurrency = map[string]int{"email": 16, "webhook": 512, belfry.KindScript: 4}
 
 // channels holds the senders of every tenant: those of the configuration, and,
 // over them, those an administrator set up.
@@ -170,6 +172,9 @@ func (c *channels) load(ctx context.Context, tenant string) error {
 			continue
 		}
 		values, err := stored.Open(c.secret, tenant)
+		if err == nil && c.kinds[stored.Kind].Operator {
+			err = belfry.Errorf(belfry.Forbidden, "only the server's configuration may set up a channel of kind %s", stored.Kind)
+		}
 		if err == nil {
 			var o opened
 			if o, err = c.open(d.ID, stored.Kind, values, c.deps); err == nil {
@@ -243,10 +248,10 @@ func (c *channels) Routes(tenant string) ([]route.ChannelInfo, []string) {
 	return t.routes, t.defaults
 }
 
-// Known reports whether a tenant has a channel of this name.
+// Known reports whether a tenant has a channel of this name that tells people.
 func (c *channels) Known(tenant, name string) bool {
-	_, ok := c.of(tenant).byName[name]
-	return ok
+	o, ok := c.of(tenant).byName[name]
+	return ok && o.kind.Name != belfry.KindScript
 }
 
 // Builtin are the channels every tenant has, kinds by name.

@@ -19,6 +19,9 @@ type channelKinds struct{}
 func (channelKinds) Kinds() []manage.Kind {
 	var out []manage.Kind
 	for _, k := range Kinds() {
+		if k.Operator {
+			continue // nobody sets one up here
+		}
 		v := manage.Kind{Name: k.Name, Title: k.Title, Help: k.Help, Contact: k.Contact, Settings: []manage.Setting{}}
 		for _, s := range k.All() {
 			v.Settings = append(v.Settings, manage.Setting(s))
@@ -113,14 +116,14 @@ func (r *running) TestEndpoint(ctx context.Context, tenant, id string) (belfry.O
 
 // TestChannel sends a test message to an address now.
 func (r *running) TestChannel(ctx context.Context, tenant, name, address string) (belfry.Outcome, error) {
-	if !r.app.channels.Known(tenant, name) {
+	if _, known := r.app.channels.of(tenant).byName[name]; !known {
 		return belfry.Outcome{}, belfry.Errorf(belfry.NotFound, "there is no channel %s", name)
 	}
 	ch, ok := r.app.channels.Channel(tenant, name)
 	if !ok || name == belfry.ChannelWebhook {
 		return belfry.Outcome{}, belfry.Errorf(belfry.Invalid, "channel %s sends to no addresses; test endpoints with POST /v1/endpoints/{id}/test", name)
 	}
-	if address == "" {
+	if address == "" && r.app.channels.of(tenant).byName[name].kind.Contact != "" {
 		return belfry.Outcome{}, belfry.Faults([]belfry.Field{{Pointer: "/address", Message: "is required: where to send the test"}})
 	}
 	ctx, cancel := context.WithTimeout(ctx, sendTest)

@@ -78,6 +78,7 @@ var rooms = []room{
 		"golang.org/x/net":               "addresses in any script",
 	}},
 	{path: "internal/channel/inbox", may: "belfry channel"},
+	{path: "internal/channel/script", may: "belfry channel", suite: "internal/channel/channeltest"},
 	{path: "internal/channel/webhook", may: "belfry channel outbound", suite: "internal/channel/channeltest", modules: map[string]string{
 		"golang.org/x/net": "which header fields are valid",
 	}},

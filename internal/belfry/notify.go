@@ -2,8 +2,8 @@ package belfry
 
 import "slices"
 
-// Notify is one thing done for a match: tell people by channels, or call an
-// endpoint.
+// Notify is one thing done for a match: tell people by channels, call an
+// endpoint, or run a script.
 type Notify struct {
 	Channels []string `json:"channels,omitempty"` // empty = each person's own choice
 	Template string   `json:"template,omitempty"`
@@ -12,13 +12,18 @@ type Notify struct {
 	Message  string   `json:"message,omitempty"`  // CEL, for each recipient: the message, or false for none
 	Attach   string   `json:"attach,omitempty"`   // csv: the records, attached to e-mail
 	Endpoint string   `json:"endpoint,omitempty"` // ep_...
+	Script   string   `json:"script,omitempty"`   // a channel of kind script in the server's configuration
+	Per      string   `json:"per,omitempty"`      // of a script: event (once, default) | recipient (once for each)
 }
 
 // AttachCSV attaches the records of events as comma separated values.
 const AttachCSV = "csv"
 
 // Tells reports whether it tells people.
-func (n *Notify) Tells() bool { return n.Endpoint == "" || len(n.Channels) > 0 }
+func (n *Notify) Tells() bool { return n.Script == "" && (n.Endpoint == "" || len(n.Channels) > 0) }
+
+// NamesPeople reports whether it does something for each recipient.
+func (n *Notify) NamesPeople() bool { return n.Tells() || n.Script != "" && n.Per == PerRecipient }
 
 // Candidates are the notifications of a subscription that a delivery on a
 // channel may carry out, those that name the channel first; template is the one

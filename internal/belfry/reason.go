@@ -40,6 +40,7 @@ const (
 	NamedWorkflow = "named_workflow"
 	NamedComputed = "named_computed"
 	NamedEndpoint = "named_endpoint"
+	NamedScript   = "named_script"
 
 	Blacklisted        = "blacklisted"
 	IsActor            = "is_actor"
@@ -164,6 +165,7 @@ var texts = map[string]string{
 	NamedWorkflow: "took part in the workflow",
 	NamedComputed: "named by the subscription's expression",
 	NamedEndpoint: "endpoint named by the subscription",
+	NamedScript:   "script named by the subscription",
 
 	Blacklisted:        "on the subscription's list of exclusions",
 	IsActor:            "did it themselves, and the subscription leaves out the actor",

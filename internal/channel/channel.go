@@ -16,6 +16,7 @@ type Kind struct {
 	Title    string // for people, e.g. "E-mail (SMTP)"
 	Help     string // one or two sentences
 	Contact  string // kind of contact (belfry.Contact.Kind) whose address it sends to; empty = none (inbox, webhook)
+	Operator bool   // only the server's configuration may set one up
 	Settings []Setting
 	// New opens a Sender with settings that passed Validate (it completes
 	// defaults itself). It does not talk to the peer: a relay that is away

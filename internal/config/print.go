@@ -1,6 +1,7 @@
 package config
 
 import (
+	_ "embed"
 	"fmt"
 	"maps"
 	"reflect"
@@ -115,5 +116,12 @@ is urgent goes first, other channels go on. When a day's limit is used up the lo
 ` + "`/metrics`" + ` is above 0, and what waits is due at the next midnight; a limit that is raised meanwhile counts for what comes
 after. A process that is killed loses what it had taken and not sent: a hundredth of the day's limit (one at least, 256 at most).
 `)
+	b.WriteString(scripts)
 	return b.String()
 }
+
+// scripts is the part of the reference on channels that are programs, which
+// goes into one piece of text better than into tags.
+//
+//go:embed scripts.md
+var scripts string

@@ -517,11 +517,11 @@ func TestSubscriptionWarnings(t *testing.T) {
 		s    belfry.Subscription
 		want []string
 	}{
-		"nobody":     {belfry.Subscription{}, []string{"it names nobody: no rule, no member, no endpoint"}},
+		"nobody":     {belfry.Subscription{}, []string{"it names nobody: no rule, no member, no endpoint, no script"}},
 		"endpoint":   {belfry.Subscription{Notify: []belfry.Notify{{Endpoint: e.ID}}}, nil},
 		"types":      {belfry.Subscription{Types: []string{"new", "old", "any.*"}, Recipients: related()}, []string{"event type old is deprecated", "no event of type new was declared or seen yet"}},
 		"forbidden":  {belfry.Subscription{Types: []string{"quiet"}, Recipients: related(), Notify: []belfry.Notify{{Channels: []string{"email"}}}}, []string{"an administrator forbids channel email for event type quiet"}},
-		"only calls": {belfry.Subscription{Recipients: related(), Notify: []belfry.Notify{{Endpoint: e.ID}}}, []string{`its rules name people, but notify only calls endpoints: add {"channels":[]} to tell them too`}},
+		"only calls": {belfry.Subscription{Recipients: related(), Notify: []belfry.Notify{{Endpoint: e.ID}}}, []string{`its rules name people, but notify only calls endpoints or runs scripts: add {"channels":[]} to tell them too`}},
 		"strangers": {belfry.Subscription{Recipients: []belfry.Rule{{Explicit: &belfry.ExplicitRule{Users: []string{"user/8", "user/10", "user/99"}, Groups: []string{"staff", "none", "authenticated"}}}}},
 			[]string{"group none is not known yet", "user user/10 is deleted", "user user/99 is not known yet"}},
 	} {

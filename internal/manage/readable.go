@@ -80,6 +80,10 @@ func deeds(s *belfry.Subscription, known *facts) []string {
 		switch {
 		case n.Endpoint != "":
 			out = append(out, "call endpoint "+n.Endpoint)
+		case n.Script != "" && n.Per == belfry.PerRecipient:
+			out = append(out, "run script "+n.Script+" for each of "+people)
+		case n.Script != "":
+			out = append(out, "run script "+n.Script)
 		case len(n.Channels) > 0:
 			out = append(out, "tell "+people+" by "+list(n.Channels, "and"))
 		default:

@@ -608,6 +608,7 @@ func (m *Manager) checkNotify(f *faults, tenant string, s *belfry.Subscription, 
 			f.add(p+"/template", "there is no template %q: put it with PUT /v1/templates", n.Template)
 		}
 		m.checkChannels(f, tenant, p+"/channels", n.Channels)
+		m.checkScript(f, p, &n)
 		f.wording(p, &n)
 	}
 	f.sender("/sender", s.Sender)
@@ -625,18 +626,20 @@ func (m *Manager) warnings(ctx context.Context, tenant string, s *belfry.Subscri
 			out = append(out, fmt.Sprintf(format, args...))
 		}
 	}
-	calls := slices.ContainsFunc(s.Notify, func(n belfry.Notify) bool { return n.Endpoint != "" })
-	tells := len(s.Notify) == 0 || slices.ContainsFunc(s.Notify, func(n belfry.Notify) bool { return n.Endpoint == "" })
+	calls := slices.ContainsFunc(s.Notify, func(n belfry.Notify) bool {
+		return n.Endpoint != "" || n.Script != "" && n.Per != belfry.PerRecipient
+	})
+	tells := len(s.Notify) == 0 || slices.ContainsFunc(s.Notify, func(n belfry.Notify) bool { return n.NamesPeople() })
 	if len(s.Recipients) == 0 {
 		members, err := m.store.Members(ctx, tenant, s.ID, "", 1)
 		if err != nil {
 			return nil, err
 		}
 		if len(members) == 0 && !calls {
-			warn("it names nobody: no rule, no member, no endpoint")
+			warn("it names nobody: no rule, no member, no endpoint, no script")
 		}
 	} else if !tells {
-		warn("its rules name people, but notify only calls endpoints: add {\"channels\":[]} to tell them too")
+		warn("its rules name people, but notify only calls endpoints or runs scripts: add {\"channels\":[]} to tell them too")
 	}
 	for _, w := range conditionWarnings(s) {
 		warn("%s", w)

@@ -71,3 +71,23 @@ func (f *faults) words(p string, w belfry.Words) {
 		f.add(p, "%s", err)
 	}
 }
+
+// checkScript checks that a notification that runs a script does that alone, and
+// that the operator allows the script.
+func (m *Manager) checkScript(f *faults, p string, n *belfry.Notify) {
+	if n.Script == "" {
+		if n.Per != "" {
+			f.add(p+"/per", "goes with script only")
+		}
+		return
+	}
+	if len(n.Channels) > 0 || n.Endpoint+n.Template+n.Subject+n.Body+n.Message+n.Attach != "" {
+		f.add(p, "either runs a script or does something else: make two entries")
+	}
+	if n.Per != "" {
+		f.choice(p+"/per", n.Per, belfry.PerEvent, belfry.PerRecipient)
+	}
+	if m.channels.Builtin()[n.Script] != belfry.KindScript {
+		f.add(p+"/script", "there is no script %q: the operator allows scripts in the server's configuration, as channels of kind script", n.Script)
+	}
+}

@@ -90,6 +90,9 @@ func (m *Messages) Compose(ctx context.Context, d *belfry.Delivery, p *Payload) 
 	if d.Channel == belfry.ChannelWebhook {
 		return m.webhook(ctx, d, p)
 	}
+	if d.RunsScript() {
+		return m.script(ctx, d, p, sub)
+	}
 	return m.person(ctx, d, p, sub)
 }
 
@@ -243,15 +246,8 @@ func (m *Messages) person(ctx context.Context, d *belfry.Delivery, p *Payload, s
 // reachable checks that a person may still be told at the address a delivery
 // was planned for.
 func reachable(who *belfry.Person, d *belfry.Delivery) (belfry.Contact, *belfry.Reason) {
-	switch {
-	case who == nil:
-		return belfry.Contact{}, &belfry.Reason{Code: belfry.UserUnknown}
-	case who.User.State == belfry.UserSuspended:
-		return belfry.Contact{}, &belfry.Reason{Code: belfry.UserIsSuspended}
-	case who.User.State == belfry.UserDeleted:
-		return belfry.Contact{}, &belfry.Reason{Code: belfry.UserIsDeleted}
-	case who.Settings.Stop:
-		return belfry.Contact{}, &belfry.Reason{Code: belfry.GlobalStop}
+	if reason := listens(who); reason != nil {
+		return belfry.Contact{}, reason
 	}
 	i := slices.IndexFunc(who.User.Contacts, func(c belfry.Contact) bool {
 		return c.Address == d.Address || belfry.NormaliseEmail(c.Address) == d.Address

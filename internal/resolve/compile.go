@@ -231,6 +231,11 @@ func (r *run) rankMatches() {
 				}
 				nt.Endpoint = ""
 			}
+			if nt.Script != "" && nt.Per != belfry.PerRecipient {
+				id := belfry.ScriptAddress(nt.Script, "")
+				r.endpoints[id] = append(r.endpoints[id], told{mi, nt})
+				continue
+			}
 			r.notifies[mi] = append(r.notifies[mi], nt)
 		}
 		for _, id := range sub.Exclude.Users {

@@ -345,10 +345,14 @@ func (r *run) tellAddress(out *PageResult, address string) {
 	}
 }
 
-// tellEndpoint lists an endpoint once for all matches that merge and once for
+// tellEndpoint lists an endpoint, or a script that runs once an event, once for all matches that merge and once for
 // each that does not. A silent event calls none; the endpoint's id stands as
 // the address of what is dropped.
 func (r *run) tellEndpoint(out *PageResult, id string) {
+	code := belfry.NamedEndpoint
+	if _, script := belfry.ScriptOf(id); script {
+		code = belfry.NamedScript
+	}
 	calls := slices.Clone(r.endpoints[id])
 	slices.SortStableFunc(calls, func(a, b told) int { return cmp.Compare(r.rank[a.match], r.rank[b.match]) })
 	var merged, dropped []belfry.Via
@@ -357,7 +361,7 @@ func (r *run) tellEndpoint(out *PageResult, id string) {
 		m := &r.matches[c.match]
 		n := c.notify
 		n.Channels = nil // those are for people
-		v := belfry.Via{Match: m, Notify: n, Because: []belfry.Reason{{Code: belfry.NamedEndpoint, Subscription: m.Subscription.ID}}}
+		v := belfry.Via{Match: m, Notify: n, Because: []belfry.Reason{{Code: code, Subscription: m.Subscription.ID}}}
 		dropped = append(dropped, v)
 		if m.Subscription.Merges() {
 			merged = append(merged, v)

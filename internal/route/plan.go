@@ -72,8 +72,13 @@ func Plan(in Input) ([]belfry.Delivery, []belfry.Suppression) {
 	for i := range in.Dropped {
 		d := &in.Dropped[i]
 		s := belfry.Suppression{Principal: d.Principal, Address: d.Address, Because: d.Because}
-		if len(d.Because) > 0 && d.Because[0].Code == belfry.NamedEndpoint {
-			s.Channel = belfry.ChannelWebhook
+		if len(d.Because) > 0 {
+			switch d.Because[0].Code {
+			case belfry.NamedEndpoint:
+				s.Channel = belfry.ChannelWebhook
+			case belfry.NamedScript:
+				s.Channel, _ = belfry.ScriptOf(d.Address)
+			}
 		}
 		p.suppressions = append(p.suppressions, s)
 	}
@@ -199,6 +204,10 @@ func (p *plan) forbidden(channel string) bool {
 func (p *plan) endpoint(r *belfry.Recipient) {
 	via := lead(r)
 	e := p.in.Endpoints[r.Endpoint]
+	if script, ok := belfry.ScriptOf(r.Endpoint); ok && e == nil {
+		p.script(r, script, via, belfry.ScriptAddress(script, ""), "")
+		return
+	}
 	switch {
 	case p.forbidden(belfry.ChannelWebhook):
 		p.suppress(r, belfry.ChannelWebhook, r.Endpoint, belfry.Reason{Code: belfry.ChannelForbidden, Detail: p.in.Event.Event.Type})
@@ -281,6 +290,9 @@ func (p *plan) person(r *belfry.Recipient) {
 			blocked = often.paused()
 		}
 		channels, decision := p.choose(via, &pref)
+		if via.Notify.Script != "" {
+			often = Often{} // a script is run at once
+		}
 		for _, c := range channels {
 			cs.add(choice{channel: c, via: via, decision: decision, override: override, blocked: blocked, often: often})
 		}
@@ -348,8 +360,12 @@ func (p *plan) tell(r *belfry.Recipient, person *belfry.Person, ch *ChannelInfo,
 		return
 	}
 	because := p.because(r, c.decision, c.override)
-	if ch.Name == belfry.ChannelWebhook {
-		// Endpoints are named by subscriptions; a person has none.
+	if ch.Kind == belfry.KindScript && c.via.Notify.Script == ch.Name {
+		p.deliver(r, ch.Name, belfry.ScriptAddress(ch.Name, r.Principal), belfry.ScriptAddress(ch.Name, ""), c.via, because)
+		return
+	}
+	if ch.Name == belfry.ChannelWebhook || ch.Kind == belfry.KindScript {
+		// Endpoints and scripts are named by subscriptions; a person has none.
 		p.suppress(r, ch.Name, "", belfry.Reason{Code: belfry.NoAddress})
 		return
 	}
@@ -469,6 +485,8 @@ func (p *plan) choose(via *belfry.Via, pref *Effective) ([]string, belfry.Reason
 		id = via.Match.Subscription.ID
 	}
 	switch {
+	case via.Notify.Script != "":
+		return []string{via.Notify.Script}, belfry.Reason{Code: belfry.BySubscription, Subscription: id}
 	case via.Match != nil && via.Match.Escalation > 0 && len(via.Notify.Channels) > 0:
 		return via.Notify.Channels, belfry.Reason{Code: belfry.BySubscription, Subscription: id}
 	case via.Member != nil && len(via.Member.Channels) > 0:
@@ -491,9 +509,16 @@ func (p *plan) address(r *belfry.Recipient) {
 	if r = p.speaking(r, nil); r == nil {
 		return
 	}
+	scripts := 0 // run for the address
 	var cs choices
 	for i := range r.Via {
 		via := &r.Via[i]
+		if s := via.Notify.Script; s != "" {
+			address := belfry.NormaliseEmail(r.Address)
+			p.script(r, s, via, belfry.ScriptAddress(s, address), address)
+			scripts++
+			continue
+		}
 		channels, decision := p.choose(via, &Effective{})
 		mails := slices.DeleteFunc(slices.Clone(channels), func(c string) bool { return !p.mails(c) })
 		if len(mails) == 0 && len(via.Notify.Channels) == 0 {
@@ -525,6 +550,9 @@ func (p *plan) address(r *belfry.Recipient) {
 		} else {
 			cs = append(cs, forced)
 		}
+	}
+	if len(cs) == 0 && scripts > 0 {
+		return
 	}
 	if len(cs) == 0 {
 		p.suppress(r, "", "", belfry.Reason{Code: belfry.NoChannel, Detail: "an address is told by e-mail only"})

@@ -1,0 +1,95 @@
+package pipeline
+
+import (
+	"context"
+	"encoding/json"
+
+	"github.com/belfryhq/belfry/internal/belfry"
+	"github.com/belfryhq/belfry/internal/channel"
+	"github.com/belfryhq/belfry/internal/render"
+)
+
+// scriptInput is what a script reads on its standard input.
+type scriptInput struct {
+	ID           string          `json:"id"` // of the delivery: the same in every try
+	Tenant       string          `json:"tenant"`
+	Event        json.RawMessage `json:"event"` // as webhooks carry it
+	Subscription *scriptOrigin   `json:"subscription,omitempty"`
+	Recipient    *scriptReader   `json:"recipient,omitempty"` // when it runs for each
+}
+
+type scriptOrigin struct {
+	ID    string `json:"id"`
+	Title string `json:"title,omitempty"`
+}
+
+type scriptReader struct {
+	ID         string          `json:"id,omitempty"` // empty for a bare address
+	Name       string          `json:"name,omitempty"`
+	Email      string          `json:"email,omitempty"`
+	Locale     string          `json:"locale,omitempty"`
+	TimeZone   string          `json:"time_zone,omitempty"`
+	Attributes json.RawMessage `json:"attributes,omitempty"`
+}
+
+// script composes a run of a script. For a recipient it checks what it checks
+// for a message: nothing runs for somebody who may not be told any more.
+func (m *Messages) script(ctx context.Context, d *belfry.Delivery, p *Payload, sub *belfry.Subscription) (Composed, error) {
+	in := scriptInput{ID: d.ID, Tenant: d.Tenant}
+	who := belfry.ScriptAddress(d.Channel, "")
+	switch {
+	case d.Principal != "":
+		person, err := m.facts.Person(ctx, d.Tenant, d.Principal)
+		if err != nil {
+			return Composed{}, err
+		}
+		if reason := listens(person); reason != nil {
+			return Composed{Drop: reason}, nil
+		}
+		u := &person.User
+		in.Recipient = &scriptReader{ID: u.ID, Name: u.Name, Email: u.Email, Locale: u.Locale, TimeZone: u.TimeZone, Attributes: u.Attributes}
+	case len(d.Address) > len(who):
+		in.Recipient = &scriptReader{Email: d.Address[len(who)+1:]}
+	}
+	if in.Recipient != nil && sub != nil {
+		reader := *d
+		reader.Address = in.Recipient.Email
+		out, err := m.facts.OptedOut(ctx, &reader)
+		if err != nil {
+			return Composed{}, err
+		}
+		if out {
+			return Composed{Drop: &belfry.Reason{Code: belfry.OptedOut, Subscription: d.Subscription}}, nil
+		}
+	}
+	if sub != nil {
+		in.Subscription = &scriptOrigin{ID: sub.ID, Title: sub.Title}
+	}
+	var err error
+	if in.Event, err = p.Wire(render.EncodeEvent); err != nil {
+		return Composed{}, err
+	}
+	body, err := json.Marshal(in)
+	if err != nil {
+		return Composed{}, err
+	}
+	return Composed{
+		Target:  channel.Target{Address: d.Address},
+		Message: &belfry.Message{ID: d.ID, Time: p.Event.Time, ContentType: "application/json", Body: body},
+	}, nil
+}
+
+// listens is why somebody may not be told of anything; nil when she may.
+func listens(who *belfry.Person) *belfry.Reason {
+	switch {
+	case who == nil:
+		return &belfry.Reason{Code: belfry.UserUnknown}
+	case who.User.State == belfry.UserSuspended:
+		return &belfry.Reason{Code: belfry.UserIsSuspended}
+	case who.User.State == belfry.UserDeleted:
+		return &belfry.Reason{Code: belfry.UserIsDeleted}
+	case who.Settings.Stop:
+		return &belfry.Reason{Code: belfry.GlobalStop}
+	}
+	return nil
+}
