@@ -209,7 +209,7 @@ func (a *App) wire(ctx context.Context, cfg *config.Config, box *secret.Box, o O
 
 	backtests := pipeline.NewBacktester(stages, a.db, now)
 	a.jobs = a.newJobs(here, backtests)
-	a.timers = a.newTimers(here)
+	a.timers = a.newTimers(here, facts)
 	a.manager, err = manage.New(manage.Options{
 		Store: a.publisher, Box: box, Now: now, Channels: a.channels, ChannelKinds: channelKinds{}, SourceKinds: sourceKinds{}, Crowds: subs,
 		Senders: alarm{a, here}, Backtests: backtests,

@@ -109,7 +109,7 @@ type leave struct {
 
 // Unsubscribe is the one-click page for exactly this subscription and person.
 func (l *links) Unsubscribe(tenant, subscription, principal, address string) string {
-	if subscription == pipeline.NoticesID || subscription == pipeline.ConfirmationsID {
+	if pipeline.BuiltIn(subscription) {
 		return ""
 	}
 	q := leave{Tenant: tenant, Subscription: subscription, Principal: principal}

@@ -189,3 +189,20 @@ func TestAcknowledgeByMail(t *testing.T) {
 		t.Errorf("an address: %+v, %+v", a.Acknowledged, marked)
 	}
 }
+
+// feature: NEW-13, PEER-13 she is told before a mute ends, although it mutes all
+func TestReminderOfAMute(t *testing.T) {
+	w := open(t)
+	w.call("PUT", "/v1/users/ada", map[string]any{"id": "ada", "name": "Ada", "email": "ada@example.org"}, nil)
+	ends := time.Now().Add(time.Hour).UTC().Truncate(time.Second)
+	w.call("PUT", "/v1/users/ada/preferences", []any{map[string]any{"mute_until": ends, "remind": "59m59s", "because": "at sea"}}, nil)
+	m := w.mail(1)
+	if m.To != "ada@example.org" || !strings.Contains(m.Text, "at sea") || strings.Contains(m.Text, "/u/") {
+		t.Errorf("%+v", m)
+	}
+	var events struct{ Items []struct{ Type string } }
+	w.call("GET", "/v1/events?type="+belfry.MuteEnding, nil, &events)
+	if len(events.Items) != 1 {
+		t.Errorf("%+v", events)
+	}
+}

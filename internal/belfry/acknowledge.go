@@ -62,15 +62,15 @@ type Timer struct {
 // Kinds of timers.
 const (
 	TimerEscalation = "escalation" // ID: EscalationTimer
-	TimerMuteEnds   = "mute_ends"  // ID: MuteTimer
+	TimerMuteEnds   = "mute_ends"  // ID: the user's
 )
 
 // EscalationTimer is the id of the timer of a subscription's escalation of an
 // event. Those of one event begin with its id and a slash.
 func EscalationTimer(eventID, subscription string) string { return eventID + "/" + subscription }
 
-// TimerKey names timers of a kind, those whose id begins with Prefix.
-type TimerKey struct{ Kind, Prefix string }
+// TimerKey names a timer.
+type TimerKey struct{ Kind, ID string }
 
 // PlannedRun is a run of planning that somebody, or a timer, ordered.
 type PlannedRun struct {

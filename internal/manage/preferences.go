@@ -80,6 +80,10 @@ func (m *Manager) PutPreferences(ctx context.Context, by By, user string, ps []b
 	}
 	ch := m.change(by, "preferences.put", user)
 	ch.Preferences = []belfry.UserPreferences{{User: user, Preferences: ps}}
+	ch.DropTimers = []belfry.TimerKey{{Kind: belfry.TimerMuteEnds, ID: user}}
+	if t, any := belfry.MuteTimer(by.Tenant, user, ps, m.now(), person.User.Zone()); any {
+		ch.Timers = []belfry.Timer{t}
+	}
 	_, err = m.store.Apply(ctx, ch)
 	return ps, err
 }

@@ -104,7 +104,7 @@ func (s *Subscriptions) of(ctx context.Context, tenant string) (*tenantSubscript
 // page before is filed. The caller has the turn.
 func (t *tenantSubscriptions) load(ctx context.Context, store SubscriptionStore, log faultLog, tenant string) error {
 	index := match.New()
-	file(index, log, tenant, []belfry.Subscription{notices(), confirmations()})
+	file(index, log, tenant, []belfry.Subscription{notices(), confirmations(), reminders()})
 	pages := make(chan []belfry.Subscription, 1)
 	var failed error
 	go func() {

@@ -153,7 +153,7 @@ func checkChanges(ch *belfry.Changes) error {
 		add(ch.Timers[i].Kind, ch.Timers[i].ID)
 	}
 	for i := range ch.DropTimers {
-		add(ch.DropTimers[i].Kind, ch.DropTimers[i].Prefix)
+		add(ch.DropTimers[i].Kind, ch.DropTimers[i].ID)
 	}
 	for i := range ch.Cancels {
 		add(ch.Cancels[i].ID)

@@ -27,7 +27,7 @@ func (s *session) putTimers(shape *shape, timers []belfry.Timer) error {
 // timers puts timers of an edit, after those that it drops.
 func (e *edit) timers() error {
 	for _, k := range e.ch.DropTimers {
-		if _, err := e.exec("DELETE FROM timers WHERE tenant = $1 AND kind = $2 AND id >= $3 AND id < $4", e.tenant, k.Kind, k.Prefix, k.Prefix+"\U0010ffff"); err != nil {
+		if _, err := e.exec("DELETE FROM timers WHERE tenant = $1 AND kind = $2 AND id = $3", e.tenant, k.Kind, k.ID); err != nil {
 			return err
 		}
 	}

@@ -51,7 +51,7 @@ func testTimers(t *testing.T, place func(testing.TB) string) {
 	if !move(next, nil, nil) || move(next, nil, nil) {
 		t.Error("a timer ends twice, or never")
 	}
-	apply(t, db, belfry.Changes{DropTimers: []belfry.TimerKey{{Kind: belfry.TimerEscalation, Prefix: "evt_x/"}}})
+	apply(t, db, belfry.Changes{DropTimers: []belfry.TimerKey{{Kind: belfry.TimerEscalation, ID: "evt_x/sub_1"}}})
 	same(t, "dropped", due(at.Add(2*time.Hour), nil, 10), []belfry.Timer{late})
 }
 
