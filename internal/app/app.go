@@ -164,7 +164,7 @@ func (a *App) wire(ctx context.Context, cfg *config.Config, box *secret.Box, o O
 	a.publisher.auth = a.auth
 	links := &links{base: a.url, box: box, now: now}
 	facts.Answer = links.Answer
-	stages := &pipeline.Stages{Directory: dir, Subscriptions: subs, Channels: a.channels, Acts: a.db, Acks: a.db, Groups: pipeline.NewGroups(a.db), In: in}
+	stages := &pipeline.Stages{Directory: dir, Subscriptions: subs, Channels: a.channels, Acts: a.db, Acks: a.db, Groups: pipeline.NewGroups(a.db), Problems: a.db, In: in}
 
 	messages := pipeline.NewMessages(facts, subs, templates, links, box, now)
 	a.gate = pipeline.NewGate(pipeline.GateOptions{
@@ -189,6 +189,7 @@ func (a *App) wire(ctx context.Context, cfg *config.Config, box *secret.Box, o O
 	a.planner = pipeline.NewPlanner(pipeline.PlannerOptions{
 		Store: a.db, Stages: stages, Dispatcher: a.dispatcher, Watch: watch, Shards: here, Peers: here, Poll: poll, Counters: a.counters, Log: a.log, Now: now,
 		Observed: func(tenant string) { a.conditions.Look(tenant) },
+		Endings:  &pipeline.Endings{Store: a.db, Events: own{a}, Ended: a.ended},
 	})
 	a.backlog = &backlog{Planner: a.planner}
 	a.publisher.dispatcher, a.publisher.planner = a.dispatcher, a.backlog

@@ -40,3 +40,26 @@ func (p planPart) Gained(shards []int) {
 	p.Planner.Gained(shards)
 	p.conditions.LookAll()
 }
+
+// ended takes what was ended out of memory, here and on other nodes.
+func (a *App) ended(tenant string, cancelled, events []string) {
+	if len(cancelled) > 0 {
+		a.dispatcher.Revoke(tenant, cancelled)
+		a.publisher.peers.Tell(belfry.Wake{Tenant: tenant, Edited: true})
+	}
+	for _, id := range events { // whose plans may have to be ended
+		a.planner.Wake(tenant, id)
+		a.publisher.peers.Tell(belfry.Wake{Tenant: tenant, Event: id})
+	}
+}
+
+// PutFollow notes that somebody follows a problem, and what that cancels is
+// cancelled here and on other nodes.
+func (p *publisher) PutFollow(ctx context.Context, tenant string, f belfry.Follow, source, problem string) ([]string, error) {
+	cancelled, err := p.DB.PutFollow(ctx, tenant, f, source, problem)
+	if len(cancelled) > 0 {
+		p.dispatcher.Revoke(tenant, cancelled)
+		p.peers.Tell(belfry.Wake{Tenant: tenant, Edited: true})
+	}
+	return cancelled, err
+}

@@ -41,7 +41,8 @@ type Event struct {
 	Record          json.RawMessage `json:"record,omitempty"`      // the row as it is now, or false when gone
 	Flags           []string        `json:"flags,omitempty"`
 	Commit          string          `json:"commit,omitempty"`   // events of one act of the platform share it
-	Resolves        string          `json:"resolves,omitempty"` // id of an event this one ends
+	Problem         string          `json:"problem,omitempty"`  // what it raises, until an event resolves it; events of one problem share it
+	Resolves        string          `json:"resolves,omitempty"` // the problem, or the id of an event, of the same source that this one ends
 	Transition      string          `json:"transition,omitempty"`
 	Comment         string          `json:"comment,omitempty"`   // what the actor said with the transition
 	Variables       json.RawMessage `json:"variables,omitempty"` // of the transition; a JSON object

@@ -103,6 +103,9 @@ const (
 	ConditionEnded   = "condition_ended"  // its time is over
 	ConditionReplay  = "condition_replay" // replays do not count
 
+	Resolved           = "resolved"             // another event ended what it told of
+	MutedUntilResolved = "muted_until_resolved" // by the person, of this problem
+
 	ReplayOpen  = "on_its_way"
 	CancelledBy = "cancelled"
 
@@ -225,6 +228,8 @@ var texts = map[string]string{
 	ConditionFull:      "the condition watches as many groups as it may, so it does not count",
 	ConditionEnded:     "the condition has ended",
 	ConditionReplay:    "what is planned again does not count for a condition",
+	Resolved:           "what it tells of was resolved before it was told",
+	MutedUntilResolved: "muted until it is resolved",
 	ReplayOpen:         "is on its way already",
 	CancelledBy:        "was cancelled",
 	Erased:             "the person was erased",

@@ -22,7 +22,7 @@ const maxDialectDepth = 20
 var extensionName = regexp.MustCompile(`^[a-z0-9]{1,64}$`)
 
 // ours are the attributes that events carry as fields of their own.
-var ours = []string{"id", "source", "type", "subject", "datacontenttype", "dataschema", "object", "actor", "destination", "commit", "resolves", "transition"}
+var ours = []string{"id", "source", "type", "subject", "datacontenttype", "dataschema", "object", "actor", "destination", "commit", "problem", "resolves", "transition"}
 
 // FromDialects writes a filter in the dialects of CloudEvents Subscriptions
 // (one object, or an array all of which must hold) as CEL. Errors are Invalid,

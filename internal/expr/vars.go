@@ -217,6 +217,7 @@ var (
 		{name: "record", typ: types.DynType, get: func(v *eventVal) any { return v.record.get() }, set: func(v *eventVal) bool { return v.record.present() }},
 		{name: "flags", typ: strings_, get: func(v *eventVal) any { return v.e.Flags }, set: func(v *eventVal) bool { return len(v.e.Flags) > 0 }},
 		{name: "commit", typ: types.StringType, get: func(v *eventVal) any { return v.e.Commit }},
+		{name: "problem", typ: types.StringType, get: func(v *eventVal) any { return v.e.Problem }},
 		{name: "resolves", typ: types.StringType, get: func(v *eventVal) any { return v.e.Resolves }},
 		{name: "transition", typ: types.StringType, get: func(v *eventVal) any { return v.e.Transition }},
 		{name: "comment", typ: types.StringType, get: func(v *eventVal) any { return v.e.Comment }},

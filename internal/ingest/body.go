@@ -28,6 +28,7 @@ func appendBody(b []byte, e *belfry.Event) []byte {
 	b = appendRaw(b, `,"record":`, &e.Record)
 	b = appendTexts(b, `,"flags":[`, e.Flags)
 	b = appendText(b, `,"commit":`, e.Commit)
+	b = appendText(b, `,"problem":`, e.Problem)
 	b = appendText(b, `,"resolves":`, e.Resolves)
 	b = appendText(b, `,"transition":`, e.Transition)
 	b = appendText(b, `,"comment":`, e.Comment)

@@ -41,6 +41,7 @@ func check(e *belfry.Event, lim Limits, scanned bool) []belfry.Field {
 	c.key("/actor", e.Actor, lim.NameBytes)
 	c.key("/destination", e.Destination, lim.NameBytes)
 	c.key("/commit", e.Commit, lim.NameBytes)
+	c.key("/problem", e.Problem, lim.KeyBytes)
 	c.key("/resolves", e.Resolves, lim.KeyBytes)
 	c.key("/transition", e.Transition, lim.NameBytes)
 	c.size("/comment", e.Comment, lim.TextBytes)

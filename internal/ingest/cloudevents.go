@@ -185,6 +185,8 @@ func (d *decoder) attribute(e *belfry.Event, version *string, name, value, at st
 		e.Flags = split(value)
 	case fCommit:
 		e.Commit = value
+	case fProblem:
+		e.Problem = value
 	case fResolves:
 		e.Resolves = value
 	case fTransition:

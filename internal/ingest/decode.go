@@ -265,6 +265,7 @@ const (
 	fDestination
 	fFlags
 	fCommit
+	fProblem
 	fResolves
 	fTransition
 	fData
@@ -305,6 +306,8 @@ func fieldOf(name []byte) int {
 		return fFlags
 	case "commit":
 		return fCommit
+	case "problem":
+		return fProblem
 	case "resolves":
 		return fResolves
 	case "transition":
@@ -329,7 +332,7 @@ func fieldOf(name []byte) int {
 
 // ownNames are the members of our own form, in the order of the documentation.
 var ownNames = []string{"id", "source", "type", "time", "subject", "datacontenttype", "dataschema", "object", "actor", "related", "destination",
-	"data", "record", "flags", "commit", "resolves", "transition", "comment", "variables", "extensions"}
+	"data", "record", "flags", "commit", "problem", "resolves", "transition", "comment", "variables", "extensions"}
 
 // decoder reads one item after another.
 type decoder struct {
@@ -428,6 +431,8 @@ func (d *decoder) member(e *belfry.Event, parts *cloudParts, f int, name []byte)
 		e.Flags, err = d.texts("/flags")
 	case fCommit:
 		e.Commit, err = d.text("/commit", d.previous.Commit)
+	case fProblem:
+		e.Problem, err = d.text("/problem", d.previous.Problem)
 	case fResolves:
 		e.Resolves, err = d.text("/resolves", "")
 	case fTransition:

@@ -55,12 +55,12 @@ func TestOurForm(t *testing.T) {
 	}
 	full := `{"id":"é\u00e9\ud83d\ude00","source":"s","type":"t","time":"2026-01-02t03:04:05.123456789+02:00","subject":"x","datacontenttype":"application/json",
 		"dataschema":"https://example.org/s","object":"a","actor":"b","related":["user/1","user/2"],"destination":"c","data":[ 1, {"a" : null} ],"record":false,
-		"flags":["silent","anonymous"],"commit":"k","resolves":"r","transition":"publish","comment":"two\nlines","variables":{"v": 1},"extensions":{"tenantid":"7","n":5,"yes":true,"gone":null}}`
+		"flags":["silent","anonymous"],"commit":"k","problem":"p","resolves":"r","transition":"publish","comment":"two\nlines","variables":{"v": 1},"extensions":{"tenantid":"7","n":5,"yes":true,"gone":null}}`
 	got := decodeOne(t, own(), full)
 	want = belfry.Event{
 		ID: "éé😀", Source: "s", Type: "t", Time: time.Date(2026, 1, 2, 1, 4, 5, 123456789, time.UTC), Subject: "x", DataContentType: "application/json",
 		DataSchema: "https://example.org/s", Object: "a", Actor: "b", Related: []string{"user/1", "user/2"}, Destination: "c",
-		Data: json.RawMessage(`[1,{"a":null}]`), Record: json.RawMessage("false"), Flags: []string{"silent", "anonymous"}, Commit: "k", Resolves: "r",
+		Data: json.RawMessage(`[1,{"a":null}]`), Record: json.RawMessage("false"), Flags: []string{"silent", "anonymous"}, Commit: "k", Problem: "p", Resolves: "r",
 		Transition: "publish", Comment: "two\nlines", Variables: json.RawMessage(`{"v":1}`),
 		Extensions: map[string]json.RawMessage{"tenantid": json.RawMessage(`"7"`), "n": json.RawMessage("5"), "yes": json.RawMessage("true")},
 	}
@@ -82,11 +82,11 @@ func TestOurForm(t *testing.T) {
 // feature: PEER-1
 func TestCloudEventsStructured(t *testing.T) {
 	e := decodeOne(t, headers("Content-Type", "application/cloudevents+json; charset=UTF-8"), `{"specversion":"1.0","id":"1","source":"/s","type":"t","time":"2026-11-21T09:30:00Z",
-		"object":"course/41","actor":"user/8","related":"user/1, user/2","destination":"course/42","flags":"silent,notify_no_local","transition":"publish","commit":"c","resolves":"0",
+		"object":"course/41","actor":"user/8","related":"user/1, user/2","destination":"course/42","flags":"silent,notify_no_local","transition":"publish","commit":"c","problem":"disk","resolves":"0",
 		"tenantid":"x","count":3,"comment":"kept as a stranger's","data":{"a":1}}`)
 	want := belfry.Event{
 		ID: "1", Source: "/s", Type: "t", Time: time.Date(2026, 11, 21, 9, 30, 0, 0, time.UTC), Object: "course/41", Actor: "user/8", Related: []string{"user/1", "user/2"},
-		Destination: "course/42", Flags: []string{"silent", "notify_no_local"}, Transition: "publish", Commit: "c", Resolves: "0", Data: json.RawMessage(`{"a":1}`),
+		Destination: "course/42", Flags: []string{"silent", "notify_no_local"}, Transition: "publish", Commit: "c", Problem: "disk", Resolves: "0", Data: json.RawMessage(`{"a":1}`),
 		Extensions: map[string]json.RawMessage{"tenantid": json.RawMessage(`"x"`), "count": json.RawMessage("3"), "comment": json.RawMessage(`"kept as a stranger's"`)},
 	}
 	if diff := cmp.Diff(want, e); diff != "" {

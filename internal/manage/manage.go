@@ -35,6 +35,7 @@ type Store interface {
 	SubscriptionStore
 	DocumentStore
 	LifeStore
+	FollowStore
 	HoldingStore
 	AckStore
 	JoiningStore

@@ -3,6 +3,7 @@ package pipeline
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"log/slog"
 	"slices"
@@ -32,7 +33,9 @@ type tower struct {
 	watches []*Conditions // one a process
 	ex      *Explainer
 	handed  []belfry.Accepted
-	events  int
+	// cancelled are deliveries that endings cancelled.
+	cancelled int
+	events    int
 }
 
 var founded = time.Date(2026, 3, 2, 8, 0, 0, 0, time.UTC)
@@ -68,7 +71,7 @@ func (w *tower) open() {
 	}
 	w.dir = directory.New(directory.Options{Store: w.db})
 	w.subs = NewSubscriptions(w.db, log)
-	w.stages = &Stages{Directory: w.dir, Subscriptions: w.subs, Channels: oneChannel{newReceiver()}, Acts: w.db, Acks: w.db, Groups: NewGroups(w.db), In: Alone{}}
+	w.stages = &Stages{Directory: w.dir, Subscriptions: w.subs, Channels: oneChannel{newReceiver()}, Acts: w.db, Acks: w.db, Groups: NewGroups(w.db), Problems: w.db, In: Alone{}}
 	w.watches = []*Conditions{w.watch()}
 	w.ex = &Explainer{Stages: w.stages, Store: traceRows{w.db}, Now: w.now}
 }
@@ -192,16 +195,25 @@ func (w *tower) plan() (some bool) {
 		some = true
 		for i := range rows {
 			r := &rows[i]
+			if r.Accepted.Event.Resolves != "" && r.Run == 0 && r.Cursor == "" {
+				if err := w.endings().end(ctx, &r.Accepted); err != nil {
+					w.t.Fatal(err)
+				}
+			}
 			page, err := w.stages.page(ctx, &r.Accepted, part{run: r.Run, cursor: r.Cursor, terms: r.Terms}, w.now())
 			if err != nil {
 				w.t.Fatal(err)
 			}
 			errs, err := w.db.CommitPlans(ctx, []belfry.PlanPage{page})
-			if err != nil || errs[0] != nil {
+			if err != nil || errs[0] != nil && !errors.Is(errs[0], store.ErrCursorMoved) {
 				w.t.Fatal(err, errs)
 			}
 		}
 	}
+}
+
+func (w *tower) endings() *Endings {
+	return &Endings{Store: w.db, Events: w, Ended: func(_ string, cancelled, _ []string) { w.cancelled += len(cancelled) }}
 }
 
 // look lets every process look, all at once, and says whether it found

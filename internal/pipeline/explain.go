@@ -69,6 +69,9 @@ func (x *Explainer) compute(ctx context.Context, acc *belfry.Accepted, q belfry.
 		return answer, err
 	}
 	reason, err := x.Stages.collapsed(ctx, acc, v)
+	if err == nil && reason == nil {
+		reason, err = x.Stages.resolved(ctx, acc)
+	}
 	if err != nil {
 		return answer, err
 	}

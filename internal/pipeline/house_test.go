@@ -2,6 +2,7 @@ package pipeline
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 	"log/slog"
 	"sync"
@@ -171,8 +172,9 @@ func newHouse(t testing.TB, db *store.DB, tune func(*PlannerOptions, *Dispatcher
 		Aftermath: &h.gone, Counters: counters, Log: log, Now: clock, Jitter: func() float64 { return 0 },
 		Permits: db, Shards: Alone{}, Peers: Alone{}, Poll: 50 * time.Millisecond,
 	}
-	stages := &Stages{Directory: h.dir, Subscriptions: h.subs, Channels: oneChannel{h.r}, Acts: db, Acks: db, Groups: NewGroups(db), In: Alone{}}
-	po := PlannerOptions{Store: db, Stages: stages, Watch: h.watch, Shards: Alone{}, Peers: Alone{}, Counters: counters, Log: log, Now: clock, Poll: 50 * time.Millisecond, Observed: func(string) {}}
+	stages := &Stages{Directory: h.dir, Subscriptions: h.subs, Channels: oneChannel{h.r}, Acts: db, Acks: db, Groups: NewGroups(db), Problems: db, In: Alone{}}
+	po := PlannerOptions{Store: db, Stages: stages, Watch: h.watch, Shards: Alone{}, Peers: Alone{}, Counters: counters, Log: log, Now: clock, Poll: 50 * time.Millisecond, Observed: func(string) {},
+		Endings: &Endings{Store: db, Events: drafter{h}, Ended: h.ended}}
 	if tune != nil {
 		tune(&po, &do)
 	}
@@ -181,6 +183,30 @@ func newHouse(t testing.TB, db *store.DB, tune func(*PlannerOptions, *Dispatcher
 	h.plan = NewPlanner(po)
 	h.ex = &Explainer{Stages: stages, Store: traceRows{db}, Now: clock}
 	return h
+}
+
+// drafter makes drafts of the house's own events.
+type drafter struct{ h *house }
+
+func (d drafter) Draft(_ context.Context, tenant string, events []belfry.Event) (drafts []belfry.Draft, err error) {
+	for i := range events {
+		body, err := json.Marshal(&events[i])
+		if err != nil {
+			return nil, err
+		}
+		drafts = append(drafts, belfry.Draft{Tenant: tenant, Event: &events[i], Body: body})
+	}
+	return drafts, nil
+}
+
+func (d drafter) Handover(accepted []belfry.Accepted) { d.h.plan.Handover(accepted) }
+
+// ended is what the app does when events are ended.
+func (h *house) ended(tenant string, cancelled, events []string) {
+	h.send.Revoke(tenant, cancelled)
+	for _, id := range events {
+		h.plan.Wake(tenant, id)
+	}
 }
 
 type traceRows struct{ *store.DB }

@@ -34,6 +34,7 @@ type PlannerOptions struct {
 	Log        *slog.Logger
 	Now        func() time.Time
 	Observed   func(tenant string) // something counts for conditions
+	Endings    *Endings
 
 	Workers  int           // planners side by side; each owns the objects of some shards
 	Queue    int           // events in memory per worker at most
@@ -694,6 +695,11 @@ func (p *Planner) guarded(ctx context.Context, j *job, of part) (page belfry.Pla
 		}
 	}()
 	of.run, of.cursor, of.terms = j.run, j.cursor, j.terms
+	if j.acc.Event.Resolves != "" && j.run == 0 && j.cursor == "" {
+		if err := p.o.Endings.end(ctx, j.acc); err != nil {
+			return page, err
+		}
+	}
 	page, err = p.o.Stages.page(ctx, j.acc, of, p.o.Now())
 	if err == nil && j.run > 0 {
 		err = p.leaveOut(ctx, &page)

@@ -32,6 +32,7 @@ type Stages struct {
 	Acts          Acts
 	Acks          Acks
 	Groups        *Groups
+	Problems      Problems
 	In            In
 	Gate          *Gate // nil = no platform is ever asked
 }
@@ -83,6 +84,10 @@ type part struct {
 // page makes a page of an event's plan.
 func (s *Stages) page(ctx context.Context, acc *belfry.Accepted, of part, now time.Time) (belfry.PlanPage, error) {
 	page := belfry.PlanPage{Tenant: acc.Tenant, EventID: acc.EventID, Run: of.run, Resend: of.terms.Resend, From: of.cursor, To: of.cursor, Last: true}
+	if over := ended(of.cursor); over != nil {
+		page.Suppressions = []belfry.Suppression{{Because: []belfry.Reason{*over}}}
+		return page, nil
+	}
 	if err := s.In.Reach(ctx, acc.Tenant, acc.AsOf); err != nil {
 		return page, err
 	}
@@ -99,6 +104,9 @@ func (s *Stages) page(ctx context.Context, acc *belfry.Accepted, of part, now ti
 	}
 	if of.cursor == "" { // what a plan has begun it ends
 		reason, err := s.collapsed(ctx, acc, v)
+		if err == nil && reason == nil && of.run == 0 {
+			reason, err = s.resolved(ctx, acc)
+		}
 		if err != nil {
 			return page, err
 		}
@@ -183,6 +191,9 @@ func (s *Stages) collapsed(ctx context.Context, acc *belfry.Accepted, v *view) (
 }
 
 func (s *Stages) route(ctx context.Context, acc *belfry.Accepted, run int, v *view, r *resolve.PageResult, now time.Time) ([]belfry.Delivery, []belfry.Suppression, error) {
+	if err := s.hush(ctx, acc, run, r); err != nil {
+		return nil, nil, err
+	}
 	endpoints, err := s.endpoints(ctx, acc.Tenant, r.Recipients)
 	if err != nil {
 		return nil, nil, err

@@ -135,6 +135,9 @@ func (s *session) accept(list []*acceptance) error {
 	if err := s.noteCommits(list); err != nil {
 		return err
 	}
+	if err := s.noteProblems(list); err != nil {
+		return err
+	}
 	events, plans := s.rows(insertEvent), s.rows(insertPlan)
 	for _, a := range list {
 		for i := range a.drafts {

@@ -39,6 +39,7 @@ type Manager interface {
 	PersonManager
 	AckManager
 	JoiningManager
+	FollowManager
 }
 
 // ObjectManager keeps the tree.

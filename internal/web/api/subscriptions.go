@@ -116,6 +116,7 @@ func (s *Server) subscriptionRoutes() {
 	s.joiningRoutes()
 	s.filterRoutes()
 	s.conditionRoutes()
+	s.followRoutes()
 }
 
 func (s *Server) filterRoutes() {
