@@ -634,14 +634,14 @@ func TestConditionForgets(t *testing.T) {
 		t.Errorf("%d observations are kept", n)
 	}
 	// One group that goes on for hours keeps no more than its reach.
-	for range 300 {
+	for range 90 {
 		w.pass(time.Minute)
 		w.happen(belfry.Event{Actor: "user/1"})
 	}
 	if n := left(); n > 40 {
 		t.Errorf("%d observations are kept of a group that goes on", n)
 	}
-	if got := w.story(); len(got) != 150 || got[50] == got[0] {
+	if got := w.story(); len(got) != 80 || got[50] == got[0] {
 		t.Errorf("%d firings, the first of the group made anew is %s", len(got), got[50])
 	}
 }

@@ -27,6 +27,7 @@ func to(prefix string) func(string) bool {
 // fast as if they were alone. Time is virtual: all of what is measured is
 // waiting for one another.
 func TestHangingDestinationsDelayNobody(t *testing.T) {
+	const rounds = 120
 	for _, c := range []struct{ healthy, hanging, healthyFirst int }{{45, 5, 0}, {50, 150, 20}} {
 		t.Run(fmt.Sprintf("%d of %d hang", c.hanging, c.healthy+c.hanging), func(t *testing.T) {
 			run := func(hanging int) (p time.Duration) {
@@ -39,7 +40,7 @@ func TestHangingDestinationsDelayNobody(t *testing.T) {
 						return takes(ctx, 5*time.Millisecond)
 					}
 					post.start()
-					for round := range 300 {
+					for round := range rounds {
 						var letters []letter
 						for i := range c.healthy {
 							letters = append(letters, letter{dest: fmt.Sprintf("good%03d", i)})
@@ -53,8 +54,8 @@ func TestHangingDestinationsDelayNobody(t *testing.T) {
 						<-time.After(20 * time.Millisecond)
 					}
 					<-time.After(time.Second)
-					if n := post.count(to("good")); n != 300*c.healthy {
-						t.Errorf("%d of %d healthy deliveries arrived", n, 300*c.healthy)
+					if n := post.count(to("good")); n != rounds*c.healthy {
+						t.Errorf("%d of %d healthy deliveries arrived", n, rounds*c.healthy)
 					}
 					post.once()
 					p = percentile99(post.latencies(to("good")))
