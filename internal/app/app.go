@@ -213,7 +213,7 @@ func (a *App) wire(ctx context.Context, cfg *config.Config, box *secret.Box, o O
 	a.timers = a.newTimers(here, facts)
 	a.manager, err = manage.New(manage.Options{
 		Store: a.publisher, Box: box, Now: now, Channels: a.channels, ChannelKinds: channelKinds{}, SourceKinds: sourceKinds{}, Crowds: subs,
-		Senders: alarm{a, here}, Backtests: backtests,
+		Senders: alarm{a, here}, Backtests: backtests, Notices: sendings{a, stages},
 		Parts: manage.Parts{All: store.PersonParts(), Edits: store.EditedParts()}, Lost: jobs.ErrLost,
 		Roles: roles{dir, now}, Joining: manage.JoiningTerms(cfg.Joining),
 	})

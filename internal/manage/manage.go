@@ -111,6 +111,7 @@ type Options struct {
 	Backtests    Backtests    // nil = all of them are jobs
 	Parts        Parts        // of what is stored about people
 	Lost         error        // a step's answer when its job is not ours any more
+	Notices      Notices      // nil = nothing is sent by hand
 	Roles        Roles        // nil = nobody joins by themselves
 	Joining      JoiningTerms // zero = DefaultJoining
 }
@@ -128,6 +129,7 @@ type Manager struct {
 	roles        Roles
 	joining      JoiningTerms
 	backtests    Backtests
+	notices      Notices
 	parts        Parts
 	lost         error
 	// structure serialises, by tenant, edits whose check spans several things
@@ -158,6 +160,9 @@ func New(o Options) (*Manager, error) {
 	}
 	if m.backtests == nil {
 		m.backtests = noBacktests{}
+	}
+	if m.notices = o.Notices; m.notices == nil {
+		m.notices = noNotices{}
 	}
 	if m.channelKinds == nil {
 		m.channelKinds = noKinds{}

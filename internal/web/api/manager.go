@@ -38,6 +38,7 @@ type Manager interface {
 	BacktestManager
 	PersonManager
 	AckManager
+	NotificationManager
 	JoiningManager
 	FollowManager
 }

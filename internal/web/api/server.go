@@ -74,6 +74,7 @@ func New(o Options) *Server {
 	s.subscriptionRoutes()
 	s.answerRoutes()
 	s.backtestRoutes()
+	s.notificationRoutes()
 	s.personRoutes()
 	s.whyRoutes()
 	s.deliveryRoutes()
