@@ -171,7 +171,8 @@ type backtest struct {
 
 	sum     belfry.BacktestReport
 	people  map[string]*heard
-	samples []belfry.BacktestSample // a ring
+	groups  map[string]*supposedGroup // of a condition
+	samples []belfry.BacktestSample   // a ring
 	next    int
 }
 
@@ -276,6 +277,11 @@ func (b *Backtester) count(ctx context.Context, run *backtest, acc *belfry.Accep
 	}
 	run.sum.Matched++
 	run.sum.Weeks[week].Matched++
+	if run.sub.Condition != nil {
+		if acc, v, err = run.meets(ctx, b.Stages, acc, v, facts, &m); err != nil || acc == nil {
+			return err
+		}
+	}
 	sample := belfry.BacktestSample{Event: acc.EventID, Type: acc.Event.Type, Object: acc.Event.Object, At: acc.At, Because: belfry.ViewReasons(m.Because), People: []belfry.AnswerPerson{}}
 	dir := v.dir.Passing() // nobody else asks for all of these
 	for seen, cursor := 0, ""; ; {
