@@ -55,7 +55,7 @@ var rooms = []room{
 	}},
 
 	// The stages, in the order of the walk.
-	{path: "internal/expr", may: "belfry", pure: true, modules: map[string]string{"cel.dev/cel-go": "the expression language"}},
+	{path: "internal/expr", may: "belfry words", pure: true, modules: map[string]string{"cel.dev/cel-go": "the expression language"}},
 	{path: "internal/condition", may: "belfry", pure: true},
 	{path: "internal/match", may: "belfry expr", pure: true},
 	{path: "internal/resolve", may: "belfry expr", pure: true},
@@ -108,7 +108,7 @@ var rooms = []room{
 		"github.com/hashicorp/golang-lru/v2": "bounded memory of proven keys",
 		"golang.org/x/time":                  "rate of wrong keys",
 	}},
-	{path: "internal/manage", may: "belfry condition expr render secret"},
+	{path: "internal/manage", may: "belfry words condition expr render secret"},
 	{path: "internal/web/api", may: "auth belfry ingest manage words", clock: "deadlines of connections", modules: map[string]string{
 		"github.com/danielgtaylor/huma/v2": "routes and their description in one",
 		"github.com/swaggest/swgui":        "the API browser, offline",

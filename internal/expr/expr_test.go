@@ -13,6 +13,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/belfryhq/belfry/internal/belfry"
+	"github.com/belfryhq/belfry/internal/words"
 )
 
 func sampleEvent() *belfry.Event {
@@ -245,7 +246,7 @@ func TestReadable(t *testing.T) {
 		`true`:                                                           `always`,
 		`!true`:                                                          `never`,
 	} {
-		got, err := Readable(filter, "pt-BR")
+		got, err := Readable(filter, words.For("pt-BR"), nil)
 		if err != nil {
 			t.Errorf("%s: %v", filter, err)
 		}
@@ -253,7 +254,7 @@ func TestReadable(t *testing.T) {
 			t.Errorf("%s\n got %s\nwant %s", filter, got, want)
 		}
 	}
-	if _, err := Readable("event.", "en"); belfry.KindOf(err) != belfry.Invalid {
+	if _, err := Readable("event.", words.For("en"), nil); belfry.KindOf(err) != belfry.Invalid {
 		t.Errorf("a broken filter read as words: %v", err)
 	}
 }

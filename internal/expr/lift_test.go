@@ -10,6 +10,7 @@ import (
 	"pgregory.net/rapid"
 
 	"github.com/belfryhq/belfry/internal/belfry"
+	"github.com/belfryhq/belfry/internal/words"
 )
 
 // naive is the truth: the whole filter, evaluated by CEL.
@@ -203,11 +204,11 @@ func TestLiftingIsTheFilter(t *testing.T) {
 func TestReadableIsTotal(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		filter := genFilter(2).Filter(compiles).Draw(t, "filter")
-		yes, err := Readable(filter, "en")
+		yes, err := Readable(filter, words.For("en"), nil)
 		if err != nil || yes == "" {
 			t.Fatalf("%q, %v", yes, err)
 		}
-		no, err := Readable("!("+filter+")", "en")
+		no, err := Readable("!("+filter+")", words.For("en"), nil)
 		if err != nil || no == "" || no == yes {
 			t.Fatalf("%q reads %q, negated %q, %v", filter, yes, no, err)
 		}

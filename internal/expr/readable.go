@@ -8,15 +8,17 @@ import (
 	"cel.dev/cel-go/common/ast"
 	"cel.dev/cel-go/common/operators"
 	"cel.dev/cel-go/common/types"
+
+	"github.com/belfryhq/belfry/internal/words"
 )
 
-// Readable says a filter in words: `shortname is "CPR" and the actor is not
-// "user/8"`. Negations are carried down to the comparisons (De Morgan), so that
-// "not (a or b)" reads "not a and not b". What has no words yet is shown as
-// CEL between ‹ and ›. locale is a BCP 47 tag; this version speaks English
-// whatever it is. An empty filter is empty; the error is Compile's.
-func Readable(filter, locale string) (string, error) {
-	_ = locale // other languages come with the catalogue of messages
+// Readable says a filter in words, in the printer's language: `shortname is
+// "CPR" and the actor is not "user/8"`. Negations are carried down to the
+// comparisons (De Morgan), so that "not (a or b)" reads "not a and not b".
+// Fields of the event's data and their values are called what labels calls
+// them. What has no words is shown as CEL between ‹ and ›. An empty filter is
+// empty; the error is Compile's.
+func Readable(filter string, p *words.Printer, labels Labels) (string, error) {
 	if strings.TrimSpace(filter) == "" {
 		return "", nil
 	}
@@ -24,12 +26,33 @@ func Readable(filter, locale string) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	s := sayer{info: checked.NativeRep().SourceInfo()}
+	s := sayer{info: checked.NativeRep().SourceInfo(), p: p, labels: labels}
 	text, _ := s.say(checked.NativeRep().Expr(), false)
 	return text, nil
 }
 
-type sayer struct{ info *ast.SourceInfo }
+type sayer struct {
+	info   *ast.SourceInfo
+	p      *words.Printer
+	labels Labels
+}
+
+// what says a phrase about something; a negated one has an id of its own.
+func (s sayer) what(id string, not bool, what string) string {
+	return s.p.Say(negated(id, not), "What", what)
+}
+
+// value says a phrase about something and a value.
+func (s sayer) value(id, what, value string) string {
+	return s.p.Say(id, "What", what, "Value", value)
+}
+
+func negated(id string, not bool) string {
+	if not {
+		return id + "_not"
+	}
+	return id
+}
 
 // binding is how tightly a phrase holds together.
 type binding int
@@ -47,17 +70,15 @@ func (s sayer) say(e ast.Expr, not bool) (string, binding) {
 	case ast.SelectKind:
 		sel := e.AsSelect()
 		if sel.IsTestOnly() {
-			what := s.operand(sel.Operand(), sel.FieldName())
-			return pick(not, what+" is not given", what+" is given"), bindsAll
+			return s.what("filter.given", not, s.operand(sel.Operand(), sel.FieldName())), bindsAll
 		}
 		if path := s.path(e); path == "object.hidden" || path == "container.hidden" {
-			return pick(not, "the "+sel.Operand().AsIdent()+" is not hidden", "the "+sel.Operand().AsIdent()+" is hidden"), bindsAll
+			return s.what("filter.hidden", not, s.p.Say("filter.path."+sel.Operand().AsIdent())), bindsAll
 		}
-		what := s.term(e)
-		return pick(not, what+" is not true", what+" is true"), bindsAll
+		return s.what("filter.true", not, s.term(e)), bindsAll
 	case ast.LiteralKind:
 		if b, ok := e.AsLiteral().(types.Bool); ok {
-			return pick(bool(b) == not, "never", "always"), bindsAll
+			return s.p.Say(pick(bool(b) == not, "filter.never", "filter.always")), bindsAll
 		}
 	}
 	return s.raw(e, not), bindsAll
@@ -74,21 +95,21 @@ func (s sayer) sayCall(e ast.Expr, not bool) (string, binding) {
 		and := (fn == operators.LogicalAnd) != not
 		var parts []ast.Expr
 		collect(e, fn, &parts)
-		words := make([]string, 0, len(parts))
+		parted := make([]string, 0, len(parts))
 		for _, p := range parts {
 			text, b := s.say(p, not)
 			if and && b == bindsOr || !and && b == bindsAnd {
 				text = "(" + text + ")"
 			}
-			words = append(words, text)
+			parted = append(parted, text)
 		}
 		if and {
-			return strings.Join(words, " and "), bindsAnd
+			return strings.Join(parted, " "+s.p.Say("filter.and")+" "), bindsAnd
 		}
-		return strings.Join(words, " or "), bindsOr
+		return strings.Join(parted, " "+s.p.Say("filter.or")+" "), bindsOr
 	case call.IsMemberFunction() && len(args) == 1:
 		if w, ok := memberWords[fn]; ok {
-			return s.term(call.Target()) + " " + pick(not, w[1], w[0]) + " " + s.term(args[0]), bindsAll
+			return s.value(pick(not, w[1], w[0]), s.term(call.Target()), s.term(args[0])), bindsAll
 		}
 	case len(args) == 2:
 		left, right := args[0], args[1]
@@ -105,10 +126,10 @@ func (s sayer) sayCall(e ast.Expr, not bool) (string, binding) {
 				}
 				if lit, ok := right.AsLiteral().(types.String); ok && right.Kind() == ast.LiteralKind && lit == "" {
 					empty := not != (fn == operators.NotEquals)
-					return s.term(left) + pick(empty, " is not empty", " is empty"), bindsAll
+					return s.what("filter.empty", empty, s.term(left)), bindsAll
 				}
 			}
-			return s.term(left) + " " + pick(not, w[1], w[0]) + " " + s.term(right), bindsAll
+			return s.value(pick(not, w[1], w[0]), s.term(left), s.valueOf(left, right)), bindsAll
 		}
 	}
 	return s.raw(e, not), bindsAll
@@ -124,7 +145,7 @@ func (s sayer) sayTruth(left, right ast.Expr, not bool) (string, bool) {
 		return "", false
 	}
 	if p := s.path(left); !bool(b) && (p == "record" || p == "event.record") {
-		return pick(not, "the record is still there", "the record is gone"), true
+		return s.p.Say(pick(not, "filter.record_there", "filter.record_gone")), true
 	}
 	if s.path(left) == "" {
 		return "", false
@@ -134,39 +155,36 @@ func (s sayer) sayTruth(left, right ast.Expr, not bool) (string, bool) {
 }
 
 func (s sayer) sayIn(left, right ast.Expr, not bool) string {
-	switch s.path(right) {
-	case "ancestors":
-		return pick(not, "it did not happen within ", "it happened within ") + s.term(left)
-	case "related", "event.related":
-		return pick(not, "it is not about ", "it is about ") + s.term(left)
-	case "event.flags":
-		return pick(not, "the event is not flagged ", "the event is flagged ") + s.term(left)
+	for path, id := range map[string]string{"ancestors": "filter.within", "related": "filter.about", "event.related": "filter.about", "event.flags": "filter.flagged"} {
+		if s.path(right) == path {
+			return s.value(negated(id, not), "", s.term(left))
+		}
 	}
 	if right.Kind() == ast.ListKind {
 		items := make([]string, 0, right.AsList().Size())
 		for _, el := range right.AsList().Elements() {
-			items = append(items, s.term(el))
+			items = append(items, s.valueOf(left, el))
 		}
-		if len(items) == 0 {
-			return pick(not, "always", "never")
+		switch len(items) {
+		case 0:
+			return s.p.Say(pick(not, "filter.always", "filter.never"))
+		case 1:
+			return s.value(negated("filter.is", not), s.term(left), items[0])
 		}
-		if len(items) == 1 {
-			return s.term(left) + pick(not, " is not ", " is ") + items[0]
-		}
-		return s.term(left) + pick(not, " is none of ", " is one of ") + strings.Join(items, ", ")
+		return s.value(pick(not, "filter.none_of", "filter.one_of"), s.term(left), strings.Join(items, ", "))
 	}
-	return s.term(right) + pick(not, " does not contain ", " contains ") + s.term(left)
+	return s.value(negated("filter.contains", not), s.term(right), s.valueOf(right, left))
 }
 
-// Words of comparisons and, second, of their negations.
+// Phrases of comparisons and, second, of their negations.
 var (
 	binaryWords = map[string][2]string{
-		operators.Equals:        {"is", "is not"},
-		operators.NotEquals:     {"is not", "is"},
-		operators.Less:          {"is less than", "is at least"},
-		operators.LessEquals:    {"is at most", "is more than"},
-		operators.Greater:       {"is more than", "is at most"},
-		operators.GreaterEquals: {"is at least", "is less than"},
+		operators.Equals:        {"filter.is", "filter.is_not"},
+		operators.NotEquals:     {"filter.is_not", "filter.is"},
+		operators.Less:          {"filter.less", "filter.at_least"},
+		operators.LessEquals:    {"filter.at_most", "filter.more"},
+		operators.Greater:       {"filter.more", "filter.at_most"},
+		operators.GreaterEquals: {"filter.at_least", "filter.less"},
 	}
 	mirrored = map[string]string{
 		operators.Equals:        operators.Equals,
@@ -177,52 +195,36 @@ var (
 		operators.GreaterEquals: operators.LessEquals,
 	}
 	memberWords = map[string][2]string{
-		"startsWith": {"begins with", "does not begin with"},
-		"endsWith":   {"ends with", "does not end with"},
-		"contains":   {"contains", "does not contain"},
-		"matches":    {"matches the pattern", "does not match the pattern"},
+		"startsWith": {"filter.begins", "filter.begins_not"},
+		"endsWith":   {"filter.ends", "filter.ends_not"},
+		"contains":   {"filter.contains", "filter.contains_not"},
+		"matches":    {"filter.matches", "filter.matches_not"},
 	}
 )
 
-// pathWords are the names of common paths.
-var pathWords = map[string]string{
-	"event":                "the event",
-	"event.type":           "the type",
-	"event.actor":          "the actor",
-	"event.object":         "the object",
-	"event.time":           "the time",
-	"event.record":         "the record",
-	"event.data":           "the data",
-	"record":               "the record",
-	"object.id":            "the object",
-	"container.id":         "the container",
-	"actor.id":             "the actor",
-	"now":                  "the time of sending",
-	"related":              "those it is about",
-	"ancestors":            "the places it happened within",
-	"object.attributes":    "the object's attributes",
-	"actor.attributes":     "the actor's attributes",
-	"event.variables":      "the variables",
-	"event.transition":     "the transition",
-	"event.destination":    "the destination",
-	"event.comment":        "the comment",
-	"container.attributes": "the container's attributes",
+// pathWords are the paths that have names of their own.
+var pathWords = map[string]bool{
+	"event": true, "event.type": true, "event.actor": true, "event.object": true, "event.time": true,
+	"event.record": true, "event.data": true, "record": true, "object.id": true, "container.id": true,
+	"actor.id": true, "now": true, "related": true, "ancestors": true, "object.attributes": true,
+	"actor.attributes": true, "event.variables": true, "event.transition": true, "event.destination": true, "event.comment": true,
+	"container.attributes": true,
 }
 
-// pathPrefixes are what stands before the rest of a longer path.
-var pathPrefixes = []struct{ prefix, words string }{
+// pathPrefixes are phrases of what stands before the rest of a longer path.
+var pathPrefixes = []struct{ prefix, id string }{
 	{"event.data.", ""},
-	{"event.record.", "the record's "},
-	{"record.", "the record's "},
-	{"event.variables.", "the variable "},
-	{"event.extensions.", "the event's "},
-	{"object.attributes.", "the object's "},
-	{"container.attributes.", "the container's "},
-	{"actor.attributes.", "the actor's "},
-	{"event.", "the event's "},
-	{"object.", "the object's "},
-	{"container.", "the container's "},
-	{"actor.", "the actor's "},
+	{"event.record.", "filter.of.record"},
+	{"record.", "filter.of.record"},
+	{"event.variables.", "filter.of.variable"},
+	{"event.extensions.", "filter.of.event"},
+	{"object.attributes.", "filter.of.object"},
+	{"container.attributes.", "filter.of.container"},
+	{"actor.attributes.", "filter.of.actor"},
+	{"event.", "filter.of.event"},
+	{"object.", "filter.of.object"},
+	{"container.", "filter.of.container"},
+	{"actor.", "filter.of.actor"},
 }
 
 // path is a chain of selections with dots, empty when e is none.
@@ -249,21 +251,47 @@ func (s sayer) path(e ast.Expr) string {
 
 func (s sayer) operand(e ast.Expr, field string) string {
 	if p := s.path(e); p != "" {
-		return pathText(p + "." + field)
+		return s.pathText(p + "." + field)
 	}
 	return s.source(e) + "." + field
 }
 
-func pathText(p string) string {
-	if w, ok := pathWords[p]; ok {
-		return w
+func (s sayer) pathText(p string) string {
+	if pathWords[p] {
+		return s.p.Say("filter.path." + p)
+	}
+	if l, ok := s.labels[dataPath(p)]; ok && l.Title != "" {
+		return l.Title
 	}
 	for _, pre := range pathPrefixes {
 		if rest, ok := strings.CutPrefix(p, pre.prefix); ok && rest != "" {
-			return pre.words + rest
+			if pre.id == "" {
+				return rest
+			}
+			return s.p.Say(pre.id, "Name", rest)
 		}
 	}
 	return p
+}
+
+// dataPath is the path within the event's data, empty for others.
+func dataPath(p string) string {
+	rest, ok := strings.CutPrefix(p, "event.data.")
+	if !ok {
+		return ""
+	}
+	return rest
+}
+
+// valueOf says what something is compared with: by its label when it is a value
+// of a field that has labels.
+func (s sayer) valueOf(field, e ast.Expr) string {
+	if l, ok := s.labels[dataPath(s.path(field))]; ok && e.Kind() == ast.LiteralKind {
+		if label, ok := l.Values[fmt.Sprint(e.AsLiteral().Value())]; ok && label != "" {
+			return label
+		}
+	}
+	return s.term(e)
 }
 
 // term says a value.
@@ -274,7 +302,7 @@ func (s sayer) term(e ast.Expr) string {
 		case types.String:
 			return `"` + string(x) + `"`
 		case types.Null:
-			return "empty"
+			return s.p.Say("filter.nothing")
 		default:
 			return fmt.Sprint(x.Value())
 		}
@@ -282,21 +310,21 @@ func (s sayer) term(e ast.Expr) string {
 		c := e.AsCall()
 		switch {
 		case c.FunctionName() == "size" && c.IsMemberFunction() && len(c.Args()) == 0:
-			return "the size of " + s.term(c.Target())
+			return s.p.Say("filter.size", "What", s.term(c.Target()))
 		case c.FunctionName() == "size" && len(c.Args()) == 1:
-			return "the size of " + s.term(c.Args()[0])
+			return s.p.Say("filter.size", "What", s.term(c.Args()[0]))
 		case (c.FunctionName() == "timestamp" || c.FunctionName() == "duration" || c.FunctionName() == "string") && len(c.Args()) == 1:
 			return s.term(c.Args()[0])
 		}
 	}
 	if p := s.path(e); p != "" {
-		return pathText(p)
+		return s.pathText(p)
 	}
 	return "‹" + s.source(e) + "›"
 }
 
 func (s sayer) raw(e ast.Expr, not bool) string {
-	return "‹" + s.source(e) + "›" + pick(not, " is not true", " is true")
+	return s.what("filter.true", not, "‹"+s.source(e)+"›")
 }
 
 func (s sayer) source(e ast.Expr) string {

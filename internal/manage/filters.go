@@ -9,6 +9,7 @@ import (
 
 	"github.com/belfryhq/belfry/internal/belfry"
 	"github.com/belfryhq/belfry/internal/expr"
+	"github.com/belfryhq/belfry/internal/words"
 )
 
 // Bounds of saved filters.
@@ -48,7 +49,7 @@ func (m *Manager) Filter(ctx context.Context, tenant, name string) (belfry.Saved
 func inWords(s *belfry.SavedFilter) {
 	s.Readable = ""
 	if s.Filter != "" {
-		s.Readable, _ = expr.Readable(s.Filter, "en") // it compiled when it was saved
+		s.Readable, _ = expr.Readable(s.Filter, words.For(), nil) // it compiled when it was saved
 	}
 }
 

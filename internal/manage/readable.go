@@ -7,6 +7,7 @@ import (
 
 	"github.com/belfryhq/belfry/internal/belfry"
 	"github.com/belfryhq/belfry/internal/expr"
+	"github.com/belfryhq/belfry/internal/words"
 )
 
 // readable says a subscription in words: When core.course_* happens in CPR
@@ -28,11 +29,11 @@ func readable(s *belfry.Subscription, known *facts) string {
 		b.WriteString(" to objects of type " + list(s.ObjectTypes, "or"))
 	}
 	if filter := s.WholeFilter(); filter != "" {
-		words, err := expr.Readable(filter, "en")
+		text, err := expr.Readable(filter, words.For(), known.labels)
 		if err != nil {
-			words = "its filter cannot be read"
+			text = "its filter cannot be read"
 		}
-		b.WriteString(", and " + words)
+		b.WriteString(", and " + text)
 	}
 	b.WriteString(often(s.Condition))
 	b.WriteString(": ")

@@ -17,6 +17,7 @@ import (
 type Stored struct {
 	belfry.Subscription
 	Readable string   `json:"readable,omitempty" doc:"The rule in words"`
+	Filtered string   `json:"filter_readable,omitempty" doc:"The filter in words, in the language of Accept-Language; of GET"`
 	Warnings []string `json:"warnings,omitempty" doc:"What is allowed but perhaps not meant"`
 }
 
@@ -290,6 +291,7 @@ type facts struct {
 	groups    map[string]belfry.Group
 	endpoints map[string]bool
 	templates map[string]bool
+	labels    expr.Labels // of the data of its event types
 }
 
 // gather reads what s refers to.
@@ -313,6 +315,12 @@ func (m *Manager) gather(ctx context.Context, tenant string, s *belfry.Subscript
 	}
 	if groups = distinct(groups); len(groups) > 0 {
 		if k.groups, err = m.store.Groups(ctx, tenant, groups); err != nil {
+			return nil, err
+		}
+	}
+	if s.WholeFilter() != "" {
+		var err error
+		if k.labels, err = m.labels(ctx, tenant, s.Types); err != nil {
 			return nil, err
 		}
 	}

@@ -6,6 +6,7 @@ import (
 
 	"github.com/belfryhq/belfry/internal/belfry"
 	"github.com/belfryhq/belfry/internal/manage"
+	"github.com/belfryhq/belfry/internal/words"
 )
 
 // Values of package manage as the calls use them.
@@ -169,6 +170,8 @@ type FilterManager interface {
 	PutFilter(ctx context.Context, by By, f belfry.SavedFilter, match Expect) (stored belfry.SavedFilter, version int64, created bool, err error)
 	// DeleteFilter pauses the subscriptions that name it.
 	DeleteFilter(ctx context.Context, by By, name string, match Expect) error
+	// FilterWords says a filter in a language, with the labels of event types.
+	FilterWords(ctx context.Context, tenant, filter string, types []string, p *words.Printer) (string, error)
 }
 
 // Running reaches what runs: channels and sources as they are set up now.

@@ -7,6 +7,7 @@ import (
 
 	"github.com/belfryhq/belfry/internal/auth"
 	"github.com/belfryhq/belfry/internal/belfry"
+	"github.com/belfryhq/belfry/internal/words"
 )
 
 // Pausing says why something is paused.
@@ -45,6 +46,9 @@ func (s *Server) subscriptionRoutes() {
 		func(ctx context.Context, c *call, in *ThingID) (*reply[Stored], error) {
 			v, err := s.Manage.Subscription(ctx, c.tenant(), string(in.ID))
 			if err != nil {
+				return nil, err
+			}
+			if v.Filtered, err = s.filterWords(ctx, v.WholeFilter(), v.Types); err != nil {
 				return nil, err
 			}
 			return found(&in.Matching, v.Version, v), nil
@@ -126,12 +130,32 @@ func (s *Server) filterRoutes() {
 			if err != nil {
 				return nil, err
 			}
+			for i := range fs {
+				if fs[i].Readable, err = s.filterWords(ctx, fs[i].Filter, nil); err != nil {
+					return nil, err
+				}
+			}
 			return listOf(fs, next), nil
 		})
 	crud[belfry.SavedFilter]{name: "filter", path: "/v1/filters", tag: "Subscriptions",
 		idOf: func(f *belfry.SavedFilter) *string { return &f.Name }, pointer: "/name",
-		get: s.Manage.Filter, put: s.Manage.PutFilter, drop: s.Manage.DeleteFilter,
+		get: s.savedFilter, put: s.Manage.PutFilter, drop: s.Manage.DeleteFilter,
 		detail: "Subscriptions name it in filters. A change is in force for all of them at once; deleting it pauses them. filter is CEL, or a filter in the dialects of CloudEvents, which is stored as CEL."}.routes(s)
+}
+
+// savedFilter is one with its words in the reader's language.
+func (s *Server) savedFilter(ctx context.Context, tenant, name string) (belfry.SavedFilter, int64, error) {
+	f, version, err := s.Manage.Filter(ctx, tenant, name)
+	if err == nil {
+		f.Readable, err = s.filterWords(ctx, f.Filter, nil)
+	}
+	return f, version, err
+}
+
+// filterWords says a filter in the language that the request asks for.
+func (s *Server) filterWords(ctx context.Context, filter string, types []string) (string, error) {
+	c := callOf(ctx)
+	return s.Manage.FilterWords(ctx, c.tenant(), filter, types, words.Accepting(c.r.Header.Get("Accept-Language"), "en"))
 }
 
 type pausing struct {
