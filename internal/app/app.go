@@ -56,6 +56,7 @@ type App struct {
 	sources    *sources
 	planner    *pipeline.Planner
 	dispatcher *pipeline.Dispatcher
+	sealer     *pipeline.Sealer
 	conditions *pipeline.Conditions
 	watch      *pipeline.Watch
 	cluster    *cluster  // nil where the database is this process's alone
@@ -186,8 +187,11 @@ func (a *App) wire(ctx context.Context, cfg *config.Config, box *secret.Box, o O
 		Counters: a.counters, Log: a.log, Now: now, Jitter: rand.Float64,
 		Window: cfg.Limits.Window, Poll: poll, Grace: cfg.Limits.Drain,
 	})
+	a.sealer = pipeline.NewSealer(pipeline.SealerOptions{
+		Store: a.db, Facts: facts, Channels: a.channels, Dispatcher: a.dispatcher, Shards: here, Peers: here, Counters: a.counters, Log: a.log, Now: now, Poll: poll,
+	})
 	a.planner = pipeline.NewPlanner(pipeline.PlannerOptions{
-		Store: a.db, Stages: stages, Dispatcher: a.dispatcher, Watch: watch, Shards: here, Peers: here, Poll: poll, Counters: a.counters, Log: a.log, Now: now,
+		Store: a.db, Stages: stages, Dispatcher: a.dispatcher, Sealer: a.sealer, Watch: watch, Shards: here, Peers: here, Poll: poll, Counters: a.counters, Log: a.log, Now: now,
 		Observed: func(tenant string) { a.conditions.Look(tenant) },
 		Endings:  &pipeline.Endings{Store: a.db, Events: own{a}, Ended: a.ended},
 	})
@@ -232,6 +236,7 @@ func (a *App) wire(ctx context.Context, cfg *config.Config, box *secret.Box, o O
 		Explain:   explainer,
 		Events:    reads{a.db},
 		Delivery:  reads{a.db},
+		Digests:   reads{a.db},
 		Jobs:      reads{a.db},
 		Inbox:     &inboxes{watch: watch, db: a.db, facts: facts, subs: subs, templates: templates},
 		Documents: edits{a.publisher}, Public: &public{links: links, subs: subs, facts: facts, edit: a.publisher, explain: explainer}, Health: a,
@@ -343,6 +348,7 @@ func (a *App) Run(ctx context.Context) error {
 		stopNode, stopFollow = stage(a.cluster.Run), stage(a.follower.Run)
 	}
 	stopDispatch := stage(a.dispatcher.Run)
+	stopSeal := stage(a.sealer.Run)
 	stopPlan := stage(a.planner.Run)
 	stopConditions := stage(a.conditions.Run)
 	stopGate := stage(a.gate.Run)
@@ -394,6 +400,7 @@ func (a *App) Run(ctx context.Context) error {
 	stopCount()
 	stopConditions()
 	stopPlan()
+	stopSeal()
 	stopGate()
 	stopDispatch()
 	stopFollow()

@@ -69,6 +69,7 @@ func (e ear) Heard(ws []belfry.Wake) {
 		}
 		if !w.Due.IsZero() {
 			e.app.dispatcher.Wake(w.Tenant, w.Due)
+			e.app.sealer.Expect(w.Tenant, w.Due)
 		}
 		if w.Inboxes != [belfry.WakeInboxes]byte{} {
 			e.app.watch.WakeMarked(w.Tenant, w.Inboxes)

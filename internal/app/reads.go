@@ -25,6 +25,11 @@ func (r reads) ListDeliveries(ctx context.Context, tenant string, q api.Delivery
 	})
 }
 
+// ListBundles lists digests, newest first.
+func (r reads) ListBundles(ctx context.Context, tenant string, q api.DigestQuery) ([]belfry.Bundle, string, error) {
+	return r.DB.ListBundles(ctx, tenant, store.BundleFilter{State: q.State, Recipient: q.Recipient, Before: q.Before, Limit: q.Limit})
+}
+
 // ListJobs lists jobs, newest first.
 func (r reads) ListJobs(ctx context.Context, tenant string, q api.JobQuery) ([]belfry.Job, string, error) {
 	return r.Jobs(ctx, tenant, store.JobFilter{State: q.State, Kind: q.Kind, Before: q.Before, Limit: q.Limit})

@@ -43,9 +43,26 @@ func newUpkeep(r config.Retention, db *store.DB, surface *api.Server, log *slog.
 				}
 				return rows, nil
 			}},
+			clearDigests(db, r.Deliveries),
 		},
 		Log: log, Now: now,
 	})
+}
+
+// digestsAtOnce is how many digests one piece of housekeeping removes.
+const digestsAtOnce = 64
+
+// clearDigests removes digests when deliveries are.
+func clearDigests(db *store.DB, kept time.Duration) upkeep.Chore {
+	return upkeep.Chore{Name: "digests", Do: func(ctx context.Context, tenant string, now time.Time) (rows int, err error) {
+		for kept > 0 {
+			n, err := db.ClearBundles(ctx, tenant, now.Add(-kept), digestsAtOnce)
+			if rows += n; err != nil || n == 0 {
+				return rows, err
+			}
+		}
+		return 0, nil
+	}}
 }
 
 // upkeepFigures are the figures of housekeeping and of the disk.

@@ -221,6 +221,11 @@ const (
 // Settings are a person's choices that hold everywhere.
 type Settings struct {
 	Stop bool `json:"stop"` // global stop: no message on any channel
+	// Quiet are hours in which she is not disturbed: what comes then waits for
+	// their end and is told in one message.
+	Quiet         *Window `json:"quiet,omitempty"`
+	DigestAt      string  `json:"digest_at,omitempty"`      // HH:MM: when digests come that do not say; empty = 08:00
+	DigestWeekday string  `json:"digest_weekday,omitempty"` // of weekly ones; empty = monday
 }
 
 // Person is all that resolve and route need to know of a user.

@@ -104,13 +104,13 @@ type EventType struct {
 	ObjectTypes []string          `json:"object_types,omitempty"` // empty = any
 	Schema      json.RawMessage   `json:"schema,omitempty"`       // JSON Schema of data
 	Channels    TypeChannels      `json:"channels,omitzero"`
-	Frequency   *Frequency        `json:"frequency,omitempty"` // by default
+	Frequency   *Frequency        `json:"frequency,omitempty"` // by default; nil = at once
 	Details     []string          `json:"details,omitempty"`   // fields of data that the built-in message shows, like other.enrol; empty = all simple ones
 	Content     []string          `json:"content,omitempty"`   // where the words of the thing are, the first that is there: like other.content, record.message; text or HTML
 	Template    string            `json:"template,omitempty"`  // of its messages, where the subscription names none
 	SeeRoles    []string          `json:"see_roles,omitempty"` // roles (merged, active) one of which is needed to be told
 	Mandatory   bool              `json:"mandatory,omitempty"`
-	Urgent      bool              `json:"urgent,omitempty"` // its messages go before others that wait
+	Urgent      bool              `json:"urgent,omitempty"` // its messages go before others that wait, at once and in quiet hours
 	Record      bool              `json:"record,omitempty"` // CloudEvents of this type carry the row in data.record
 	Deprecated  bool              `json:"deprecated,omitempty"`
 	Retention   string            `json:"retention,omitempty"`  // how long its events and all that hangs on them are kept: 30d, 12h, 0d = for ever; empty = as the server is set

@@ -80,7 +80,7 @@ type Delivery struct {
 	State        State
 	Due          time.Time
 	Attempts     int
-	Bundle       string // digests share it; empty = a message of its own
+	Bundle       string // the digest it is (bnd_..., in place of the event too); empty = tells one event
 	Priority     int    // higher goes first: PriorityUrgent, PriorityNormal, PriorityDigest
 	Line         int64  // deliveries of one line to a destination go one after the other, by id; 0 = in none
 	Locale       string
@@ -89,6 +89,9 @@ type Delivery struct {
 	// Base is how many attempts there were when it was last retried by hand:
 	// the schedule of retries counts from there.
 	Base int
+	// Digest is set on what waits for a digest: then door 2 puts it into the
+	// open bundle, and no message of its own is sent.
+	Digest *Bundling
 }
 
 // Suppression records that somebody is not told, and why.
@@ -236,7 +239,9 @@ type Attempt struct {
 	Because *Reason
 	// Then is told instead, by another contact or channel: it is planned with
 	// the attempt, once.
-	Then *Delivery
+	Then    *Delivery
+	Bundle  string     // the digest that was sent
+	Dropped []ItemDrop // what was left out of it
 }
 
 // PendingPlan is an event whose plan is not complete.

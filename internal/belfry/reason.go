@@ -107,6 +107,9 @@ const (
 	MutedUntilResolved = "muted_until_resolved" // by the person, of this problem
 
 	ReplayOpen  = "on_its_way"
+	InDigest    = "in_digest"      // waits to be told together with others
+	InQuiet     = "in_quiet_hours" // likewise, until the person's quiet hours end
+	NothingLeft = "nothing_left"   // of a digest: each of its items was left out
 	CancelledBy = "cancelled"
 
 	NotAuthorised    = "not_authorised"    // by the platform's authoriser
@@ -231,6 +234,9 @@ var texts = map[string]string{
 	Resolved:           "what it tells of was resolved before it was told",
 	MutedUntilResolved: "muted until it is resolved",
 	ReplayOpen:         "is on its way already",
+	InDigest:           "is told in a digest",
+	InQuiet:            "is told when quiet hours end",
+	NothingLeft:        "nothing was left to tell",
 	CancelledBy:        "was cancelled",
 	Erased:             "the person was erased",
 	NotAuthorised:      "the platform says that they may not see this",

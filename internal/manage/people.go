@@ -268,6 +268,11 @@ func (m *Manager) PutSettings(ctx context.Context, by By, user string, s belfry.
 	if _, err := m.person(ctx, by.Tenant, user); err != nil {
 		return belfry.Settings{}, err
 	}
+	f := &faults{}
+	f.settings(&s)
+	if err := f.err(); err != nil {
+		return belfry.Settings{}, err
+	}
 	ch := m.change(by, "settings.put", user)
 	ch.Settings = []belfry.UserSettings{{User: user, Settings: s}}
 	_, err := m.store.Apply(ctx, ch)

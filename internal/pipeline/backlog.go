@@ -513,16 +513,22 @@ func (d *Dispatcher) payloads(ctx context.Context, tenant string, rows []belfry.
 	return out, later, err
 }
 
-// events reads events into payloads.
+// events reads events into payloads, and digests by the ids of their bundles.
 func (d *Dispatcher) events(ctx context.Context, tenant string, ids []string) (map[string]*Payload, error) {
 	if len(ids) == 0 {
 		return nil, nil
 	}
+	ids, bundles := bundlesOf(ids)
 	events, err := d.o.Store.Events(ctx, tenant, ids)
 	if err != nil {
 		return nil, err
 	}
-	out := make(map[string]*Payload, len(events))
+	out := make(map[string]*Payload, len(events)+len(bundles))
+	if len(bundles) > 0 {
+		if err := d.digests(ctx, tenant, bundles, out); err != nil {
+			return nil, err
+		}
+	}
 	for id, acc := range events {
 		out[id] = NewPayload(acc)
 	}

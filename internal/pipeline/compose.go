@@ -42,7 +42,8 @@ type Messages struct {
 	secrets   Opener
 	now       func() time.Time
 	endpoints *lru.Cache[endpointKey, *endpointParts]
-	gate      *Gate // nil = no platform is ever asked
+	gate      *Gate                       // nil = no platform is ever asked
+	digested  *lru.Cache[wordsKey, *said] // words of items of digests
 }
 
 // SetGate makes messages to people be looked at by a gate, too.
@@ -67,11 +68,15 @@ type openedSecret struct {
 // NewMessages makes the Composer.
 func NewMessages(facts *Facts, subs *Subscriptions, templates Templates, links Linker, secrets Opener, now func() time.Time) *Messages {
 	cache, _ := lru.New[endpointKey, *endpointParts](4096) // the size is positive, which is all New checks
-	return &Messages{facts: facts, subs: subs, templates: templates, links: links, secrets: secrets, now: now, endpoints: cache}
+	digested, _ := lru.New[wordsKey, *said](digestWords)
+	return &Messages{facts: facts, subs: subs, templates: templates, links: links, secrets: secrets, now: now, endpoints: cache, digested: digested}
 }
 
 // Compose checks the delivery against what is known now and renders it.
 func (m *Messages) Compose(ctx context.Context, d *belfry.Delivery, p *Payload) (Composed, error) {
+	if d.Bundle != "" {
+		return m.digest(ctx, d, p)
+	}
 	var sub *belfry.Subscription
 	if d.Subscription != "" {
 		s, reason, err := m.subs.Standing(ctx, d.Tenant, d.Subscription)
@@ -204,9 +209,16 @@ func (m *Messages) person(ctx context.Context, d *belfry.Delivery, p *Payload, s
 			return Composed{Drop: drop, Hold: hold}, err
 		}
 	}
-	item, err := m.facts.Item(ctx, d.Tenant, p.Accepted, sub, d.Because, who)
+	msg, drop, err := m.message(ctx, d, p.Accepted, sub, who)
+	return Composed{Target: target, Message: msg, Drop: drop}, err
+}
+
+// message is what a delivery says of its event; a reason says that its template
+// wants nothing said.
+func (m *Messages) message(ctx context.Context, d *belfry.Delivery, acc *belfry.Accepted, sub *belfry.Subscription, who *belfry.Person) (*belfry.Message, *belfry.Reason, error) {
+	item, err := m.facts.Item(ctx, d.Tenant, acc, sub, d.Because, who)
 	if err != nil {
-		return Composed{}, err
+		return nil, nil, err
 	}
 	item.Locale = d.Locale
 	wanted := Wanted{Subscription: sub, Template: d.Template, Channel: d.Channel, Reader: &belfry.User{Email: d.Address}, Now: m.now()}
@@ -215,7 +227,7 @@ func (m *Messages) person(ctx context.Context, d *belfry.Delivery, p *Payload, s
 	}
 	t, from, drop, err := m.facts.Wording(ctx, m.templates, d.Tenant, &wanted, &item)
 	if err != nil || drop != nil {
-		return Composed{Drop: drop}, err
+		return nil, drop, err
 	}
 	links := render.Links{Why: m.links.Why(d)}
 	if sub != nil {
@@ -224,7 +236,7 @@ func (m *Messages) person(ctx context.Context, d *belfry.Delivery, p *Payload, s
 		}
 		links.Unsubscribe = m.links.Unsubscribe(d.Tenant, d.Subscription, d.Principal, d.Address)
 	}
-	if page := m.leaves(d, p.Event); page != "" {
+	if page := m.leaves(d, acc.Event); page != "" {
 		links.Unsubscribe = page
 	}
 	msg := t.Mail(item, links)
@@ -233,14 +245,11 @@ func (m *Messages) person(ctx context.Context, d *belfry.Delivery, p *Payload, s
 		msg.ListID = m.links.ListID(d.Tenant, d.Subscription)
 	}
 	if from != nil && from.Attach == belfry.AttachCSV {
-		if table := render.RecordsCSV([]*belfry.Event{p.Event}); table != nil {
+		if table := render.RecordsCSV([]*belfry.Event{acc.Event}); table != nil {
 			msg.Attachments = []belfry.Attachment{{Name: "records.csv", ContentType: "text/csv; charset=utf-8", Body: table}}
 		}
 	}
-	if err := m.facts.address(ctx, d.Tenant, sub, &item, &msg); err != nil {
-		return Composed{}, err
-	}
-	return Composed{Target: target, Message: &msg}, nil
+	return &msg, nil, m.facts.address(ctx, d.Tenant, sub, &item, &msg)
 }
 
 // reachable checks that a person may still be told at the address a delivery

@@ -13,6 +13,7 @@ type Counters struct {
 	Planned    atomic.Int64 // events whose plan was committed
 	Deliveries atomic.Int64 // deliveries committed, inbox rows included
 	Suppressed atomic.Int64 // suppressions committed
+	Sealed     atomic.Int64 // digests whose gathering ended
 	Postponed  atomic.Int64 // deliveries put off by a limit of their channel's account
 	PlanFaults atomic.Int64 // events whose planning failed for good
 

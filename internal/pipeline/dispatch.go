@@ -8,6 +8,8 @@ import (
 	"sync/atomic"
 	"time"
 
+	lru "github.com/hashicorp/golang-lru/v2"
+
 	"github.com/belfryhq/belfry/internal/belfry"
 	"github.com/belfryhq/belfry/internal/channel"
 )
@@ -25,6 +27,9 @@ type DeliveryStore interface {
 	// the order of their ids.
 	InLine(ctx context.Context, tenant, destination string, line int64, limit int) ([]belfry.Delivery, error)
 	RecordAttempts(ctx context.Context, as []belfry.Attempt) ([]bool, error)
+	// Bundles and BundleItems are digests with what they speak of, limit of each.
+	Bundles(ctx context.Context, tenant string, ids []string) (map[string]belfry.Bundle, error)
+	BundleItems(ctx context.Context, tenant string, bundles []string, limit int) (map[string][]belfry.BundleItem, error)
 }
 
 // Channel is a channel as it is set up now.
@@ -62,7 +67,8 @@ type Composed struct {
 	Rate        float64 // sends a second
 	Concurrency int     // sends at once
 	Drop        *belfry.Reason
-	Hold        bool // the platform is asked first whether it may go
+	Hold        bool              // the platform is asked first whether it may go
+	Dropped     []belfry.ItemDrop // of a digest: what is left out
 	Wait        bool
 	// Awaits are subscriptions that are paused, of a delivery that goes out when
 	// one of them is resumed; what else is for its destination does not wait.
@@ -150,6 +156,8 @@ type Dispatcher struct {
 	closing     bool
 	runners     sync.WaitGroup
 
+	spoken *lru.Cache[spokenKey, *belfry.Accepted] // events that digests spoke of lately
+
 	wake    chan struct{}
 	records chan record
 
@@ -180,8 +188,10 @@ func NewDispatcher(o DispatcherOptions) *Dispatcher {
 	if o.Fallback == nil {
 		o.Fallback = noFallback{}
 	}
+	spoken, _ := lru.New[spokenKey, *belfry.Accepted](digestEvents) // the size is positive, which is all New checks
 	return &Dispatcher{
 		o:         o,
+		spoken:    spoken,
 		dests:     map[destKey]*dest{},
 		held:      map[string]uint8{},
 		emptied:   make(chan struct{}),
@@ -257,7 +267,7 @@ func (d *Dispatcher) Reserve(ds []belfry.Delivery, p *Payload) []bool {
 	now := d.o.Now()
 	size := p.size()
 	for i := range ds {
-		if ds[i].Channel == belfry.ChannelInbox || ds[i].State != belfry.Scheduled || ds[i].Due.After(now) || !d.mine(&ds[i]) {
+		if ds[i].Channel == belfry.ChannelInbox || ds[i].State != belfry.Scheduled || ds[i].Due.After(now) || ds[i].Digest != nil || !d.mine(&ds[i]) {
 			continue
 		}
 		b := d.backlogOf(ds[i].Tenant)
@@ -278,7 +288,7 @@ func (d *Dispatcher) Handover(ds []belfry.Delivery, p *Payload, places []bool) {
 	size := p.size()
 	var elsewhere belfry.Wake // what is for other processes
 	for i := range ds {
-		if ds[i].Channel == belfry.ChannelInbox || !ds[i].State.Open() || ds[i].State == belfry.Held {
+		if ds[i].Channel == belfry.ChannelInbox || !ds[i].State.Open() || ds[i].State == belfry.Held || ds[i].Digest != nil {
 			continue
 		}
 		b := d.backlogOf(ds[i].Tenant)

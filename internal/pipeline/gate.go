@@ -147,7 +147,7 @@ func (g *Gate) hold(ctx context.Context, acc *belfry.Accepted, page *belfry.Plan
 	}
 	kept, held := page.Deliveries[:0], false
 	for _, d := range page.Deliveries {
-		if d.Channel == belfry.ChannelWebhook || d.Bundle != "" { // what is in a digest is looked at when that is sent
+		if d.Channel == belfry.ChannelWebhook || d.Digest != nil { // what is in a digest is looked at when that is sent
 			kept = append(kept, d)
 			continue
 		}

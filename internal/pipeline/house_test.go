@@ -148,6 +148,7 @@ type house struct {
 	gone  goneList
 	plan  *Planner
 	send  *Dispatcher
+	seal  *Sealer
 	watch *Watch
 	ex    *Explainer
 	stop  func()
@@ -180,6 +181,9 @@ func newHouse(t testing.TB, db *store.DB, tune func(*PlannerOptions, *Dispatcher
 	}
 	h.send = NewDispatcher(do)
 	po.Dispatcher = h.send
+	h.seal = NewSealer(SealerOptions{Store: db, Facts: facts, Channels: oneChannel{h.r}, Dispatcher: h.send, Shards: do.Shards, Peers: do.Peers, Counters: counters,
+		Log: log, Now: do.Now, Poll: 50 * time.Millisecond})
+	po.Sealer = h.seal
 	h.plan = NewPlanner(po)
 	h.ex = &Explainer{Stages: stages, Store: traceRows{db}, Now: clock}
 	return h
@@ -227,6 +231,7 @@ func (h *house) run() {
 	var planning, sending sync.WaitGroup
 	planning.Go(func() { _ = h.plan.Run(ctxPlan) })
 	sending.Go(func() { _ = h.send.Run(ctxSend) })
+	planning.Go(func() { _ = h.seal.Run(ctxPlan) })
 	var once sync.Once
 	h.stop = func() {
 		once.Do(func() {

@@ -11,6 +11,8 @@ import (
 type Payload struct {
 	*belfry.Accepted
 
+	digest *gathered // of a digest, which speaks of several events
+
 	once sync.Once
 	wire []byte
 	err  error
@@ -31,5 +33,8 @@ func (p *Payload) Wire(encode func(*belfry.Event) ([]byte, error)) ([]byte, erro
 
 // size is what the payload counts for against the window's bytes.
 func (p *Payload) size() int {
+	if p.digest != nil {
+		return 512 + 256*len(p.digest.items)
+	}
 	return 512 + len(p.Body) + len(p.Event.Data) + len(p.Event.Record) + len(p.Event.Variables)
 }

@@ -27,6 +27,7 @@ type PlannerOptions struct {
 	Store      PlanStore
 	Stages     *Stages
 	Dispatcher *Dispatcher
+	Sealer     *Sealer
 	Watch      *Watch
 	Shards     Shards
 	Peers      Peers
@@ -567,6 +568,7 @@ func (p *Planner) committed(pl *planned, err error) {
 		return
 	}
 	p.o.Dispatcher.Handover(pl.page.Deliveries, pl.payload, pl.places)
+	p.o.Sealer.planned(&pl.page)
 	p.show(pl)
 	p.observed(pl)
 	p.o.Counters.Deliveries.Add(int64(len(pl.page.Deliveries)))

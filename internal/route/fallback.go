@@ -41,7 +41,11 @@ func (p *plan) fallBack(r *belfry.Recipient, person *belfry.Person, failed *Chan
 		if address, ok := reach(person, ch); ok {
 			// Said once: whatever else fails has this way, too.
 			p.hers.choices = append(p.hers.choices, choice{channel: name, via: c.via})
-			p.deliver(r, name, address, r.Principal, c.via, p.because(r, c.decision, fellBack(failed.Name, "", why.Text())))
+			var digest *belfry.Bundling // waits as what was chosen would
+			if ch.Contact != "" {
+				digest = c.bundling(ch, address)
+			}
+			p.put(r, name, address, r.Principal, c.via, digest, p.because(r, c.decision, fellBack(failed.Name, "", why.Text())))
 			return
 		}
 	}

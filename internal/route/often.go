@@ -10,6 +10,8 @@ import (
 type Often struct {
 	Frequency *belfry.Frequency // nil = immediately
 	By        belfry.Reason
+
+	wait *belfry.Bundling // what that comes to now; nil = at once and alone
 }
 
 // often decides the frequency of one way: the member's setting, the preference,
@@ -25,9 +27,9 @@ func (p *plan) often(via *belfry.Via, pref *Effective) Often {
 	case via.Match != nil && via.Match.Escalation > 0: // whoever escalates is in a hurry
 		return Often{}
 	case !mandatory && via.Member != nil && via.Member.Frequency != nil:
-		return Often{via.Member.Frequency, belfry.Reason{Code: belfry.ByMember, Subscription: id, Object: via.Member.Object}}
+		return Often{Frequency: via.Member.Frequency, By: belfry.Reason{Code: belfry.ByMember, Subscription: id, Object: via.Member.Object}}
 	case !mandatory && pref.Frequency != nil:
-		return Often{pref.Frequency.Frequency, belfry.Reason{Code: belfry.ByPreference, Object: pref.Frequency.Object, Detail: detail(pref.Frequency, "")}}
+		return Often{Frequency: pref.Frequency.Frequency, By: belfry.Reason{Code: belfry.ByPreference, Object: pref.Frequency.Object, Detail: detail(pref.Frequency, "")}}
 	case via.Match != nil && via.Match.Subscription.Frequency != nil:
 		return spoken(mandatory, via.Match.Subscription.Frequency, belfry.Reason{Code: belfry.BySubscription, Subscription: id})
 	case p.in.Type.Frequency != nil:
@@ -40,9 +42,9 @@ func (p *plan) often(via *belfry.Via, pref *Effective) Often {
 
 func spoken(mandatory bool, f *belfry.Frequency, by belfry.Reason) Often {
 	if mandatory && f.Every == belfry.Never {
-		return Often{nil, belfry.Reason{Code: belfry.ByMandatory}}
+		return Often{Frequency: nil, By: belfry.Reason{Code: belfry.ByMandatory}}
 	}
-	return Often{f, by}
+	return Often{Frequency: f, By: by}
 }
 
 func (o Often) never() bool { return o.Frequency != nil && o.Frequency.Every == belfry.Never }
@@ -60,8 +62,13 @@ func (o Often) every() int {
 	return max(0, slices.Index(belfry.Frequencies, o.Frequency.Every))
 }
 
-// sooner reports whether o keeps nobody waiting who does not wait with other.
-func (o Often) sooner(other Often) bool { return o.every() < other.every() }
+// sooner reports whether a message is due earlier with o than with other.
+func (o Often) sooner(other Often) bool {
+	if o.wait == nil || other.wait == nil {
+		return o.wait == nil && other.wait != nil
+	}
+	return o.wait.Least().Before(other.wait.Least())
+}
 
 // paused is the reason why nothing is told when every choice is paused.
 func (cs choices) paused() *belfry.Reason {

@@ -103,12 +103,17 @@ type namedKey struct {
 	n        int
 	decision belfry.Reason
 	override belfry.Reason
+	digest   belfry.Reason
 }
 
 // because are the reasons that name r, of the leading subscription first, and
 // the deciding ones.
 func (p *plan) because(r *belfry.Recipient, decision, override belfry.Reason) []belfry.Reason {
-	key := namedKey{n: len(r.Via), decision: decision, override: override}
+	return p.reasons(r, decision, override, belfry.Reason{})
+}
+
+func (p *plan) reasons(r *belfry.Recipient, decision, override, digest belfry.Reason) []belfry.Reason {
+	key := namedKey{n: len(r.Via), decision: decision, override: override, digest: digest}
 	if len(r.Via) == 1 && len(r.Via[0].Because) > 0 {
 		key.first = &r.Via[0].Because[0]
 		key.n = -len(r.Via[0].Because)
@@ -130,6 +135,9 @@ func (p *plan) because(r *belfry.Recipient, decision, override belfry.Reason) []
 	}
 	if override.Code != "" {
 		all = append(all, override)
+	}
+	if digest.Code != "" {
+		all = append(all, digest)
 	}
 	all = slices.Clip(all)
 	p.named[key] = all
@@ -155,6 +163,11 @@ func (p *plan) suppress(r *belfry.Recipient, channel, address string, why belfry
 
 // deliver adds a delivery unless its address is told already on the channel.
 func (p *plan) deliver(r *belfry.Recipient, channel, address, destination string, via *belfry.Via, because []belfry.Reason) {
+	p.put(r, channel, address, destination, via, nil, because)
+}
+
+// put is deliver; with digest it waits to be told with others.
+func (p *plan) put(r *belfry.Recipient, channel, address, destination string, via *belfry.Via, digest *belfry.Bundling, because []belfry.Reason) {
 	d := belfry.Delivery{
 		Tenant: p.in.Event.Tenant, EventID: p.in.Event.EventID, Run: p.in.Run,
 		Channel: channel, Principal: r.Principal, Address: address,
@@ -173,6 +186,9 @@ func (p *plan) deliver(r *belfry.Recipient, channel, address, destination string
 	}
 	if p.in.Type.Urgent {
 		d.Priority = belfry.PriorityUrgent
+	}
+	if digest != nil {
+		d.Digest, d.Due = digest, digest.Least()
 	}
 	if e := p.in.Endpoints[r.Endpoint]; e != nil && channel == belfry.ChannelWebhook {
 		d.Line = e.Line(p.in.Event.Event.ObjectOrRoot())
@@ -286,6 +302,7 @@ func (p *plan) person(r *belfry.Recipient) {
 			override = escalated(via.Match)
 		}
 		often := p.often(via, &pref)
+		often.wait = p.wait(&often, via, person)
 		if blocked == nil && often.never() {
 			blocked = often.paused()
 		}
@@ -302,6 +319,7 @@ func (p *plan) person(r *belfry.Recipient) {
 		if forced.often = p.often(forced.via, &pref); forced.often.never() {
 			forced.often = Often{}
 		}
+		forced.often.wait = p.wait(&forced.often, forced.via, person)
 		at := slices.IndexFunc(cs, func(have choice) bool { return have.channel == c })
 		if at < 0 {
 			cs = append(cs, forced)
@@ -359,9 +377,9 @@ func (p *plan) tell(r *belfry.Recipient, person *belfry.Person, ch *ChannelInfo,
 	if p.stopped(r, c) {
 		return
 	}
-	because := p.because(r, c.decision, c.override)
+	because := p.reasons(r, c.decision, c.override, c.often.digest())
 	if ch.Kind == belfry.KindScript && c.via.Notify.Script == ch.Name {
-		p.deliver(r, ch.Name, belfry.ScriptAddress(ch.Name, r.Principal), belfry.ScriptAddress(ch.Name, ""), c.via, because)
+		p.deliver(r, ch.Name, belfry.ScriptAddress(ch.Name, r.Principal), belfry.ScriptAddress(ch.Name, ""), c.via, p.because(r, c.decision, c.override))
 		return
 	}
 	if ch.Name == belfry.ChannelWebhook || ch.Kind == belfry.KindScript {
@@ -370,7 +388,7 @@ func (p *plan) tell(r *belfry.Recipient, person *belfry.Person, ch *ChannelInfo,
 		return
 	}
 	if ch.Contact == "" {
-		p.deliver(r, ch.Name, r.Principal, r.Principal, c.via, because)
+		p.deliver(r, ch.Name, r.Principal, r.Principal, c.via, p.because(r, c.decision, c.override))
 		return
 	}
 	contacts := contactsOf(&person.User, ch.Contact)
@@ -389,7 +407,7 @@ func (p *plan) tell(r *belfry.Recipient, person *belfry.Person, ch *ChannelInfo,
 			continue
 		}
 		usable++
-		p.deliver(r, ch.Name, contacts[i].Address, r.Principal, c.via, because)
+		p.put(r, ch.Name, contacts[i].Address, r.Principal, c.via, c.bundling(ch, contacts[i].Address), because)
 		if !ch.Every {
 			return
 		}
@@ -535,8 +553,12 @@ func (p *plan) address(r *belfry.Recipient) {
 		if via.Match != nil && via.Match.Escalation > 0 {
 			override = escalated(via.Match)
 		}
+		often, blocked := p.often(via, &Effective{}), (*belfry.Reason)(nil)
+		if often.wait = p.wait(&often, via, nil); often.never() {
+			blocked = often.paused()
+		}
 		for _, c := range mails {
-			cs.add(choice{channel: c, via: via, decision: decision, override: override})
+			cs.add(choice{channel: c, via: via, decision: decision, override: override, often: often, blocked: blocked})
 		}
 	}
 	for _, c := range p.in.Type.Channels.Forced {
@@ -546,6 +568,9 @@ func (p *plan) address(r *belfry.Recipient) {
 		forced := choice{channel: c, via: lead(r), decision: belfry.Reason{Code: belfry.ByForced, Detail: p.in.Event.Event.Type}}
 		if at := slices.IndexFunc(cs, func(have choice) bool { return have.channel == c }); at >= 0 {
 			forced.via = cs[at].via
+			if cs[at].blocked == nil {
+				forced.often = cs[at].often
+			}
 			cs[at] = forced
 		} else {
 			cs = append(cs, forced)
@@ -562,7 +587,7 @@ func (p *plan) address(r *belfry.Recipient) {
 	for i := range p.in.Channels {
 		for k := range cs {
 			if c := &cs[k]; c.channel == p.in.Channels[i].Name && !p.stopped(r, c) {
-				p.deliver(r, c.channel, address, address, c.via, p.because(r, c.decision, c.override))
+				p.put(r, c.channel, address, address, c.via, c.bundling(&p.in.Channels[i], ""), p.reasons(r, c.decision, c.override, c.often.digest()))
 			}
 		}
 	}

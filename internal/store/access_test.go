@@ -36,7 +36,7 @@ func TestBatchesFindRowsByKey(t *testing.T) {
 	}
 	exec("SET plan_cache_mode = force_generic_plan")
 	for name, shape := range map[string]*shape{"planDone": planDone, "planMoved": planMoved, "applyAttempts": applyAttempts, "dropMember": dropMember,
-		"dropEmail": dropEmail, "dropOptOut": dropOptOut} {
+		"dropEmail": dropEmail, "dropOptOut": dropOptOut, "sealMany": sealMany, "delayMany": delayMany, "endBundle": endBundle, "hastenBundle": hastenBundle, "leaveItem": leaveItem} {
 		exec("PREPARE p AS " + shape.arrays)
 		args := strings.TrimSuffix(strings.Repeat("NULL, ", len(shape.kinds)), ", ")
 		var plan []string
@@ -50,7 +50,7 @@ func TestBatchesFindRowsByKey(t *testing.T) {
 			t.Fatal(err)
 		}
 		text := strings.Join(plan, "\n")
-		byKey := strings.Contains(text, "_pkey") || strings.Contains(text, "members_by_principal") || strings.Contains(text, "opt_outs_by_who") // whole keys too
+		byKey := strings.Contains(text, "_pkey") || strings.Contains(text, "members_by_principal") || strings.Contains(text, "opt_outs_by_who") || strings.Contains(text, "bundle_items_by_id") // whole keys too
 		if !byKey || strings.Contains(text, "Seq Scan") || strings.Contains(text, "Materialize") {
 			t.Errorf("%s:\n%s", name, text)
 		}

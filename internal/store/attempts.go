@@ -148,8 +148,10 @@ func (s *session) applyRound(round []attemptRef) error {
 			num(int64(a.Outcome.Status)).num(a.Outcome.After.Microseconds()).num(bit(a.Outcome.Throttled)).num(int64(state)).num(micros(a.Due)).
 			text(a.Outcome.Detail).text(s.scribe.reason(a.Because))
 	}
-	_, err = rows.flush()
-	return err
+	if _, err = rows.flush(); err != nil {
+		return err
+	}
+	return s.endBundles(round)
 }
 
 // planInstead stores what is told instead of what failed, with the attempts that

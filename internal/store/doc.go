@@ -4,7 +4,7 @@
 // (group commit without timers), so a busy server shares its fsyncs and a
 // quiet one answers after one.
 //
-// The doors are AcceptEvents (1), CommitPlans (2), RecordAttempts (3), Apply
+// The doors are AcceptEvents (1), CommitPlans (2), RecordAttempts (3), SealBundles (4), Apply
 // (people's and programs' edits), CommitSource (a connector's batch), MarkInbox,
 // and that of the life of deliveries: retries, cancels, replays, the steps of
 // jobs, and permits of providers. A call that returned without error is durable. The reads beside

@@ -21,13 +21,23 @@ func (e *edit) cancels() error {
 			return err
 		}
 		if n == 0 {
-			return belfry.Errorf(belfry.Conflict, "the delivery %s is over: there is nothing left to cancel", c.ID)
+			if n, err = e.exec(cancelItem, e.tenant, c.ID, e.scribe.reason(&c.Because)); err != nil {
+				return err
+			}
+			if n == 0 {
+				return belfry.Errorf(belfry.Conflict, "the delivery %s is over: there is nothing left to cancel", c.ID)
+			}
+			continue // it is in nobody's memory and in no count
 		}
 		e.count(e.tenant, 0, -1)
 		e.note(belfry.KindDelivery, c.ID)
 	}
 	return nil
 }
+
+// cancelItem takes an item out of a digest that is open.
+const cancelItem = `UPDATE bundle_items SET state = 6, ended = $3 WHERE tenant = $1 AND id = $2 AND state = 0
+	AND bundle IN (SELECT b.id FROM bundles b WHERE b.tenant = $1 AND b.id = bundle_items.bundle AND b.state = 0)`
 
 // reopen makes deliveries due again; attempts count on, the schedule starts
 // over.
@@ -364,7 +374,10 @@ func (db *DB) DeliveryStates(ctx context.Context, tenant string, ids []string) (
 		out[id] = state
 		return err
 	}, "SELECT id, state FROM deliveries WHERE tenant = $1 AND id IN_LIST", ids, tenant)
-	return out, err
+	if err != nil || len(out) == len(ids) {
+		return out, err
+	}
+	return out, db.itemStates(ctx, tenant, ids, out)
 }
 
 // LastAttempts reads the newest attempt of each delivery that has any and was

@@ -111,7 +111,7 @@ func (db *DB) Joined(ctx context.Context, tenant, principal string, limit int) (
 		m, err := scanMember(rows)
 		list = append(list, m)
 		return err
-	}, "SELECT subscription, principal, object, channels, since FROM members WHERE tenant = $1 AND principal = $2 ORDER BY subscription, object LIMIT $3",
+	}, "SELECT "+memberCols+" FROM members WHERE tenant = $1 AND principal = $2 ORDER BY subscription, object LIMIT $3",
 		tenant, principal, orDefault(limit, 1000))
 	return list, err
 }

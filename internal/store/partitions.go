@@ -520,6 +520,8 @@ func (db *DB) needed(ctx context.Context, q querier, part belfry.Part, p partiti
 	}
 	if part == belfry.PartEvents {
 		probe("inbox", span(belfry.DeliveryPrefix, "x.id"))
+		// Digests that were not sent may need any event from their oldest on.
+		probe("bundles", " AND x.state < 2 AND x.oldest < '"+belfry.MinID(belfry.DeliveryPrefix, p.to)+"'")
 	}
 	if len(probes) == 0 {
 		return false, nil

@@ -67,6 +67,9 @@ func personColumns(spec string) (out []personColumn) {
 const deliveryPerson = `id:k event_id:s run:# subscription:s channel:s principal:w address:w destination:w state:d due:t attempts:# locale:s
 	because:j ended:j sent:1`
 
+const digestPerson = `id:k principal:w channel:s address:w destination:w bundle_key:s frequency:s locale:s due:t state:# opened:t sealed:t ended:t
+	oldest:s message:s because:j`
+
 // personTables are in the order in which an erasure goes through them: first
 // what plans and sends still look at.
 var personTables = []personTable{
@@ -80,6 +83,13 @@ var personTables = []personTable{
 	{part: "mails", table: "deliveries", columns: personColumns(deliveryPerson),
 		only: func(row map[string]string, s *belfry.Subject) bool {
 			return row["principal"] == "" && row["channel"] != belfry.ChannelWebhook && s.Is(row["address"])
+		}},
+	{part: "digested", table: "bundle_items", columns: personColumns("bundle:k id:k event_id:s run:# subscription:s template:s state:d because:j ended:j"),
+		where: "bundle IN (SELECT b.id FROM bundles b WHERE b.tenant = $1 AND b.destination <> '' AND b.destination = $2)"},
+	{part: "digests", table: "bundles", columns: personColumns(digestPerson), where: "destination <> '' AND destination = $2"},
+	{part: "digest_mails", table: "bundles", columns: personColumns(digestPerson),
+		only: func(row map[string]string, s *belfry.Subject) bool {
+			return row["principal"] == "" && s.Is(row["address"])
 		}},
 	{part: "inbox", table: "inbox", columns: personColumns("id:k event_id:s principal:w subscription:s locale:s because:j read_at:t archived_at:t snoozed_until:t"),
 		where: "principal = $2", drop: true},

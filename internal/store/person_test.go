@@ -33,10 +33,11 @@ var nobody = map[string]string{
 	"members.*":        "the stage members",
 	"opt_outs.*":       "the stage opt_outs",
 	"groups.*":         "things of the platform",
-	"bundles.*":        "not written yet",
+	"bundle_lasts.*":   "when something went, under a hash",
 	"attempts.*":       "with their deliveries",
 
-	"deliveries.bundle":      "not written yet",
+	"bundles.slot":           "a hash",
+	"deliveries.bundle":      "ids of digests",
 	"deliveries.template":    "names of templates",
 	"inbox.template":         "names of templates",
 	"history.document":       "things of the platform",

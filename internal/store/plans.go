@@ -121,6 +121,11 @@ func checkPage(p *belfry.PlanPage) error {
 		if err := clean(d.ID, d.Subscription, d.Channel, d.Principal, d.Address, d.Destination, d.Bundle, d.Locale, d.Template); err != nil {
 			return err
 		}
+		if d.Digest != nil {
+			if err := clean(d.Digest.Key); err != nil {
+				return err
+			}
+		}
 	}
 	for i := range p.Suppressions {
 		u := &p.Suppressions[i]
@@ -281,6 +286,8 @@ func (s *session) insertPages(jobs []*job) error {
 	matches, inbox, suppressions := s.rows(insertMatches), s.rows(insertInbox), s.rows(insertSuppression)
 	deliveries, plain := s.rows(insertDelivery), s.rows(insertPlain)
 	before := len(s.delta)
+	var waiting []*belfry.Delivery // for digests, of tenant
+	tenant := ""
 	err := eachPage(jobs, func(p *belfry.PlanPage) error {
 		run := int64(p.Run)
 		if len(p.Timers) > 0 {
@@ -303,6 +310,16 @@ func (s *session) insertPages(jobs []*job) error {
 			because := s.scribe.reasons(d.Because)
 			if d.Channel == belfry.ChannelInbox && d.State != belfry.Held {
 				inbox.text(p.Tenant).text(d.ID).text(p.EventID).text(d.Principal).text(d.Subscription).text(d.Locale).text(d.Template).text(because)
+				continue
+			}
+			if d.Digest != nil {
+				if tenant != p.Tenant && len(waiting) > 0 {
+					if err := s.putItems(tenant, waiting); err != nil {
+						return err
+					}
+					waiting = waiting[:0]
+				}
+				tenant, waiting = p.Tenant, append(waiting, d)
 				continue
 			}
 			if d.State.Open() {
@@ -336,6 +353,11 @@ func (s *session) insertPages(jobs []*job) error {
 	})
 	if err != nil {
 		return err
+	}
+	if len(waiting) > 0 {
+		if err := s.putItems(tenant, waiting); err != nil {
+			return err
+		}
 	}
 	for _, r := range []*rows{matches, inbox, suppressions} {
 		if _, err := r.flush(); err != nil {

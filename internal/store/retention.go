@@ -330,8 +330,8 @@ func (s *session) dropEvents(tenant string, ids []string) (int, error) {
 	return execIn(s, "DELETE FROM events WHERE tenant = $1 AND NOT EXISTS (SELECT 1 FROM plans p WHERE p.tenant = events.tenant AND p.event_id = events.id) AND id IN_LIST", ids, tenant)
 }
 
-// keptByRows finds events that have a plan to complete, an open delivery or an
-// inbox entry.
+// keptByRows finds events that have a plan to complete, an open delivery, an
+// item in a digest that was not sent yet, or an inbox entry.
 func (db *DB) keptByRows(ctx context.Context, tenant string, events []string, kept map[string]bool) error {
 	if err := db.keptByPlan(ctx, tenant, events, kept); err != nil {
 		return err
@@ -343,7 +343,9 @@ func (db *DB) keptByRows(ctx context.Context, tenant string, events []string, ke
 		return err
 	}
 	const has = ` WHERE EXISTS (SELECT 1 FROM inbox i WHERE i.tenant = $1 AND i.id >= a.lo AND i.id < a.hi AND i.event_id = a.id)
-		OR EXISTS (SELECT 1 FROM deliveries d WHERE d.tenant = $1 AND d.id >= a.lo AND d.id < a.hi AND d.event_id = a.id AND d.state + 0 < 3)`
+		OR EXISTS (SELECT 1 FROM deliveries d WHERE d.tenant = $1 AND d.id >= a.lo AND d.id < a.hi AND d.event_id = a.id AND d.state + 0 < 3)
+		OR EXISTS (SELECT 1 FROM bundle_items t JOIN bundles b ON b.tenant = t.tenant AND b.id = t.bundle
+			WHERE t.tenant = $1 AND t.id >= a.lo AND t.id < a.hi AND t.event_id = a.id AND b.state < 2)`
 	var ids, los, his []string
 	for _, id := range events {
 		lo, hi, ok := belfry.DeliveryRange(id)
@@ -397,6 +399,9 @@ func (db *DB) ClearTypes(ctx context.Context, tenant string, types []string, bef
 	}
 	kept := map[string]bool{}
 	if err := db.keptByPlan(ctx, tenant, list, kept); err != nil {
+		return out, err
+	}
+	if err := db.keptByDigest(ctx, tenant, list, kept); err != nil {
 		return out, err
 	}
 	var gone struct {

@@ -81,7 +81,7 @@ func Open(ctx context.Context, o Options) (*DB, error) {
 
 // doors are the store's doors, each with its queue.
 type doors struct {
-	edit, source, accept, plan, attempt, life, inbox, tidy *door
+	edit, source, accept, plan, attempt, seal, life, inbox, tidy *door
 }
 
 // Rows a transaction takes from a door: enough to share a sync among
@@ -102,15 +102,16 @@ func (db *DB) startWriters() {
 	d.accept = &door{limit: doorLimit, commit: commitAcceptances}
 	d.plan = &door{limit: doorLimit, commit: commitPlans}
 	d.attempt = &door{limit: doorLimit, commit: commitAttempts}
+	d.seal = &door{limit: doorLimit, commit: commitSeals}
 	d.life = &door{limit: lifeLimit, commit: commitEdits}
 	d.inbox = &door{limit: doorLimit, commit: commitEdits}
 	d.tidy = &door{limit: 1, commit: commitEdits} // a chunk a transaction
 	if db.pg {
-		plan, attempt := db.newWriter(d.plan), db.newWriter(d.attempt)
+		plan, attempt := db.newWriter(d.plan), db.newWriter(d.attempt, d.seal)
 		plan.fenced, attempt.fenced = true, true
 		db.writers = []*writer{db.newWriter(d.edit, d.inbox), db.newWriter(d.source, d.accept), plan, attempt, db.newWriter(d.life), db.newWriter(d.tidy)}
 	} else {
-		db.writers = []*writer{db.newWriter(d.edit, d.source, d.accept, d.plan, d.attempt, d.life, d.inbox, d.tidy)}
+		db.writers = []*writer{db.newWriter(d.edit, d.source, d.accept, d.plan, d.attempt, d.seal, d.life, d.inbox, d.tidy)}
 	}
 	for _, w := range db.writers {
 		db.background.Go(w.run)

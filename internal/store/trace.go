@@ -34,7 +34,7 @@ type EventTrace struct {
 }
 
 // Trace reads what was decided about an event, for one principal (or address)
-// when it is set. Deliveries come first, then inbox rows, then suppressions.
+// when it is set. Deliveries come first, then what is told in digests, inbox rows, and suppressions.
 func (db *DB) Trace(ctx context.Context, tenant, eventID, principal string, page TracePage) (EventTrace, error) {
 	var t EventTrace
 	stored, pending := 0, 0
@@ -69,7 +69,7 @@ func (db *DB) Trace(ctx context.Context, tenant, eventID, principal string, page
 	for _, part := range []struct {
 		stage string
 		read  func(context.Context) error
-	}{{"deliveries", r.deliveries}, {"inbox", r.inbox}, {"suppressions", r.suppressions}} {
+	}{{"deliveries", r.deliveries}, {"digests", r.digests}, {"inbox", r.inbox}, {"suppressions", r.suppressions}} {
 		if r.stage != "" && r.stage != part.stage {
 			continue
 		}
@@ -140,6 +140,25 @@ func (r *traceReader) deliveries(ctx context.Context) error {
 		r.trace.Deliveries = append(r.trace.Deliveries, d)
 		return nil
 	}, text+" ORDER BY id LIMIT $5", args...)
+}
+
+// digests reads what is told in digests, each as the delivery it would be alone.
+func (r *traceReader) digests(ctx context.Context) error {
+	text := "i.id > $2 AND i.id < $3 AND i.event_id = $4"
+	args := []any{r.start(), r.to, r.event, r.left + 1}
+	if r.principal != "" {
+		text += " AND (b.principal = $6 OR b.principal = '' AND b.address = $6)"
+		args = append(args, r.principal)
+	}
+	list, err := r.db.items(ctx, r.tenant, text+" ORDER BY i.id LIMIT $5", args...)
+	for i := range list {
+		if !r.page(list[i].ID) {
+			r.next = r.place()
+			break
+		}
+		r.trace.Deliveries = append(r.trace.Deliveries, list[i])
+	}
+	return err
 }
 
 func (r *traceReader) inbox(ctx context.Context) error {
@@ -247,7 +266,7 @@ func (db *DB) ListDeliveries(ctx context.Context, tenant string, f DeliveryFilte
 	return list, next, err
 }
 
-// Delivery reads one delivery or inbox row, false when there is none.
+// Delivery reads one delivery, inbox row or item of a digest, false when there is none.
 func (db *DB) Delivery(ctx context.Context, tenant, id string) (d belfry.Delivery, ok bool, err error) {
 	err = db.query(ctx, func(rows *sql.Rows) error {
 		ok = true
@@ -256,6 +275,10 @@ func (db *DB) Delivery(ctx context.Context, tenant, id string) (d belfry.Deliver
 	}, "SELECT "+deliveryCols+" FROM deliveries WHERE tenant = $1 AND id = $2", tenant, id)
 	if err != nil || ok {
 		return d, ok, err
+	}
+	items, err := db.items(ctx, tenant, "i.id = $2", id)
+	if err != nil || len(items) > 0 {
+		return append(items, d)[0], len(items) > 0, err
 	}
 	err = db.query(ctx, func(rows *sql.Rows) error {
 		ok = true

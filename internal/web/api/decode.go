@@ -238,11 +238,8 @@ func (c *checker) object(raw json.RawMessage, pointer string, member func(name s
 // later are members the API describes but this version has not, by the type
 // they belong to, with the value that asks for nothing and so is taken.
 var later = map[reflect.Type]map[string]string{
-	reflect.TypeFor[belfry.Subscription](): {"frequency": `"immediate"`, "condition": "null"},
+	reflect.TypeFor[belfry.Subscription](): {"condition": "null"},
 	reflect.TypeFor[belfry.Notify]():       {"script": `""`},
-	reflect.TypeFor[belfry.Member]():       {"frequency": `"immediate"`},
-	reflect.TypeFor[belfry.Preference]():   {"frequency": `"immediate"`},
-	reflect.TypeFor[belfry.Settings]():     {"quiet": "null", "digest_at": `""`, "digest_weekday": `""`},
 }
 
 // comesLater reports whether the member is one of later, and refuses it when it

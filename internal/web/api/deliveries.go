@@ -12,7 +12,8 @@ import (
 // DeliveryView is a delivery as it is shown.
 type DeliveryView struct {
 	ID           string              `json:"id"`
-	Event        string              `json:"event"`
+	Event        string              `json:"event,omitempty" doc:"Absent of a digest, which tells several"`
+	Digest       string              `json:"digest,omitempty" doc:"bnd_...: the digest it is, or that tells it"`
 	Run          int                 `json:"run,omitempty" doc:"0 = the first planning; replays count up"`
 	Subscription string              `json:"subscription,omitempty" doc:"The leading one: it gives template and unsubscribe link"`
 	Recipient    string              `json:"recipient,omitempty" doc:"The user; absent for bare addresses and endpoints"`
@@ -57,6 +58,9 @@ func viewDelivery(d *belfry.Delivery) DeliveryView {
 	if d.State.Open() {
 		due := d.Due.UTC()
 		v.Due = &due
+	}
+	if v.Digest = d.Bundle; d.EventID == d.Bundle {
+		v.Event = ""
 	}
 	return v
 }

@@ -183,6 +183,12 @@ func TestUsers(t *testing.T) {
 		t.Errorf("%s", a.body)
 	}
 	h.want(200, "PUT", "/v1/users/user%2F8/settings", `{"stop":true,"quiet":null}`)
+	h.want(200, "PUT", "/v1/users/user%2F8/settings", `{"stop":false,"quiet":{"from":"22:00","to":"07:00","days":["mon"]},"digest_at":"08:00","digest_weekday":"mon"}`)
+	var chosen belfry.Settings
+	h.want(200, "GET", "/v1/users/user%2F8/settings", "").into(t, &chosen)
+	if chosen.DigestWeekday != "monday" || chosen.Quiet == nil || chosen.Quiet.From != "22:00" {
+		t.Errorf("settings read back as %+v", chosen)
+	}
 	for _, c := range []struct{ path, body, pointer string }{
 		{"/v1/users/user%2F8", `{"nme":"x"}`, "/nme"},
 		{"/v1/users/user%2F8", `{"name":["x"]}`, "/name"},
@@ -192,7 +198,11 @@ func TestUsers(t *testing.T) {
 		{"/v1/users/user%2F8/preferences", `[{"level":"loud"}]`, "/0/level"},
 		{"/v1/users/user%2F8/preferences", `[{"channels":["pigeon"]}]`, "/0/channels/0"},
 		{"/v1/users/user%2F8/preferences", `[{"object":"course/404"}]`, "/0/object"},
-		{"/v1/users/user%2F8/settings", `{"quiet":{"from":"22:00","to":"07:00"}}`, "/quiet"},
+		{"/v1/users/user%2F8/settings", `{"quiet":{"from":"22:00","to":"7:00"}}`, "/quiet/to"},
+		{"/v1/users/user%2F8/settings", `{"quiet":{"from":"22:00","to":"07:00","days":["mo"]}}`, "/quiet/days/0"},
+		{"/v1/users/user%2F8/settings", `{"quiet":{"from":"00:00","to":"00:00"}}`, "/quiet"},
+		{"/v1/users/user%2F8/settings", `{"digest_at":"24:00"}`, "/digest_at"},
+		{"/v1/users/user%2F8/settings", `{"digest_weekday":"mondy"}`, "/digest_weekday"},
 		{"/v1/users/user%2F8/settings", `{"stop":"yes"}`, "/stop"},
 	} {
 		h.wantFault(422, c.pointer, "PUT", c.path, c.body)

@@ -71,7 +71,7 @@ func newHouse(t *testing.T, change ...func(*api.Options)) *house {
 	if err != nil {
 		t.Fatal(err)
 	}
-	o := api.Options{Auth: h.auth, Ingest: in, Manage: manager(t, db, box), Running: running{}, Nodes: nodes{}, Explain: h.explain, Events: reads{db}, Delivery: reads{db}, Jobs: reads{db},
+	o := api.Options{Auth: h.auth, Ingest: in, Manage: manager(t, db, box), Running: running{}, Nodes: nodes{}, Explain: h.explain, Events: reads{db}, Delivery: reads{db}, Digests: reads{db}, Jobs: reads{db},
 		Inbox: h.inbox, Documents: documents{db}, Public: h.public, Asking: h.public, Notices: h.public, Health: h, Seal: box, Log: log, Now: now, Version: "test", PublicURL: "https://belfry.example",
 		Preview: previews{}, Metrics: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { h.metrics(w, r) })}
 	for _, f := range change {
@@ -165,6 +165,11 @@ func (r reads) ListEvents(ctx context.Context, tenant string, q api.EventQuery) 
 
 func (r reads) ListDeliveries(ctx context.Context, tenant string, q api.DeliveryQuery) ([]belfry.Delivery, string, error) {
 	return r.DB.ListDeliveries(ctx, tenant, store.DeliveryFilter(q))
+}
+
+// ListBundles lists digests, newest first.
+func (r reads) ListBundles(ctx context.Context, tenant string, q api.DigestQuery) ([]belfry.Bundle, string, error) {
+	return r.DB.ListBundles(ctx, tenant, store.BundleFilter{State: q.State, Recipient: q.Recipient, Before: q.Before, Limit: q.Limit})
 }
 
 func (r reads) ListJobs(ctx context.Context, tenant string, q api.JobQuery) ([]belfry.Job, string, error) {

@@ -29,6 +29,7 @@ type Options struct {
 	Explain   Explainer
 	Events    EventReader
 	Delivery  DeliveryReader
+	Digests   DigestReader
 	Jobs      JobReader
 	Inbox     Inbox
 	Documents Documents
@@ -78,6 +79,7 @@ func New(o Options) *Server {
 	s.personRoutes()
 	s.whyRoutes()
 	s.deliveryRoutes()
+	s.digestRoutes()
 	s.lifeRoutes()
 	s.catalogueRoutes()
 	s.keyRoutes()

@@ -1,0 +1,133 @@
+package belfry
+
+import "time"
+
+// Bundling says how something waits to be told together with other things.
+type Bundling struct {
+	// Key is what it shares a message with, of one person (or address) and
+	// channel.
+	Key       string
+	Frequency Frequency // in full: with the person's settings and the defaults
+	Held      bool      // by quiet hours only: told alone it is told as ever
+	// Due is when the message goes out. Where the last one counts, it goes at
+	// Early when none went since Since, and else at Due, or Wait after the last.
+	Due          time.Time
+	Early, Since time.Time
+	Wait         time.Duration
+}
+
+// Counts reports whether it matters when the last message went.
+func (b *Bundling) Counts() bool { return !b.Since.IsZero() }
+
+// DueAfter is when the message goes out, the last one having gone at a time;
+// zero = there was none.
+func (b *Bundling) DueAfter(last time.Time) time.Time {
+	switch {
+	case !b.Counts():
+		return b.Due
+	case last.Before(b.Since):
+		return b.Early
+	case !b.Due.IsZero():
+		return b.Due
+	}
+	return last.Add(b.Wait)
+}
+
+// Least is the earliest that DueAfter can be.
+func (b *Bundling) Least() time.Time {
+	if b.Counts() {
+		return b.Early
+	}
+	return b.Due
+}
+
+// BundleState is how far a digest is; the numbers are stored, never reorder
+// them.
+type BundleState int8
+
+// States of a bundle. What is sealed has its items and its message for good.
+const (
+	BundleOpen   BundleState = 0 // takes items
+	BundleSealed BundleState = 1 // is a delivery
+	BundleSent   BundleState = 2
+	BundleOver   BundleState = 3 // failed, cancelled or had nothing to say
+)
+
+var bundleStates = [...]string{"open", "sealed", "sent", "over"}
+
+// String is the state's name in the API.
+func (s BundleState) String() string {
+	if s < 0 || int(s) >= len(bundleStates) {
+		return "unknown"
+	}
+	return bundleStates[s]
+}
+
+// MarshalText gives the state's name.
+func (s BundleState) MarshalText() ([]byte, error) { return []byte(s.String()), nil }
+
+// UnmarshalText reads a state's name.
+func (s *BundleState) UnmarshalText(text []byte) error {
+	for i, name := range bundleStates {
+		if name == string(text) {
+			*s = BundleState(i)
+			return nil
+		}
+	}
+	return Errorf(Invalid, "there is no state %q", text)
+}
+
+// BundlePrefix begins ids of bundles.
+const BundlePrefix = "bnd_"
+
+// Bundle is a digest: what gathers for one person on one channel.
+type Bundle struct {
+	Tenant      string
+	ID          string // bnd_...
+	Principal   string // empty for a bare address
+	Channel     string
+	Address     string // where it would go as of its first item; it goes to what is good when it is sealed
+	Destination string
+	Shard       int
+	Key         string
+	Frequency   Frequency
+	Held        bool
+	Counts      bool // when it goes decides when the next one does
+	Locale      string
+	Due         time.Time
+	State       BundleState
+	Opened      time.Time
+	Sealed      time.Time
+	Ended       time.Time
+	Message     string  // the delivery it became
+	Because     *Reason // why it is over
+	Items       int     // how many; where it was counted
+}
+
+// BundleItem is something to be told in a bundle.
+type BundleItem struct {
+	Bundle       string
+	ID           string // DeliveryID of the event, as if it were told alone
+	EventID      string
+	Run          int
+	Subscription string
+	Template     string
+	State        State // Scheduled, or how it ended before the message did
+	Because      []Reason
+}
+
+// Seal ends the gathering of a bundle that is open: it becomes a message, or is
+// over, or goes on until another time.
+type Seal struct {
+	Tenant, Bundle string
+	At             time.Time
+	Message        *Delivery // the message, with the id it keeps
+	Drop           *Reason   // why there is none
+	Until          time.Time // not now: due again then
+}
+
+// ItemDrop says that an item was left out of its digest as it was sent.
+type ItemDrop struct {
+	ID      string
+	Because Reason
+}

@@ -1,0 +1,249 @@
+package pipeline
+
+import (
+	"context"
+	"log/slog"
+	"sync"
+	"time"
+
+	"github.com/belfryhq/belfry/internal/belfry"
+	"github.com/belfryhq/belfry/internal/route"
+)
+
+// SealStore is what the Sealer needs of the store.
+type SealStore interface {
+	Tenants(ctx context.Context) ([]string, error)
+	DueBundles(ctx context.Context, tenant string, until time.Time, limit int, shards []int) ([]belfry.Bundle, error)
+	NextBundle(ctx context.Context, tenant string, shards []int) (time.Time, bool, error)
+	SealBundles(ctx context.Context, seals []belfry.Seal) ([]bool, error)
+}
+
+// SealerOptions are the parts a Sealer works with; all are needed.
+type SealerOptions struct {
+	Store      SealStore
+	Facts      *Facts
+	Channels   ChannelList
+	Dispatcher *Dispatcher
+	Shards     Shards
+	Peers      Peers
+	Counters   *Counters
+	Log        *slog.Logger
+	Now        func() time.Time
+	Poll       time.Duration // safety net: look for due digests at least so often
+}
+
+// Sealer ends the gathering of digests as they fall due: door 4 makes each a
+// message with its items and id for good, and the Dispatcher sends it as any
+// other. A digest belongs to the delivery shard of whom it is for; that two
+// processes seal one is no harm, since only one finds it open.
+type Sealer struct {
+	o SealerOptions
+
+	mu   sync.Mutex
+	next map[string]time.Time // by tenant: when something falls due; zero = look now
+	wake chan struct{}
+}
+
+// NewSealer makes a Sealer; nothing is sealed before Run.
+func NewSealer(o SealerOptions) *Sealer {
+	if o.Poll == 0 {
+		o.Poll = DefaultPoll
+	}
+	return &Sealer{o: o, next: map[string]time.Time{}, wake: make(chan struct{}, 1)}
+}
+
+// Expect says that a digest of a tenant may fall due at a time.
+func (s *Sealer) Expect(tenant string, due time.Time) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if next, known := s.next[tenant]; known && !due.Before(next) {
+		return
+	}
+	s.next[tenant] = due
+	select {
+	case s.wake <- struct{}{}:
+	default:
+	}
+}
+
+// planned is Expect for the digests of a page, here and elsewhere.
+func (s *Sealer) planned(page *belfry.PlanPage) {
+	var least time.Time
+	for i := range page.Deliveries {
+		if b := page.Deliveries[i].Digest; b != nil && (least.IsZero() || b.Least().Before(least)) {
+			least = b.Least()
+		}
+	}
+	if least.IsZero() {
+		return
+	}
+	s.Expect(page.Tenant, least)
+	if s.o.Shards.Shared() {
+		s.o.Peers.Tell(belfry.Wake{Tenant: page.Tenant, Due: least})
+	}
+}
+
+// Run seals until ctx ends; the batch under way is finished.
+func (s *Sealer) Run(ctx context.Context) error {
+	poll := time.NewTicker(s.o.Poll)
+	defer poll.Stop()
+	due := time.NewTimer(0)
+	defer due.Stop()
+	s.survey(ctx)
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-s.wake:
+		case <-due.C:
+		case <-poll.C:
+			s.survey(ctx)
+		}
+		due.Reset(s.round(ctx))
+	}
+}
+
+// survey is the safety net: every tenant is looked at.
+func (s *Sealer) survey(ctx context.Context) {
+	tenants, err := s.o.Store.Tenants(ctx)
+	if err != nil {
+		if ctx.Err() == nil {
+			s.o.Log.Error("listing tenants", "error", err)
+		}
+		return
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, t := range tenants {
+		s.next[t] = time.Time{}
+	}
+}
+
+// round seals what is due and says how long there is nothing more to do.
+func (s *Sealer) round(ctx context.Context) time.Duration {
+	wait := time.Hour
+	now := s.o.Now()
+	var look []string
+	s.mu.Lock()
+	for tenant, next := range s.next {
+		if next.After(now) {
+			wait = min(wait, next.Sub(now))
+		} else {
+			look = append(look, tenant)
+			delete(s.next, tenant) // what is told of from here on is not overlooked
+		}
+	}
+	s.mu.Unlock()
+	for _, tenant := range look {
+		next, ok, err := s.tenant(ctx, tenant)
+		if err != nil && ctx.Err() == nil {
+			s.o.Log.Error("sealing digests", "tenant", tenant, "error", err)
+			next, ok = s.o.Now().Add(time.Second), true
+		}
+		if ok {
+			s.Expect(tenant, next)
+			wait = min(wait, max(0, next.Sub(s.o.Now())))
+		}
+	}
+	return wait
+}
+
+// sealPage is how many digests one call of door 4 carries.
+const sealPage = 512
+
+// tenant seals what is due of one tenant and says when the next one is.
+func (s *Sealer) tenant(ctx context.Context, tenant string) (next time.Time, ok bool, err error) {
+	shards := s.o.Shards.Mine(belfry.LeaseDelivery)
+	for ctx.Err() == nil {
+		now := s.o.Now()
+		due, err := s.o.Store.DueBundles(ctx, tenant, now, sealPage, shards)
+		if err != nil {
+			return next, false, err
+		}
+		if len(due) == 0 {
+			break
+		}
+		if err := s.seal(ctx, tenant, due, now); err != nil {
+			return next, false, err
+		}
+		if len(due) < sealPage {
+			break
+		}
+	}
+	return s.o.Store.NextBundle(ctx, tenant, shards)
+}
+
+func (s *Sealer) seal(ctx context.Context, tenant string, due []belfry.Bundle, now time.Time) error {
+	ids := make([]string, 0, len(due))
+	for i := range due {
+		if due[i].Principal != "" {
+			ids = append(ids, due[i].Principal)
+		}
+	}
+	view, err := s.o.Facts.Directory.At(ctx, tenant, 0)
+	if err != nil {
+		return err
+	}
+	people, err := view.Persons(ids)
+	if err != nil {
+		return err
+	}
+	channels, _ := s.o.Channels.Routes(tenant)
+	seals := make([]belfry.Seal, 0, len(due))
+	var first time.Time
+	for i := range due {
+		b := &due[i]
+		var ch *route.ChannelInfo
+		for k := range channels {
+			if channels[k].Name == b.Channel {
+				ch = &channels[k]
+			}
+		}
+		person := people[b.Principal]
+		address, why, until := route.Ready(b, person, ch, now)
+		seal := belfry.Seal{Tenant: tenant, Bundle: b.ID, At: now}
+		switch {
+		case !until.IsZero():
+			seal.Until = until
+		case why != nil:
+			seal.Drop = why
+		default:
+			seal.Message = messageOf(b, person, address, now)
+			if first.IsZero() || b.Due.Before(first) {
+				first = b.Due
+			}
+		}
+		seals = append(seals, seal)
+	}
+	// What is begun here is ended: half a batch sealed is no harm, but whoever
+	// waits for it would wait for the next look.
+	applied, err := s.o.Store.SealBundles(context.WithoutCancel(ctx), seals)
+	if !first.IsZero() {
+		s.o.Dispatcher.Wake(tenant, first)
+		if s.o.Shards.Shared() {
+			s.o.Peers.Tell(belfry.Wake{Tenant: tenant, Due: first})
+		}
+	}
+	for _, done := range applied {
+		if done {
+			s.o.Counters.Sealed.Add(1)
+		}
+	}
+	return err
+}
+
+// messageOf is the delivery a bundle becomes.
+func messageOf(b *belfry.Bundle, person *belfry.Person, address string, now time.Time) *belfry.Delivery {
+	d := &belfry.Delivery{
+		Tenant: b.Tenant, ID: belfry.NewID(belfry.DeliveryPrefix, now), EventID: b.ID, Bundle: b.ID, Channel: b.Channel, Principal: b.Principal,
+		Address: address, Destination: b.Destination, Shard: b.Shard, State: belfry.Scheduled, Due: b.Due, Priority: belfry.PriorityDigest, Locale: b.Locale,
+		Because: []belfry.Reason{{Code: belfry.InDigest, Detail: b.Frequency.String()}},
+	}
+	if b.Held {
+		d.Priority, d.Because = belfry.PriorityNormal, []belfry.Reason{{Code: belfry.InQuiet}}
+	}
+	if person != nil {
+		d.Locale = person.User.Locale
+	}
+	return d
+}
