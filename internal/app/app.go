@@ -194,6 +194,9 @@ func (a *App) wire(ctx context.Context, cfg *config.Config, box *secret.Box, o O
 		Store: a.db, Stages: stages, Dispatcher: a.dispatcher, Sealer: a.sealer, Watch: watch, Shards: here, Peers: here, Poll: poll, Counters: a.counters, Log: a.log, Now: now,
 		Observed: func(tenant string) { a.conditions.Look(tenant) },
 		Endings:  &pipeline.Endings{Store: a.db, Events: own{a}, Ended: a.ended},
+		Participate: func(ctx context.Context, tenant string, e *belfry.Event, subs []belfry.Subscription) error {
+			return a.manager.Participate(ctx, tenant, e, subs)
+		},
 	})
 	a.backlog = &backlog{Planner: a.planner}
 	a.publisher.dispatcher, a.publisher.planner = a.dispatcher, a.backlog

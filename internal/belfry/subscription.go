@@ -51,7 +51,6 @@ type Subscription struct {
 	Sender       *Sender      `json:"sender,omitempty"` // nil = as the object or the tenant says
 	Owner        string       `json:"owner,omitempty"`
 	Origin       string       `json:"origin,omitempty"` // person | admin | manifest
-	Preset       string       `json:"preset,omitempty"` // the preset it is of: changed there alone
 	Joining      Joining      `json:"joining,omitzero"`
 
 	Condition *Condition `json:"condition,omitempty"` // tell when it is met, instead of of each event

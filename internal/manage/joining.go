@@ -17,6 +17,7 @@ import (
 
 // JoiningStore keeps who joined and what was asked for.
 type JoiningStore interface {
+	Memberships(ctx context.Context, tenant, principal, after string, limit int) ([]belfry.Member, error)
 	JoinsOf(ctx context.Context, tenant, subscription, principal string) (joins []belfry.Member, optedOut bool, err error)
 	Ask(ctx context.Context, a belfry.Ask, counts []belfry.AskCount) error
 	FindAsk(ctx context.Context, a belfry.Ask) (belfry.Ask, bool, error)

@@ -36,6 +36,8 @@ type PlannerOptions struct {
 	Now        func() time.Time
 	Observed   func(tenant string) // something counts for conditions
 	Endings    *Endings
+	// Participate makes members of whoever an event says takes part; nil = none.
+	Participate func(ctx context.Context, tenant string, e *belfry.Event, subs []belfry.Subscription) error
 
 	Workers  int           // planners side by side; each owns the objects of some shards
 	Queue    int           // events in memory per worker at most
@@ -702,11 +704,33 @@ func (p *Planner) guarded(ctx context.Context, j *job, of part) (page belfry.Pla
 			return page, err
 		}
 	}
+	if j.run == 0 && j.cursor == "" && p.o.Participate != nil {
+		if err := p.participate(ctx, j.acc); err != nil {
+			return page, err
+		}
+	}
 	page, err = p.o.Stages.page(ctx, j.acc, of, p.o.Now())
 	if err == nil && j.run > 0 {
 		err = p.leaveOut(ctx, &page)
 	}
 	return page, err
+}
+
+// participate sees to who joins by what an event says, before it is planned: who
+// is made a member by it is told of it. What is done twice changes nothing.
+func (p *Planner) participate(ctx context.Context, acc *belfry.Accepted) error {
+	if err := p.o.Stages.In.Reach(ctx, acc.Tenant, acc.AsOf); err != nil {
+		return err
+	}
+	subs, err := p.o.Stages.Subscriptions.Following(ctx, acc.Tenant, acc.Event.Type)
+	if err != nil || len(subs) == 0 {
+		return err
+	}
+	if err = p.o.Participate(ctx, acc.Tenant, acc.Event, subs); err != nil && belfry.KindOf(err) != belfry.Unavailable && ctx.Err() == nil {
+		p.o.Log.Error("joining by participation", "tenant", acc.Tenant, "event", acc.EventID, "error", err)
+		return nil // it would fail again: the event is planned all the same
+	}
+	return err
 }
 
 // faultPage ends a plan that cannot be made.

@@ -2,6 +2,7 @@ package pipeline
 
 import (
 	"context"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -42,6 +43,9 @@ type tenantSubscriptions struct {
 	idle  *lru.Cache[string, idle]
 	mu    sync.Mutex
 	edits int
+
+	follows   map[string]belfry.Subscription // active ones that people join by what they do
+	following atomic.Int64                   // how many those are
 }
 
 // idle is why a subscription does not stand, and what it is when it is paused.
@@ -105,6 +109,7 @@ func (s *Subscriptions) of(ctx context.Context, tenant string) (*tenantSubscript
 func (t *tenantSubscriptions) load(ctx context.Context, store SubscriptionStore, log faultLog, tenant string) error {
 	index := match.New()
 	file(index, log, tenant, []belfry.Subscription{notices(), confirmations(), reminders()})
+	t.follows = map[string]belfry.Subscription{}
 	pages := make(chan []belfry.Subscription, 1)
 	var failed error
 	go func() {
@@ -125,6 +130,7 @@ func (t *tenantSubscriptions) load(ctx context.Context, store SubscriptionStore,
 	}()
 	for subs := range pages {
 		file(index, log, tenant, subs)
+		t.follow(subs)
 	}
 	if failed != nil {
 		return failed
@@ -147,6 +153,7 @@ func (s *Subscriptions) Publish(ctx context.Context, tenant string, changed []be
 	t.turn <- struct{}{} // of somebody who edits: it is not long
 	defer func() { <-t.turn }()
 	file(t.index, s.log, tenant, changed)
+	t.follow(changed)
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.edits++
@@ -261,4 +268,38 @@ func notices() belfry.Subscription {
 		Types: []string{NoticePrefix + "*"}, Recipients: []belfry.Rule{{Related: &belfry.RelatedRule{}}},
 		ExcludeActor: &no, State: belfry.SubscriptionActive, Origin: belfry.FromBelfry, Created: time.Unix(0, 0).UTC(),
 	}
+}
+
+// follow keeps account of the subscriptions that people join by what they do.
+func (t *tenantSubscriptions) follow(changed []belfry.Subscription) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for i := range changed {
+		if s := &changed[i]; s.State == belfry.SubscriptionActive && len(s.Joining.Follow) > 0 {
+			t.follows[s.ID] = *s
+		} else {
+			delete(t.follows, s.ID)
+		}
+	}
+	t.following.Store(int64(len(t.follows)))
+}
+
+// Following are the active subscriptions that people join, or leave, by events
+// of a type.
+func (s *Subscriptions) Following(ctx context.Context, tenant, typ string) ([]belfry.Subscription, error) {
+	t, err := s.of(ctx, tenant)
+	if err != nil || t.following.Load() == 0 {
+		return nil, err
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	var list []belfry.Subscription
+	for _, sub := range t.follows {
+		if slices.ContainsFunc(sub.Joining.Follow, func(f belfry.Participation) bool {
+			return slices.ContainsFunc(f.Types, func(p string) bool { return belfry.TypeMatches(p, typ) })
+		}) {
+			list = append(list, sub)
+		}
+	}
+	return list, nil
 }

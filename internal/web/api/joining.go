@@ -19,6 +19,9 @@ type (
 	Invitation  = manage.Invitation
 	PendingJoin = manage.PendingJoin
 	JoinOffer   = manage.JoinOffer
+	Wish        = manage.Wish
+	Subscribed  = manage.Subscribed
+	Membership  = manage.Membership
 )
 
 // JoiningManager lets people join and leave by themselves.
@@ -26,6 +29,9 @@ type JoiningManager interface {
 	Join(ctx context.Context, by By, subscription string, j Joiner) (JoinAnswer, error)
 	Leave(ctx context.Context, by By, subscription string, j Joiner) (JoinAnswer, error)
 	Invite(ctx context.Context, by By, subscription string, v Invitation) (invited int, err error)
+	// Subscribe makes a user a member of the one subscription for her wish.
+	Subscribe(ctx context.Context, by By, user string, w Wish) (Subscribed, error)
+	Memberships(ctx context.Context, tenant, user, after string, limit int) ([]Membership, string, error)
 	PendingJoins(ctx context.Context, tenant, subscription, after string, limit int) ([]PendingJoin, string, error)
 }
 
@@ -48,6 +54,7 @@ type joiningIn struct {
 }
 
 func (s *Server) joiningRoutes() {
+	s.wishRoutes()
 	const item = "/v1/subscriptions/{id}"
 	answered := func(a JoinAnswer, err error, done int) (*reply[JoinAnswer], error) {
 		if err != nil {
@@ -96,6 +103,36 @@ func (s *Server) joiningRoutes() {
 				return nil, err
 			}
 			return listOf(ps, next), nil
+		})
+}
+
+func (s *Server) wishRoutes() {
+	const path = "/v1/users/{id}/subscriptions"
+	route(s, spec{id: "listUserSubscriptions", method: http.MethodGet, path: path, tag: "People", may: auth.Read, summary: "List what a user joined, everywhere",
+		detail: "by says who added her; without it she joined by herself."},
+		func(ctx context.Context, c *call, in *struct {
+			ThingPath
+			Paging
+		}) (*reply[list[Membership]], error) {
+			ms, next, err := s.Manage.Memberships(ctx, c.tenant(), string(in.ID), in.After, in.Limit)
+			if err != nil {
+				return nil, err
+			}
+			return listOf(ms, next), nil
+		})
+	route(s, spec{id: "subscribeUser", method: http.MethodPost, path: path, tag: "People", may: auth.Admin, status: http.StatusCreated, summary: "Subscribe a user to types of events at an object",
+		detail: "She joins the one subscription for these criteria, which others share who want the same; it is made when there is none. What she leaves is " +
+			"left with POST /v1/subscriptions/{id}/leave."},
+		func(ctx context.Context, c *call, in *struct {
+			ThingPath
+			Keyed
+			body[Wish]
+		}) (*reply[Subscribed], error) {
+			v, err := s.Manage.Subscribe(ctx, c.by(), string(in.ID), in.Value)
+			if err != nil {
+				return nil, err
+			}
+			return &reply[Subscribed]{Status: http.StatusCreated, Body: v}, nil
 		})
 }
 
