@@ -35,6 +35,9 @@ var nobody = map[string]string{
 	"groups.*":         "things of the platform",
 	"bundle_lasts.*":   "when something went, under a hash",
 	"attempts.*":       "with their deliveries",
+	"problems.*":       "hashes of problems, and ids of events",
+	"resolutions.*":    "hashes of problems, and ids of events",
+	"follows.problem":  "a hash",
 
 	"bundles.slot":           "a hash",
 	"deliveries.bundle":      "ids of digests",
