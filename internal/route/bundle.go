@@ -11,7 +11,7 @@ import (
 // Whom a matter is passed on to is told at once, and what is to be acknowledged
 // is in no digest.
 func (p *plan) wait(o *Often, via *belfry.Via, person *belfry.Person) *belfry.Bundling {
-	if via.Match != nil && via.Match.Escalation > 0 {
+	if via.Match != nil && via.Match.Escalation > 0 || service(p.in.Event.Event.Type) {
 		return nil
 	}
 	needed := via.Match != nil && via.Match.Subscription.Acknowledge != nil
@@ -33,6 +33,13 @@ func (p *plan) wait(o *Often, via *belfry.Via, person *belfry.Person) *belfry.Bu
 		b.Key += " of=" + p.in.Event.EventID
 	}
 	return b
+}
+
+// service reports whether a type is of what the house itself has to say to
+// somebody, which is no news: a welcome, a mute that ends. That a condition is
+// met is news.
+func service(typ string) bool {
+	return strings.HasPrefix(typ, belfry.OwnTypes) && typ != belfry.ConditionMet && typ != belfry.ConditionResolved
 }
 
 // digest is the reason of what waits.
