@@ -165,7 +165,7 @@ func (a *App) wire(ctx context.Context, cfg *config.Config, box *secret.Box, o O
 	a.publisher.auth = a.auth
 	links := &links{base: a.url, box: box, now: now}
 	facts.Answer = links.Answer
-	stages := &pipeline.Stages{Directory: dir, Subscriptions: subs, Channels: a.channels, Acts: a.db, Acks: a.db, Groups: pipeline.NewGroups(a.db), Problems: a.db, In: in}
+	stages := &pipeline.Stages{Directory: dir, Subscriptions: subs, Channels: a.channels, Acts: a.db, Acks: a.db, Quotas: a.db, Groups: pipeline.NewGroups(a.db), Problems: a.db, In: in}
 
 	messages := pipeline.NewMessages(facts, subs, templates, links, box, now)
 	a.gate = pipeline.NewGate(pipeline.GateOptions{

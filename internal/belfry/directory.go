@@ -226,6 +226,9 @@ type Settings struct {
 	Quiet         *Window `json:"quiet,omitempty"`
 	DigestAt      string  `json:"digest_at,omitempty"`      // HH:MM: when digests come that do not say; empty = 08:00
 	DigestWeekday string  `json:"digest_weekday,omitempty"` // of weekly ones; empty = monday
+	// MaxPerDay is how many messages she gets a day by each channel; what is more
+	// waits.
+	MaxPerDay map[string]int `json:"max_per_day,omitempty"`
 }
 
 // Person is all that resolve and route need to know of a user.

@@ -87,6 +87,9 @@ const (
 	PlanningFault      = "planning_fault" // a stage failed on this event; a replay plans it again
 	NobodyNamed        = "nobody_named"   // no rule of any matching subscription names this principal
 
+	IsThrottled    = "throttled"   // the subscription told her often enough
+	OverDailyLimit = "daily_limit" // waits for another day
+
 	FellBack     = "fell_back"     // another contact or channel failed for good
 	Escalated    = "escalated"     // nobody acknowledged in time
 	Acknowledged = "acknowledged"  // the recipient did
@@ -217,6 +220,8 @@ var texts = map[string]string{
 	ReplayDelivered:    "was told before",
 	PlanningFault:      "the event could not be planned",
 	NobodyNamed:        "no rule names them",
+	IsThrottled:        "told often enough: it is in the inbox alone",
+	OverDailyLimit:     "over the daily limit",
 	FellBack:           "another way failed",
 	Escalated:          "nobody acknowledged in time",
 	Acknowledged:       "acknowledged meanwhile",

@@ -46,6 +46,7 @@ type Subscription struct {
 	Frequency    *Frequency   `json:"frequency,omitempty"`     // for whoever chose none; nil = as the type says
 	Merge        *bool        `json:"merge,omitempty"`         // nil = true; false keeps its messages apart
 	Fallback     []string     `json:"fallback,omitempty"`      // channels, when another has failed for good, for whoever chose none
+	Throttle     *Throttle    `json:"throttle,omitempty"`      // nil = as many messages as there are
 	Acknowledge  *Acknowledge `json:"acknowledge,omitempty"`   // nil = nobody need say that she has taken notice
 	Mandatory    bool         `json:"mandatory,omitempty"`
 	Sender       *Sender      `json:"sender,omitempty"` // nil = as the object or the tenant says

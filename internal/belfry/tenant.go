@@ -16,7 +16,9 @@ type TenantSettings struct {
 	// inbox and e-mail, immediately.
 	Channels  []string   `json:"channels,omitempty"`
 	Frequency *Frequency `json:"frequency,omitempty"`
-	Fallback  []string   `json:"fallback,omitempty"` // when another channel has failed for good
+	// MaxPerDay is how many messages each person gets a day by each channel.
+	MaxPerDay map[string]int `json:"max_per_day,omitempty"`
+	Fallback  []string       `json:"fallback,omitempty"` // when another channel has failed for good
 
 	Sender *Sender `json:"sender,omitempty"` // of messages; nil = as the channel says
 

@@ -6,6 +6,20 @@ import (
 	"github.com/belfryhq/belfry/internal/belfry"
 )
 
+// feature: PEER-10, S3-20
+func TestLimitsAreChecked(t *testing.T) {
+	h := open(t).school()
+	_, err := h.CreateSubscription(h.ctx(), by, belfry.Subscription{Throttle: &belfry.Throttle{Window: "1y", Key: "evnt.type"}})
+	h.refused(err, belfry.Invalid, "/throttle/limit: from 1", "/throttle/window: such as", "/throttle/key: evnt")
+	_, err = h.PutSettings(h.ctx(), by, "user/8", belfry.Settings{MaxPerDay: map[string]int{"pigeon": 1, "inbox": 1, "email": 0}})
+	h.refused(err, belfry.Invalid, "/max_per_day/pigeon: set up", "/max_per_day/inbox: not limited", "/max_per_day/email: from 1")
+	if s, err := h.PutSettings(h.ctx(), by, "user/8", belfry.Settings{MaxPerDay: map[string]int{"email": 3}}); err != nil || s.MaxPerDay["email"] != 3 {
+		t.Errorf("%+v, %v", s, err)
+	}
+	_, _, err = h.PutTenantSettings(h.ctx(), by, belfry.TenantSettings{MaxPerDay: map[string]int{"pigeon": 1}}, nil)
+	h.refused(err, belfry.Invalid, "/max_per_day/pigeon: set up")
+}
+
 // feature: NEW-17
 func TestEscalationIsChecked(t *testing.T) {
 	h := open(t).school()

@@ -333,6 +333,7 @@ func (m *Manager) PutTenantSettings(ctx context.Context, by By, s belfry.TenantS
 	f.line("/because", s.Because, maxName)
 	m.checkChannels(f, by.Tenant, "/channels", s.Channels)
 	m.checkChannels(f, by.Tenant, "/fallback", s.Fallback)
+	m.perDay(f, by.Tenant, s.MaxPerDay)
 	f.frequency("/frequency", s.Frequency)
 	f.sender("/sender", s.Sender)
 	f.line("/name", s.Name, maxName)

@@ -270,6 +270,7 @@ func (m *Manager) PutSettings(ctx context.Context, by By, user string, s belfry.
 	}
 	f := &faults{}
 	f.settings(&s)
+	m.perDay(f, by.Tenant, s.MaxPerDay)
 	if err := f.err(); err != nil {
 		return belfry.Settings{}, err
 	}

@@ -397,6 +397,7 @@ func (m *Manager) checkSubscription(ctx context.Context, tenant string, s *belfr
 	}
 	f.frequency("/frequency", s.Frequency)
 	m.checkChannels(f, tenant, "/fallback", s.Fallback)
+	f.throttle(s.Throttle)
 	m.checkAcknowledge(f, tenant, s.Acknowledge)
 	m.checkNotify(f, tenant, s, known)
 	return known, f.err()

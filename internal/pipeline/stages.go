@@ -31,6 +31,7 @@ type Stages struct {
 	Channels      ChannelList
 	Acts          Acts
 	Acks          Acks
+	Quotas        Quotas
 	Groups        *Groups
 	Problems      Problems
 	In            In
@@ -149,7 +150,7 @@ func (s *Stages) page(ctx context.Context, acc *belfry.Accepted, of part, now ti
 	if err != nil {
 		return page, err
 	}
-	page.Deliveries, page.Suppressions, err = s.route(ctx, acc, of.run, v, &result, now)
+	page.Deliveries, page.Suppressions, err = s.within(ctx, acc, of.run, v, &result, now)
 	if err != nil {
 		return page, err
 	}
@@ -190,23 +191,43 @@ func (s *Stages) collapsed(ctx context.Context, acc *belfry.Accepted, v *view) (
 	return match.Collapse(acc, parent, first), nil
 }
 
+// route routes a page as it would be without limits.
 func (s *Stages) route(ctx context.Context, acc *belfry.Accepted, run int, v *view, r *resolve.PageResult, now time.Time) ([]belfry.Delivery, []belfry.Suppression, error) {
-	if err := s.hush(ctx, acc, run, r); err != nil {
+	in, _, err := s.input(ctx, acc, run, v, r, now)
+	if err != nil {
 		return nil, nil, err
+	}
+	ds, sups := route.Plan(in)
+	return ds, sups, nil
+}
+
+// within routes a page within the limits there are, and takes what it needs of
+// them.
+func (s *Stages) within(ctx context.Context, acc *belfry.Accepted, run int, v *view, r *resolve.PageResult, now time.Time) ([]belfry.Delivery, []belfry.Suppression, error) {
+	in, most, err := s.input(ctx, acc, run, v, r, now)
+	if err != nil {
+		return nil, nil, err
+	}
+	return s.plan(ctx, &in, most)
+}
+
+// input is what a page is routed with, and how many messages a day people get.
+func (s *Stages) input(ctx context.Context, acc *belfry.Accepted, run int, v *view, r *resolve.PageResult, now time.Time) (route.Input, map[string]int, error) {
+	if err := s.hush(ctx, acc, run, r); err != nil {
+		return route.Input{}, nil, err
 	}
 	endpoints, err := s.endpoints(ctx, acc.Tenant, r.Recipients)
 	if err != nil {
-		return nil, nil, err
+		return route.Input{}, nil, err
 	}
 	channels, settings, err := s.defaults(ctx, acc.Tenant)
 	if err != nil {
-		return nil, nil, err
+		return route.Input{}, nil, err
 	}
-	ds, sups := route.Plan(route.Input{
+	return route.Input{
 		Event: acc, Run: run, Recipients: r.Recipients, Dropped: r.Dropped, Persons: r.Persons,
 		Channels: channels, Type: v.typ, Defaults: settings.Channels, Often: settings.Frequency, Fallback: settings.Fallback, Ancestors: r.Ancestors, Endpoints: endpoints, Actor: v.actor, Now: now,
-	})
-	return ds, sups, nil
+	}, settings.MaxPerDay, nil
 }
 
 // defaults are a tenant's channels, and what the tenant says where nobody else

@@ -28,16 +28,31 @@ type Input struct {
 	Run        int
 	Recipients []belfry.Recipient
 	Dropped    []belfry.Dropped
-	Persons    map[string]*belfry.Person // of Recipients
-	Channels   []ChannelInfo             // those set up, in the order deliveries are listed
-	Type       belfry.EventType          // zero when the catalogue has none
-	Defaults   []string                  // the tenant's channels
-	Often      *belfry.Frequency         // the tenant's; nil = immediately
-	Fallback   []string                  // the tenant's channels, when another has failed
-	Ancestors  []belfry.Object           // the event's object first, the root last
+	Persons    map[string]*belfry.Person   // of Recipients
+	Channels   []ChannelInfo               // those set up, in the order deliveries are listed
+	Type       belfry.EventType            // zero when the catalogue has none
+	Defaults   []string                    // the tenant's channels
+	Often      *belfry.Frequency           // the tenant's; nil = immediately
+	Throttled  map[Throttled]belfry.Reason // who is told by a subscription in the inbox alone
+	Fallback   []string                    // the tenant's channels, when another has failed
+	Ancestors  []belfry.Object             // the event's object first, the root last
 	Endpoints  map[string]*belfry.Endpoint
 	Actor      *belfry.User // who did it, for expressions of messages; nil = not known
 	Now        time.Time
+}
+
+// Throttled is a person whom a subscription has told often enough.
+type Throttled struct{ Principal, Subscription string }
+
+// throttled is why a way is for the inbox alone; nil when it is not.
+func (p *plan) throttled(r *belfry.Recipient, via *belfry.Via) *belfry.Reason {
+	if len(p.in.Throttled) == 0 || via.Match == nil {
+		return nil
+	}
+	if why, is := p.in.Throttled[Throttled{r.Principal, via.Match.Subscription.ID}]; is {
+		return &why
+	}
+	return nil
 }
 
 // Plan makes the deliveries and suppressions of one page of recipients. Each
@@ -310,7 +325,12 @@ func (p *plan) person(r *belfry.Recipient) {
 		if via.Notify.Script != "" {
 			often = Often{} // a script is run at once
 		}
+		enough := p.throttled(r, via)
 		for _, c := range channels {
+			blocked := blocked
+			if blocked == nil && enough != nil && c != belfry.ChannelInbox {
+				blocked = enough
+			}
 			cs.add(choice{channel: c, via: via, decision: decision, override: override, blocked: blocked, often: often})
 		}
 	}

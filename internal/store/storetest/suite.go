@@ -58,6 +58,7 @@ func Run(t *testing.T, place func(testing.TB) string) {
 		{"timers", testTimers},
 		{"acknowledgements", testAcknowledgements},
 		{"told instead", testInstead},
+		{"quotas", testQuotas},
 		{"versions and changes", testVersions},
 		{"objects", testObjects},
 		{"users", testUsers},

@@ -2,6 +2,9 @@ package storetest
 
 import (
 	"context"
+	"fmt"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -172,4 +175,53 @@ func testInstead(t *testing.T, place func(testing.TB) string) {
 		t.Errorf("%d unread, %v", unread, err)
 	}
 	open(0)
+}
+
+// feature: PEER-10, S3-20 many at once never get more than there is, and who asks
+// again for the same gets it again
+func testQuotas(t *testing.T, place func(testing.TB) string) {
+	db := Open(t, place(t))
+	ctx := context.Background()
+	at := time.Date(2026, 5, 9, 12, 0, 0, 0, time.UTC)
+	use := func(who, grant string) belfry.QuotaUse {
+		return belfry.QuotaUse{Principal: who, Name: "q", Grant: grant, Limit: 2, Until: at.Add(time.Hour)}
+	}
+	take := func(now time.Time, want []bool, uses ...belfry.QuotaUse) {
+		t.Helper()
+		same(t, "granted", must[[]bool](t)(db.TakeQuotas(ctx, tenant, now, uses)), want)
+	}
+	take(at, []bool{true, true, true}, use("ada", "1"), use("ben", "1"), use("ada", "2"))
+	take(at, []bool{true, false, true}, use("ada", "1"), use("ada", "3"), use("ben", "2"))
+	take(at.Add(59*time.Minute), []bool{false}, use("ada", "3"))
+	other := use("ada", "3")
+	other.Name = "r"
+	take(at, []bool{true}, other)
+	later := func(grant string) belfry.QuotaUse {
+		u := use("ada", grant)
+		u.Until = at.Add(2 * time.Hour)
+		return u
+	}
+	take(at.Add(time.Hour), []bool{true, true, false}, later("3"), later("4"), later("5"))
+
+	var all atomic.Int64
+	var takers sync.WaitGroup
+	for i := range 8 {
+		takers.Go(func() {
+			for k := range 10 {
+				u := use("eve", fmt.Sprint(i, "/", k))
+				u.Limit, u.Until = 20, at.Add(100*time.Hour)
+				got, err := db.TakeQuotas(ctx, tenant, at, []belfry.QuotaUse{u})
+				if err != nil {
+					t.Error(err)
+				} else if got[0] {
+					all.Add(1)
+				}
+			}
+		})
+	}
+	takers.Wait()
+	if n := all.Load(); n != 20 {
+		t.Errorf("%d were granted of 20", n)
+	}
+	same(t, "pruned", must[int](t)(db.PruneQuotas(ctx, tenant, at.Add(10*time.Hour))), 3)
 }

@@ -1,0 +1,26 @@
+package belfry
+
+import "time"
+
+// Throttle bounds how many messages of a subscription one person gets within a
+// time: what is more is in her inbox alone.
+type Throttle struct {
+	Limit  int    `json:"limit"`
+	Window string `json:"window"`        // a Go duration
+	Key    string `json:"key,omitempty"` // CEL, as group_by of a condition: each value has a limit of its own; empty = all together
+}
+
+// Span is Window, parsed.
+func (t *Throttle) Span() time.Duration {
+	d, _ := time.ParseDuration(t.Window)
+	return d
+}
+
+// QuotaUse asks for one of the things somebody may have so many of at a time.
+type QuotaUse struct {
+	Principal string
+	Name      string // of the quota
+	Grant     string // what it is for: the same is granted once, however often it is asked for
+	Limit     int
+	Until     time.Time // the grant counts until then
+}

@@ -1,0 +1,54 @@
+package manage
+
+import (
+	"time"
+
+	"github.com/belfryhq/belfry/internal/belfry"
+	"github.com/belfryhq/belfry/internal/expr"
+)
+
+// Bounds of limits on what one person gets.
+const (
+	maxThrottle = 100
+	maxPerDay   = 1000
+	longestSpan = 90 * 24 * time.Hour
+)
+
+// throttle checks the throttle of a subscription.
+func (f *faults) throttle(t *belfry.Throttle) {
+	if t == nil {
+		return
+	}
+	if t.Limit < 1 || t.Limit > maxThrottle {
+		f.add("/throttle/limit", "must be from 1 to %d messages", maxThrottle)
+	}
+	if d, err := time.ParseDuration(t.Window); err != nil || d < time.Second || d > longestSpan {
+		f.add("/throttle/window", "must be a length of time from 1s to %s, such as 1h", longestSpan)
+	}
+	if t.Key != "" {
+		if len(t.Key) > maxText {
+			f.add("/throttle/key", "has %d bytes: at most %d are allowed", len(t.Key), maxText)
+		} else if _, err := expr.CompileGroup(t.Key); err != nil {
+			f.add("/throttle/key", "%s", err)
+		}
+	}
+}
+
+// perDay checks how many messages a day somebody gets.
+func (m *Manager) perDay(f *faults, tenant string, most map[string]int) {
+	if len(most) > 50 {
+		f.add("/max_per_day", "has %d entries: at most %d are allowed", len(most), 50)
+		return
+	}
+	for channel, n := range most {
+		p := "/max_per_day/" + escape(channel)
+		switch {
+		case channel == belfry.ChannelInbox || channel == belfry.ChannelWebhook:
+			f.add(p, "is not limited: it holds up nobody")
+		case !m.channels.Known(tenant, channel):
+			f.add(p, "no channel %q is set up: GET /v1/channels lists those that are", channel)
+		case n < 1 || n > maxPerDay:
+			f.add(p, "must be from 1 to %d messages a day; leave it out for any number", maxPerDay)
+		}
+	}
+}
