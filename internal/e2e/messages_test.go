@@ -54,6 +54,7 @@ func TestMessages(t *testing.T) {
 	fine := post(m{"type": "fine.made", "actor": "cy", "object": "library", "data": m{"sum": 1234.5}})
 	h.quiet()
 	note := post(m{"type": "note.left", "actor": "ben", "object": "desk"})
+	h.quiet()
 	secret := post(m{"type": "note.left", "actor": "ben", "object": "desk", "flags": []string{"anonymous"}})
 	h.quiet()
 
