@@ -26,11 +26,7 @@ type BacktestReport struct {
 	People   int64     `json:"people" doc:"Different users and addresses that would have been told"`
 	// AtLeast is true when there were too many people to tell all apart, or an
 	// event told too many to go through.
-	AtLeast bool `json:"at_least,omitempty" doc:"There are more people, and perhaps messages, than were counted"`
-	// Conditional: what matched counts for its condition, and tells nobody of
-	// itself.
-	Conditional bool `json:"conditional,omitempty" doc:"It has a condition: matched are the events that count for it; how often it would have been met is not worked out"`
-
+	AtLeast  bool             `json:"at_least,omitempty" doc:"There are more people, and perhaps messages, than were counted"`
 	Cut      bool             `json:"cut,omitempty" doc:"There were more events than are looked at: until is where it ended"`
 	Channels map[string]int64 `json:"channels" doc:"Messages by channel"`
 	PerWeek  BacktestVolume   `json:"per_person_and_week" doc:"Messages to those who are told at all"`

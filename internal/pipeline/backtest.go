@@ -190,7 +190,6 @@ func (b *Backtester) begin(ctx context.Context, tenant string, ask *belfry.Backt
 		tenant: tenant, sub: &ask.Subscription, events: belfry.EventSelect{Since: ask.Since, Until: ask.Until}, people: map[string]*heard{},
 		sum: belfry.BacktestReport{Since: ask.Since, Until: ask.Until, Channels: map[string]int64{}, NotTold: map[string]int64{}},
 	}
-	run.sum.Conditional = run.sub.Condition != nil
 	if len(run.sub.Types) == 1 {
 		run.events.Type = run.sub.Types[0]
 	}
@@ -285,7 +284,7 @@ func (b *Backtester) count(ctx context.Context, run *backtest, acc *belfry.Accep
 	}
 	sample := belfry.BacktestSample{Event: acc.EventID, Type: acc.Event.Type, Object: acc.Event.Object, At: acc.At, Because: belfry.ViewReasons(m.Because), People: []belfry.AnswerPerson{}}
 	dir := v.dir.Passing() // nobody else asks for all of these
-	for seen, cursor := 0, ""; !run.sum.Conditional; {
+	for seen, cursor := 0, ""; ; {
 		result, err := resolve.Page(dir, acc, []belfry.Match{m}, v.typ, acc.At, cursor, explainLimit)
 		if err != nil {
 			return err
