@@ -222,21 +222,29 @@ func (db *DB) NextBundle(ctx context.Context, tenant string, shards []int) (at t
 
 const itemCols = "bundle, id, event_id, run, subscription, template, state, because, ended"
 
-func scanItem(rows *sql.Rows) (it belfry.BundleItem, err error) {
+// scanItem reads an item. Many have the same reasons: read keeps what they are.
+func scanItem(rows *sql.Rows, read map[string][]belfry.Reason) (it belfry.BundleItem, err error) {
 	var because, ended string
 	if err := rows.Scan(&it.Bundle, &it.ID, &it.EventID, &it.Run, &it.Subscription, &it.Template, &it.State, &because, &ended); err != nil {
 		return it, err
 	}
-	it.Because, err = readReasons(because, ended)
+	reasons, known := read[because]
+	if !known || ended != "" {
+		if reasons, err = readReasons(because, ended); err == nil && ended == "" {
+			read[because] = reasons
+		}
+	}
+	it.Because = reasons
 	return it, err
 }
 
 // BundleItems reads the items of bundles, by bundle in the order of their ids,
-// at most limit of each; 0 = all.
+// at most limit of each; 0 = all. Reasons may be shared between them: read only.
 func (db *DB) BundleItems(ctx context.Context, tenant string, bundles []string, limit int) (map[string][]belfry.BundleItem, error) {
 	out := make(map[string][]belfry.BundleItem, len(bundles))
+	read := map[string][]belfry.Reason{}
 	err := queryRead(ctx, db, func(rows *sql.Rows) error {
-		it, err := scanItem(rows)
+		it, err := scanItem(rows, read)
 		if limit == 0 || len(out[it.Bundle]) < limit {
 			out[it.Bundle] = append(out[it.Bundle], it)
 		}
