@@ -2,8 +2,10 @@ package store
 
 import (
 	"encoding/json"
+	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"unicode/utf8"
 
 	"github.com/belfryhq/belfry/internal/belfry"
@@ -151,6 +153,44 @@ func readReasons(because, ended string) ([]belfry.Reason, error) {
 		}
 		rs = append(rs, r)
 	}
+	return rs, nil
+}
+
+// knownReasons remembers what reasons were read from which text: one subscription
+// tells each recipient of each event for the same reasons, and reading them costs
+// as much as the row does. What it gives is shared: nobody changes it.
+type knownReasons struct {
+	mu sync.RWMutex
+	by map[string][]belfry.Reason
+}
+
+// Bounds of knownReasons; when it is full it begins anew.
+const (
+	maxKnownReasons = 2048
+	maxKnownText    = 512
+)
+
+func (k *knownReasons) read(because, ended string) ([]belfry.Reason, error) {
+	if ended != "" || len(because) > maxKnownText {
+		return readReasons(because, ended)
+	}
+	k.mu.RLock()
+	rs, ok := k.by[because]
+	k.mu.RUnlock()
+	if ok {
+		return rs, nil
+	}
+	rs, err := readReasons(because, "")
+	if err != nil {
+		return nil, err
+	}
+	rs = slices.Clip(rs)
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if k.by == nil || len(k.by) >= maxKnownReasons {
+		k.by = make(map[string][]belfry.Reason)
+	}
+	k.by[because] = rs
 	return rs, nil
 }
 

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"log/slog"
+	"reflect"
 	"slices"
 	"strings"
 	"testing"
@@ -122,6 +123,7 @@ func TestScribeWritesWhatJSONWould(t *testing.T) {
 		return belfry.Reason{Code: text.Draw(t, "code"), Subscription: text.Draw(t, "subscription"), Rule: rapid.IntRange(-2, 3).Draw(t, "rule"),
 			Object: text.Draw(t, "object"), Role: text.Draw(t, "role"), Group: text.Draw(t, "group"), Detail: text.Draw(t, "detail")}
 	})
+	var known knownReasons
 	rapid.Check(t, func(t *rapid.T) {
 		var w scribe
 		reasons := rapid.SliceOfN(reason, 1, 4).Draw(t, "reasons")
@@ -143,6 +145,13 @@ func TestScribeWritesWhatJSONWould(t *testing.T) {
 		back, err := readReasons(first, w.reason(&reasons[0]))
 		if err != nil || len(back) != len(reasons)+1 {
 			t.Fatalf("read back %d reasons, %v", len(back), err)
+		}
+		for range 2 { // read, and remembered
+			again, err := known.read(first, "")
+			if err != nil || !reflect.DeepEqual(again, back[:len(reasons)]) {
+				t.Fatalf("remembered %v, want %v, %v", again, back[:len(reasons)], err)
+			}
+			_ = append(again, belfry.Reason{Code: belfry.Muted}) // must not show in the next
 		}
 	})
 }

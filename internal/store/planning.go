@@ -86,6 +86,10 @@ const deliveryCols = `id, event_id, run, subscription, channel, principal, addre
 	line, locale, template, because, ended, base`
 
 func scanDelivery(rows *sql.Rows, tenant string) (d belfry.Delivery, err error) {
+	return scanDeliveryBy(rows, tenant, readReasons)
+}
+
+func scanDeliveryBy(rows *sql.Rows, tenant string, reasons func(because, ended string) ([]belfry.Reason, error)) (d belfry.Delivery, err error) {
 	var due int64
 	var because, ended string
 	d.Tenant = tenant
@@ -94,7 +98,7 @@ func scanDelivery(rows *sql.Rows, tenant string) (d belfry.Delivery, err error) 
 		return d, err
 	}
 	d.Due = dueFrom(d.State, due)
-	d.Because, err = readReasons(because, ended)
+	d.Because, err = reasons(because, ended)
 	return d, err
 }
 
@@ -108,7 +112,7 @@ func (db *DB) deliveries(ctx context.Context, tenant, index, text string, shards
 		index = ""
 	}
 	err = db.queryShards(ctx, func(rows *sql.Rows) error {
-		d, err := scanDelivery(rows, tenant)
+		d, err := scanDeliveryBy(rows, tenant, db.known.read)
 		list = append(list, d)
 		return err
 	}, "SELECT "+deliveryCols+" FROM deliveries"+index+" WHERE tenant = $1 AND "+text, shards, append([]any{tenant}, args...)...)

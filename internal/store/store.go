@@ -43,6 +43,7 @@ type DB struct {
 	writers []*writer
 	ids     idMaker // of the writer that holds doors 1
 	counts  counts
+	known   knownReasons
 	commits atomic.Int64
 	jobs    atomic.Int64
 
