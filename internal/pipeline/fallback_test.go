@@ -12,8 +12,7 @@ import (
 
 // fallible is a house whose mail server knows nobody of some addresses.
 func fallible(t *testing.T, unknown map[string]belfry.OutcomeKind) *house {
-	var h *house
-	h = newHouse(t, sqlite(t), func(po *PlannerOptions, do *DispatcherOptions) {
+	h := newHouse(t, sqlite(t), func(po *PlannerOptions, do *DispatcherOptions) {
 		do.Fallback = &Fallbacks{Store: po.Store.(interface {
 			PlanStore
 			FallbackStore

@@ -1,8 +1,6 @@
 package route
 
 import (
-	"slices"
-
 	"github.com/belfryhq/belfry/internal/belfry"
 )
 
@@ -52,14 +50,6 @@ func (o Often) never() bool { return o.Frequency != nil && o.Frequency.Every == 
 // paused is the reason of a way whose frequency is never.
 func (o Often) paused() *belfry.Reason {
 	return &belfry.Reason{Code: belfry.FrequencyIsNever, Subscription: o.By.Subscription, Object: o.By.Object, Detail: o.By.Detail}
-}
-
-// every is how often, as a place in the order of belfry.Frequencies.
-func (o Often) every() int {
-	if o.Frequency == nil {
-		return 0
-	}
-	return max(0, slices.Index(belfry.Frequencies, o.Frequency.Every))
 }
 
 // sooner reports whether a message is due earlier with o than with other.

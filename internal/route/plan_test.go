@@ -612,7 +612,10 @@ func TestPlanEqualsNaive(t *testing.T) {
 		if one("about her", 3) {
 			in.Event.Event.Related = []string{"ada"}
 		}
-		before, _ := json.Marshal(in)
+		before, err := json.Marshal(in)
+		if err != nil {
+			t.Fatal(err)
+		}
 		ds, ss := Plan(in)
 		if after, _ := json.Marshal(in); string(after) != string(before) {
 			t.Fatal("Plan changed its input")
@@ -679,4 +682,9 @@ func BenchmarkPlan10000(b *testing.B) {
 			b.Fatal(len(ds))
 		}
 	}
+}
+
+// MarshalText lets a test write the plan's input down.
+func (th Throttled) MarshalText() ([]byte, error) {
+	return []byte(th.Principal + " " + th.Subscription), nil
 }
