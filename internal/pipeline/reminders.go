@@ -5,6 +5,7 @@ import (
 	"crypto/sha256"
 	"encoding/base64"
 	"encoding/json"
+	"slices"
 	"time"
 
 	"github.com/belfryhq/belfry/internal/belfry"
@@ -20,8 +21,14 @@ func reminders() belfry.Subscription {
 	return s
 }
 
+// builtIns are the house's own subscriptions, of every tenant.
+var builtIns = []string{NoticesID, ConfirmationsID, remindersID}
+
+// BuiltIns is how many subscriptions of the house's own a tenant has.
+func BuiltIns() int { return len(builtIns) }
+
 // BuiltIn reports whether a subscription is one of the house's own.
-func BuiltIn(id string) bool { return id == NoticesID || id == ConfirmationsID || id == remindersID }
+func BuiltIn(id string) bool { return slices.Contains(builtIns, id) }
 
 // remindLate is how late somebody is still reminded.
 const remindLate = 15 * time.Minute

@@ -85,7 +85,7 @@ func TestSubscriptionsAreLoaded(t *testing.T) {
 		}
 	}
 	snap, err := s.Snapshot(t.Context(), "a")
-	if want := len(subs) - 1 + 3; err != nil || snap.Len() != want { // the paused one less, the built-in ones more
+	if want := len(subs) - 1 + BuiltIns(); err != nil || snap.Len() != want { // the paused one less, the built-in ones more
 		t.Errorf("%d loaded, want %d; %v", snap.Len(), want, err)
 	}
 }
