@@ -13,6 +13,8 @@ import (
 // page by page. So nobody else's event waits longer than for one such page
 // however many people the large ones have, and large ones take no more than one
 // processor from the others. While a page is committed the next one is made.
+// While the workers have nothing to plan, pages are as long as first ones are:
+// then few wait, and long pages cost less together.
 //
 // The later events of a long plan's object wait for its end, in order. Whoever
 // joins, leaves or is edited while it runs is told or not by what is known when
@@ -22,6 +24,7 @@ type longLane struct {
 	mu    sync.Mutex
 	queue []*long
 	wake  chan struct{}
+	short atomic.Int64 // how often the workers planned something
 }
 
 // objectKey is what keeps the order of its events.
@@ -179,6 +182,7 @@ func (p *Planner) planLongs(ctx context.Context) {
 	})
 	defer committing.Wait()
 	defer close(pages)
+	short := int64(-1)
 	for {
 		l := p.longs.next(ctx)
 		if l == nil {
@@ -195,7 +199,13 @@ func (p *Planner) planLongs(ctx context.Context) {
 				return
 			}
 		}
-		page, ok := p.pageOf(ctx, &l.job, part{limit: p.o.LongPage, passing: l.made >= keptPeople})
+		limit := p.o.LongPage
+		if n := p.longs.short.Load(); n == short {
+			limit = max(limit, p.o.Page)
+		} else {
+			short = n
+		}
+		page, ok := p.pageOf(ctx, &l.job, part{limit: limit, passing: l.made >= keptPeople})
 		if !ok {
 			return
 		}

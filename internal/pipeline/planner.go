@@ -42,7 +42,7 @@ type PlannerOptions struct {
 	Workers  int           // planners side by side; each owns the objects of some shards
 	Queue    int           // events in memory per worker at most
 	Page     int           // people of an event's first page at most; who has no more is planned at once
-	LongPage int           // of each page that follows
+	LongPage int           // of each page that follows, while other events are planned
 	Poll     time.Duration // safety net: look for unplanned events at least so often
 }
 
@@ -529,6 +529,7 @@ func (p *Planner) plan(ctx context.Context, w *worker, jobs []job) bool {
 // store answers: an accepted event is never given up because the database is
 // away.
 func (p *Planner) planSome(ctx context.Context, w *worker, jobs []job) (rest []job, ok bool) {
+	p.longs.short.Add(1)
 	ps := make([]planned, 0, len(jobs))
 	for rows := 0; len(jobs) > 0 && rows < planRows; {
 		j := jobs[0]
