@@ -120,19 +120,23 @@ func Compile(filter string) (*Program, error) {
 }
 
 func plan(env *cel.Env, ast *cel.Ast) (*Program, error) {
-	prog, err := env.Program(ast, programOptions()...)
+	prog, err := program(env, ast)
 	if err != nil {
-		return nil, invalid(Fault{Message: oneLine(err.Error())})
+		return nil, err
 	}
 	return &Program{prog: prog}, nil
 }
 
-func programOptions() []cel.ProgramOption {
-	return []cel.ProgramOption{
+func program(env *cel.Env, ast *cel.Ast) (cel.Program, error) {
+	prog, err := env.Program(ast,
 		cel.EvalOptions(cel.OptOptimize),
 		cel.CostLimit(costLimit),
 		cel.InterruptCheckFrequency(interruptEvery),
+	)
+	if err != nil {
+		return nil, invalid(Fault{Message: oneLine(err.Error())})
 	}
+	return prog, nil
 }
 
 // Eval evaluates the filter for an event. It ends by itself at the cost limit.

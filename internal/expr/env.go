@@ -31,6 +31,17 @@ var environment = sync.OnceValue(func() *cel.Env {
 	return env
 })
 
+// extended is an environment with more variables, built as environment is.
+func extended(what string, base func() *cel.Env, more ...cel.EnvOption) func() *cel.Env {
+	return sync.OnceValue(func() *cel.Env {
+		env, err := base().Extend(more...)
+		if err != nil {
+			panic("expr: the environment of " + what + " does not build: " + err.Error()) // constant input: shown by any test
+		}
+		return env
+	})
+}
+
 func newEnvironment() (*cel.Env, error) {
 	reg, err := types.NewRegistry()
 	if err != nil {

@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"strconv"
 	"strings"
-	"sync"
 	"time"
 	"unicode/utf8"
 
@@ -22,41 +21,22 @@ const MaxGroup = 255
 // is in; it is safe for concurrent use.
 type Group struct{ prog cel.Program }
 
-// groups remembers what was compiled, as recipients does.
-var groups struct {
-	sync.Mutex
-	known map[string]*Group
+var groups = computed{
+	env:       environment,
+	emptyHint: "write e.g. event.actor, or leave it out to look at all events together",
+	gives:     groupType,
+	refusal:   "the expression is of type %s, a group is a text, a number, true or false",
+	hint:      "take one part of it, e.g. event.actor or string(event.data.course)",
 }
 
-// CompileGroup type-checks an expression of groups and plans its program, or
-// finds the one it made before. Errors are those of Compile.
+// CompileGroup type-checks an expression of groups and plans its program. Errors
+// are those of Compile.
 func CompileGroup(source string) (*Group, error) {
-	groups.Lock()
-	g := groups.known[source]
-	groups.Unlock()
-	if g != nil {
-		return g, nil
-	}
-	ast, err := compileIn(environment(), source, "the expression is empty", "write e.g. event.actor, or leave it out to look at all events together")
+	prog, err := groups.compile(source)
 	if err != nil {
 		return nil, err
 	}
-	if t := ast.OutputType(); !groupType(t) {
-		return nil, invalid(Fault{Line: 1, Column: 1, Message: fmt.Sprintf("the expression is of type %s, a group is a text, a number, true or false", t),
-			Hint: "take one part of it, e.g. event.actor or string(event.data.course)"})
-	}
-	prog, err := environment().Program(ast, programOptions()...)
-	if err != nil {
-		return nil, invalid(Fault{Message: oneLine(err.Error())})
-	}
-	g = &Group{prog: prog}
-	groups.Lock()
-	defer groups.Unlock()
-	if groups.known == nil || len(groups.known) >= maxRecipients {
-		groups.known = make(map[string]*Group)
-	}
-	groups.known[source] = g
-	return g, nil
+	return &Group{prog: prog}, nil
 }
 
 func groupType(t *types.Type) bool {
@@ -73,11 +53,7 @@ func groupType(t *types.Type) bool {
 func (g *Group) Of(v *Vars) (group, fault string) {
 	out, _, err := g.prog.Eval(v)
 	if err != nil {
-		verdict := failure(err)
-		if verdict.Detail == tooMuchWork {
-			verdict.Detail = "the expression needs too much work for this event"
-		}
-		return "", verdict.Detail
+		return "", unworked(err).Detail
 	}
 	switch out := out.(type) {
 	case types.String:

@@ -2,7 +2,6 @@ package expr
 
 import (
 	"fmt"
-	"sync"
 	"unicode/utf8"
 
 	"cel.dev/cel-go/cel"
@@ -21,53 +20,28 @@ const varRecipient = "recipient"
 const maxSaid = 64 << 10
 
 // messageEnvironment is the environment of recipients' expressions and who reads.
-var messageEnvironment = sync.OnceValue(func() *cel.Env {
-	env, err := recipientEnvironment().Extend(cel.Variable(varRecipient, userType))
-	if err != nil {
-		panic("expr: the environment of messages does not build: " + err.Error()) // constant input: shown by any test
-	}
-	return env
-})
+var messageEnvironment = extended("messages", recipientEnvironment, cel.Variable(varRecipient, userType))
 
 // Message is a compiled expression that says a message or drops it; it is safe
 // for concurrent use.
 type Message struct{ prog cel.Program }
 
-// messages remembers what was compiled, as recipients does.
-var messages struct {
-	sync.Mutex
-	known map[string]*Message
+var messages = computed{
+	env:       messageEnvironment,
+	emptyHint: "leave it out to send what the template says",
+	gives:     says,
+	refusal:   "the expression is of type %s; a message is text, {'subject': …, 'body': …}, or true or false",
+	hint:      "string(…) makes text of a number",
 }
 
-// CompileMessage type-checks an expression of a message and plans its program,
-// or finds the one it made before. Errors are those of Compile.
+// CompileMessage type-checks an expression of a message and plans its program.
+// Errors are those of Compile.
 func CompileMessage(source string) (*Message, error) {
-	messages.Lock()
-	m := messages.known[source]
-	messages.Unlock()
-	if m != nil {
-		return m, nil
-	}
-	ast, err := compileIn(messageEnvironment(), source, "the expression is empty", "leave it out to send what the template says")
+	prog, err := messages.compile(source)
 	if err != nil {
 		return nil, err
 	}
-	if t := ast.OutputType(); !says(t) {
-		return nil, invalid(Fault{Line: 1, Column: 1, Message: fmt.Sprintf("the expression is of type %s; a message is text, {'subject': …, 'body': …}, or true or false", t),
-			Hint: "string(…) makes text of a number"})
-	}
-	prog, err := messageEnvironment().Program(ast, programOptions()...)
-	if err != nil {
-		return nil, invalid(Fault{Message: oneLine(err.Error())})
-	}
-	m = &Message{prog: prog}
-	messages.Lock()
-	defer messages.Unlock()
-	if messages.known == nil || len(messages.known) >= maxRecipients {
-		messages.known = make(map[string]*Message)
-	}
-	messages.known[source] = m
-	return m, nil
+	return &Message{prog: prog}, nil
 }
 
 // says reports whether values of a type may be a message.
@@ -101,11 +75,7 @@ func (m *Message) Say(v *Vars, recipient *belfry.User) Said {
 	}
 	out, _, err := m.prog.Eval(a)
 	if err != nil {
-		detail := failure(err).Detail
-		if detail == tooMuchWork {
-			detail = "the expression needs too much work for this event"
-		}
-		return Said{Fault: detail}
+		return Said{Fault: unworked(err).Detail}
 	}
 	return said(out)
 }

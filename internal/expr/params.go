@@ -4,7 +4,6 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"sync"
 
 	"cel.dev/cel-go/cel"
 	"cel.dev/cel-go/common/types"
@@ -32,18 +31,15 @@ const (
 )
 
 // shaped is the environment with parameters.
-var shaped = sync.OnceValue(func() *cel.Env {
-	var vars []cel.EnvOption
+var shaped = extended("shapes", environment, paramVars()...)
+
+func paramVars() (vars []cel.EnvOption) {
 	for i := range maxParams {
 		n := strconv.Itoa(i)
 		vars = append(vars, cel.Variable(textParam+n, types.StringType), cel.Variable(intParam+n, types.IntType), cel.Variable(doubleParam+n, types.DoubleType))
 	}
-	env, err := environment().Extend(vars...)
-	if err != nil {
-		panic("expr: the environment of shapes does not build: " + err.Error()) // constant input: shown by any test
-	}
-	return env
-})
+	return vars
+}
 
 // params are the values of a program's parameters, by type and number.
 type params struct {

@@ -3,7 +3,6 @@ package expr
 import (
 	"fmt"
 	"strconv"
-	"sync"
 	"unicode/utf8"
 
 	"cel.dev/cel-go/cel"
@@ -30,56 +29,28 @@ const MaxNames = 20_000
 const maxName = 512
 
 // recipientEnvironment is the environment of filters and the two names more.
-var recipientEnvironment = sync.OnceValue(func() *cel.Env {
-	env, err := environment().Extend(cel.Variable(varAncestor, objectType), cel.Variable(varDocument, types.StringType))
-	if err != nil {
-		panic("expr: the environment of recipients does not build: " + err.Error()) // constant input: shown by any test
-	}
-	return env
-})
+var recipientEnvironment = extended("recipients", environment, cel.Variable(varAncestor, objectType), cel.Variable(varDocument, types.StringType))
 
 // Recipients is a compiled expression that names recipients; it is safe for
 // concurrent use.
 type Recipients struct{ prog cel.Program }
 
-// recipients remembers what was compiled: an expression is compiled once, not
-// once an event. A table that grows too big is thrown away.
-var recipients struct {
-	sync.Mutex
-	known map[string]*Recipients
+var recipients = computed{
+	env:       recipientEnvironment,
+	emptyHint: "write e.g. event.data.reviewers, or leave the rule out",
+	gives:     names,
+	refusal:   "the expression is of type %s, recipients are text or a list of texts",
+	hint:      "e.g. event.data.reviewers.map(r, 'user/' + string(r))",
 }
 
-const maxRecipients = 512
-
 // CompileRecipients type-checks an expression of recipients and plans its
-// program, or finds the one it made before. Errors are those of Compile.
+// program. Errors are those of Compile.
 func CompileRecipients(source string) (*Recipients, error) {
-	recipients.Lock()
-	r := recipients.known[source]
-	recipients.Unlock()
-	if r != nil {
-		return r, nil
-	}
-	ast, err := compileIn(recipientEnvironment(), source, "the expression is empty", "write e.g. event.data.reviewers, or leave the rule out")
+	prog, err := recipients.compile(source)
 	if err != nil {
 		return nil, err
 	}
-	if t := ast.OutputType(); !names(t) {
-		return nil, invalid(Fault{Line: 1, Column: 1, Message: fmt.Sprintf("the expression is of type %s, recipients are text or a list of texts", t),
-			Hint: "e.g. event.data.reviewers.map(r, 'user/' + string(r))"})
-	}
-	prog, err := recipientEnvironment().Program(ast, programOptions()...)
-	if err != nil {
-		return nil, invalid(Fault{Message: oneLine(err.Error())})
-	}
-	r = &Recipients{prog: prog}
-	recipients.Lock()
-	defer recipients.Unlock()
-	if recipients.known == nil || len(recipients.known) >= maxRecipients {
-		recipients.known = make(map[string]*Recipients)
-	}
-	recipients.known[source] = r
-	return r, nil
+	return &Recipients{prog: prog}, nil
 }
 
 // names reports whether values of a type may name recipients.
@@ -113,12 +84,9 @@ func (r *Recipients) Names(v *Vars, ancestor *belfry.Object) Named {
 	a.ancestor.attributes.raw = a.ancestor.o.Attributes
 	out, _, err := r.prog.Eval(a)
 	if err != nil {
-		verdict := failure(err)
+		verdict := unworked(err)
 		if verdict.Code == belfry.FilterFalse {
 			return Named{}
-		}
-		if verdict.Detail == tooMuchWork {
-			verdict.Detail = "the expression needs too much work for this event"
 		}
 		return Named{Fault: verdict.Detail}
 	}

@@ -32,6 +32,21 @@ func decodeDocument(doc belfry.Document, what string, v any) error {
 	return nil
 }
 
+// pageOf is page, read.
+func pageOf[T any](ctx context.Context, m *Manager, tenant, kind, what, after string, limit int) ([]T, string, error) {
+	docs, next, err := m.page(ctx, tenant, kind, after, limit)
+	if err != nil {
+		return nil, "", err
+	}
+	out := make([]T, len(docs))
+	for i, d := range docs {
+		if err := decodeDocument(d, what, &out[i]); err != nil {
+			return nil, "", err
+		}
+	}
+	return out, next, nil
+}
+
 // putDocument stores v; created tells whether there was none.
 func (m *Manager) putDocument(ctx context.Context, by By, action, kind, id string, v any, match Expect) (version int64, created bool, err error) {
 	before, err := m.version(ctx, by.Tenant, kind, id)
@@ -62,17 +77,7 @@ func (m *Manager) dropDocument(ctx context.Context, by By, action, kind, id, wha
 
 // EventTypes lists the catalogue by name, discovered types included.
 func (m *Manager) EventTypes(ctx context.Context, tenant, after string, limit int) ([]belfry.EventType, string, error) {
-	docs, next, err := m.page(ctx, tenant, belfry.KindEventType, after, limit)
-	if err != nil {
-		return nil, "", err
-	}
-	out := make([]belfry.EventType, len(docs))
-	for i, d := range docs {
-		if err := decodeDocument(d, "event type", &out[i]); err != nil {
-			return nil, "", err
-		}
-	}
-	return out, next, nil
+	return pageOf[belfry.EventType](ctx, m, tenant, belfry.KindEventType, "event type", after, limit)
 }
 
 // EventType is one entry of the catalogue.

@@ -1,7 +1,6 @@
 package manage
 
 import (
-	"errors"
 	"strings"
 
 	"github.com/belfryhq/belfry/internal/belfry"
@@ -17,16 +16,7 @@ func checkCondition(f *faults, s *belfry.Subscription) {
 	}
 	if c.GroupBy = strings.TrimSpace(c.GroupBy); c.GroupBy != "" {
 		_, err := expr.CompileGroup(c.GroupBy)
-		var src *expr.SourceError
-		switch {
-		case err == nil:
-		case errors.As(err, &src):
-			for _, fault := range src.Faults {
-				f.add("/condition/group_by", "%s", fault.String())
-			}
-		default:
-			f.add("/condition/group_by", "%s", err)
-		}
+		f.source("/condition/group_by", err)
 	}
 	_, list := condition.Parse(c)
 	for _, fault := range list {

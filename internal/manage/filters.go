@@ -24,18 +24,11 @@ func CloudEventsFilter(raw json.RawMessage) (string, error) { return expr.FromDi
 
 // Filters lists saved filters by name.
 func (m *Manager) Filters(ctx context.Context, tenant, after string, limit int) ([]belfry.SavedFilter, string, error) {
-	docs, next, err := m.page(ctx, tenant, belfry.KindFilter, after, limit)
-	if err != nil {
-		return nil, "", err
-	}
-	out := make([]belfry.SavedFilter, len(docs))
-	for i, d := range docs {
-		if err := decodeDocument(d, "filter", &out[i]); err != nil {
-			return nil, "", err
-		}
+	out, next, err := pageOf[belfry.SavedFilter](ctx, m, tenant, belfry.KindFilter, "filter", after, limit)
+	for i := range out {
 		inWords(&out[i])
 	}
-	return out, next, nil
+	return out, next, err
 }
 
 // Filter is one of them.

@@ -28,8 +28,9 @@ func (f *faults) throttle(t *belfry.Throttle) {
 	if t.Key != "" {
 		if len(t.Key) > maxText {
 			f.add("/throttle/key", "has %d bytes: at most %d are allowed", len(t.Key), maxText)
-		} else if _, err := expr.CompileGroup(t.Key); err != nil {
-			f.add("/throttle/key", "%s", err)
+		} else {
+			_, err := expr.CompileGroup(t.Key)
+			f.source("/throttle/key", err)
 		}
 	}
 }

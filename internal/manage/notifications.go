@@ -186,17 +186,7 @@ func (m *Manager) Notification(ctx context.Context, tenant, id string) (belfry.N
 // Notifications lists them in the order they were ordered, without how far they
 // are.
 func (m *Manager) Notifications(ctx context.Context, tenant, after string, limit int) ([]belfry.Notification, string, error) {
-	docs, next, err := m.page(ctx, tenant, belfry.KindNotification, after, limit)
-	if err != nil {
-		return nil, "", err
-	}
-	out := make([]belfry.Notification, len(docs))
-	for i, d := range docs {
-		if err := decodeDocument(d, "notification", &out[i]); err != nil {
-			return nil, "", err
-		}
-	}
-	return out, next, nil
+	return pageOf[belfry.Notification](ctx, m, tenant, belfry.KindNotification, "notification", after, limit)
 }
 
 // PauseNotification makes what was not sent yet wait.

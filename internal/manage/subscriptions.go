@@ -414,6 +414,11 @@ func checkFilter(f *faults, s *belfry.Subscription) {
 // checkExpression refuses a filter that does not compile.
 func checkExpression(f *faults, pointer, filter string) {
 	_, err := expr.Compile(filter)
+	f.source(pointer, err)
+}
+
+// source notes what is wrong with an expression that was compiled.
+func (f *faults) source(pointer string, err error) {
 	var src *expr.SourceError
 	switch {
 	case err == nil:
@@ -575,16 +580,7 @@ func checkWorkflow(f *faults, p string, r *belfry.WorkflowRule) {
 
 func checkComputed(f *faults, p string, r *belfry.ComputedRule) {
 	_, err := expr.CompileRecipients(r.Expression)
-	var src *expr.SourceError
-	switch {
-	case err == nil:
-	case errors.As(err, &src):
-		for _, fault := range src.Faults {
-			f.add(p+"/expression", "%s", fault.String())
-		}
-	default:
-		f.add(p+"/expression", "%s", err)
-	}
+	f.source(p+"/expression", err)
 	checkAncestors(f, p, r.AncestorTypes, len(r.AncestorTypes) > 0, "")
 }
 

@@ -43,16 +43,7 @@ func (f *faults) wording(p string, n *belfry.Notify) {
 	}
 	if n.Message != "" {
 		_, err := expr.CompileMessage(n.Message)
-		var src *expr.SourceError
-		switch {
-		case err == nil:
-		case errors.As(err, &src):
-			for _, fault := range src.Faults {
-				f.add(p+"/message", "%s", fault.String())
-			}
-		default:
-			f.add(p+"/message", "%s", err)
-		}
+		f.source(p+"/message", err)
 	}
 	if n.Attach != "" {
 		f.choice(p+"/attach", n.Attach, belfry.AttachCSV)
