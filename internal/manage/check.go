@@ -38,6 +38,13 @@ func (f *faults) add(pointer, format string, args ...any) {
 	}
 }
 
+// within notes the faults of a part.
+func (f *faults) within(pointer string, list []belfry.Field) {
+	for _, fault := range list {
+		f.add(pointer+fault.Pointer, "%s", fault.Message)
+	}
+}
+
 func (f *faults) err() error { return belfry.Faults(f.list) }
 
 // at is the pointer of the i-th thing: single things have none of their own.

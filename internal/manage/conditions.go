@@ -19,9 +19,7 @@ func checkCondition(f *faults, s *belfry.Subscription) {
 		f.source("/condition/group_by", err)
 	}
 	_, list := condition.Parse(c)
-	for _, fault := range list {
-		f.add("/condition"+fault.Pointer, "%s", fault.Message)
-	}
+	f.within("/condition", list)
 }
 
 // conditionWarnings say what is allowed but perhaps not meant.

@@ -95,9 +95,7 @@ func (f *faults) mute(p string, pr *belfry.Preference) {
 		return
 	}
 	for i := range pr.Mutes {
-		for _, fault := range pr.Mutes[i].Faults() {
-			f.add(p+"/mutes/"+strconv.Itoa(i)+fault.Pointer, "%s", fault.Message)
-		}
+		f.within(p+"/mutes/"+strconv.Itoa(i), pr.Mutes[i].Faults())
 	}
 	f.line(p+"/because", pr.Because, maxName)
 	if pr.Because != "" && !pr.Muting() {
@@ -131,7 +129,5 @@ func (m *Manager) signMute(by By, pr *belfry.Preference, before []belfry.Prefere
 
 // frequency checks how often somebody is told.
 func (f *faults) frequency(pointer string, often *belfry.Frequency) {
-	for _, fault := range often.Faults() {
-		f.add(pointer+fault.Pointer, "%s", fault.Message)
-	}
+	f.within(pointer, often.Faults())
 }

@@ -27,9 +27,7 @@ func (f *faults) settings(s *belfry.Settings) {
 		f.add("/quiet/days", "has %d entries: there are %d days", len(s.Quiet.Days), len(belfry.Weekdays))
 		return
 	}
-	for _, fault := range s.Quiet.Faults() {
-		f.add("/quiet"+fault.Pointer, "%s", fault.Message)
-	}
+	f.within("/quiet", s.Quiet.Faults())
 	if len(f.list) == 0 && endless(s.Quiet) {
 		f.add("/quiet", "never ends: nothing would ever be told; to stop all messages set stop")
 	}
