@@ -100,14 +100,19 @@ func (s *Server) inboxRoutes() {
 				if err != nil {
 					return nil, err
 				}
-				p, err := s.Inbox.Items(ctx, c.tenant(), string(in.ID), InboxQuery{Limit: 1})
-				if err != nil {
-					return nil, err
-				}
-				return &reply[Marked]{Status: http.StatusOK, Body: Marked{Changed: n, Unread: p.Unread}}, nil
+				return s.marked(ctx, c, string(in.ID), n)
 			})
 	}
 	s.streamRoute()
+}
+
+// marked is the answer to calls that changed n entries.
+func (s *Server) marked(ctx context.Context, c *call, user string, n int) (*reply[Marked], error) {
+	p, err := s.Inbox.Items(ctx, c.tenant(), user, InboxQuery{Limit: 1})
+	if err != nil {
+		return nil, err
+	}
+	return &reply[Marked]{Status: http.StatusOK, Body: Marked{Changed: n, Unread: p.Unread}}, nil
 }
 
 type streamInbox struct {

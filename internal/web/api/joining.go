@@ -2,14 +2,10 @@ package api
 
 import (
 	"context"
-	"html/template"
 	"net/http"
-
-	"github.com/danielgtaylor/huma/v2"
 
 	"github.com/belfryhq/belfry/internal/auth"
 	"github.com/belfryhq/belfry/internal/manage"
-	"github.com/belfryhq/belfry/internal/words"
 )
 
 // Values of package manage as the calls use them.
@@ -136,86 +132,17 @@ func (s *Server) wishRoutes() {
 		})
 }
 
-var confirmPage = template.Must(template.ParseFS(pages, "pages/confirm.html"))
-
 // confirmRoutes serve those who hold a link of a message that asks them.
 func (s *Server) confirmRoutes() {
-	s.mux.HandleFunc("GET /confirm/{token}", s.showConfirm)
-	s.mux.HandleFunc("POST /confirm/{token}", s.confirm)
-	doc := s.huma.OpenAPI()
-	token := []*huma.Param{{Name: "token", In: "path", Required: true, Schema: &huma.Schema{Type: huma.TypeString}}}
-	html := func(description string) map[string]*huma.Response {
-		return map[string]*huma.Response{"200": {Description: description, Content: map[string]*huma.MediaType{"text/html": {Schema: &huma.Schema{Type: huma.TypeString}}}}}
-	}
-	doc.AddOperation(&huma.Operation{OperationID: "showConfirm", Method: http.MethodGet, Path: "/confirm/{token}", Tags: []string{"Public"}, Parameters: token,
-		Summary: "A page that asks whether an address joins or leaves", Description: "The link of a message leads here. Nothing is confirmed by looking.",
-		Responses: html("The page, also for links that are not valid")})
-	doc.AddOperation(&huma.Operation{OperationID: "confirm", Method: http.MethodPost, Path: "/confirm/{token}", Tags: []string{"Public"}, Parameters: token,
-		Summary: "Confirm that an address joins or leaves", Description: "The page's button does this. Repeating it changes nothing.",
-		Responses: html("A page that says it is done")})
+	s.linked(spec{id: "showConfirm", method: http.MethodGet, path: "/confirm/{token}", summary: "A page that asks whether an address joins or leaves",
+		detail: "The link of a message leads here. Nothing is confirmed by looking."}, confirmation(s.Asking.Asked))
+	s.linked(spec{id: "confirm", method: http.MethodPost, path: "/confirm/{token}", summary: "Confirm that an address joins or leaves",
+		detail: "The page's button does this. Repeating it changes nothing."}, confirmation(s.Asking.Answer))
 }
 
-// confirmView is what the page shows.
-type confirmView struct {
-	Offer JoinOffer
-	*words.Printer
-}
-
-// Heading is the page's title.
-func (v confirmView) Heading() string {
-	switch {
-	case v.Offer.State == manage.OfferOpen && v.Offer.Leave:
-		return v.Say("stop.title")
-	case v.Offer.State == manage.OfferOpen:
-		return v.Say("join.title")
-	case v.Offer.State == manage.OfferDone && v.Offer.Leave:
-		return v.Say("stop.done")
-	case v.Offer.State == manage.OfferDone:
-		return v.Say("join.done")
-	case v.Offer.State == manage.OfferClosed:
-		return v.Say("join.closed")
-	}
-	return v.Say("link.bad")
-}
-
-// Place says where it is joined; nothing for the whole scope.
-func (v confirmView) Place() string {
-	if v.Offer.Place == "" {
-		return ""
-	}
-	return v.Say("joining.place", "Place", v.Offer.Place)
-}
-
-// showConfirm never confirms anything: mail scanners follow links.
-func (s *Server) showConfirm(w http.ResponseWriter, r *http.Request) {
-	offer, err := s.Asking.Asked(r.Context(), r.PathValue("token"))
-	s.confirmation(w, r, offer, err)
-}
-
-func (s *Server) confirm(w http.ResponseWriter, r *http.Request) {
-	if _, err := readAll(r, 64<<10); err != nil { // nothing of it is needed
-		callOf(r.Context()).fail(w, err)
-		return
-	}
-	offer, err := s.Asking.Answer(r.Context(), r.PathValue("token"))
-	s.confirmation(w, r, offer, err)
-}
-
-// confirmation answers alike for every link that is not valid.
-func (s *Server) confirmation(w http.ResponseWriter, r *http.Request, o JoinOffer, err error) {
-	c := callOf(r.Context())
-	if err != nil && invalidLink(err) {
-		c.err, err, o = err, nil, JoinOffer{}
-	}
-	if err != nil {
-		c.fail(w, err)
-		return
-	}
-	v := confirmView{o, words.Accepting(r.Header.Get("Accept-Language"))}
-	publicHead(w.Header())
-	w.Header().Set("Vary", "Accept-Language")
-	w.Header().Set("Content-Language", v.Language())
-	if err := confirmPage.Execute(w, v); err != nil {
-		c.err = err
+func confirmation(offered func(context.Context, string) (JoinOffer, error)) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		offer, err := offered(r.Context(), r.PathValue("token"))
+		page(w, r, confirmPage, linkView{State: offer.State, About: offer}, err)
 	}
 }

@@ -14,13 +14,25 @@ import (
 //go:embed pages/*
 var pages embed.FS
 
-var unsubscribePage = template.Must(template.ParseFS(pages, "pages/unsubscribe.html"))
+// Pages for those who hold a link.
+var (
+	unsubscribePage = linkPage("unsubscribe.html")
+	acknowledgePage = linkPage("acknowledge.html")
+	confirmPage     = linkPage("confirm.html")
+	whyPage         = linkPage("why.html")
+)
 
-// unsubscribeView is what the page shows.
-type unsubscribeView struct {
-	State string // offer | done | gone
-	Offer Offer
+// linkPage is the layout with the heading and the text of one page.
+func linkPage(name string) *template.Template {
+	return template.Must(template.ParseFS(pages, "pages/layout.html", "pages/"+name))
+}
+
+// linkView is what such a page shows.
+type linkView struct {
 	*words.Printer
+	State  string // what its link would do, or did; gone = it is not valid
+	About  any
+	Locale string // of the person's profile; empty = not known
 }
 
 // publicRoutes serve those without a key: health, and people who hold a link.
@@ -52,58 +64,75 @@ func (s *Server) publicRoutes() {
 	}, map[string]string{"200": "It can", "503": "Not now"})
 	plain("metrics", "/metrics", "Figures for Prometheus", s.Metrics.ServeHTTP, map[string]string{"200": "Prometheus text format"})
 
-	s.mux.HandleFunc("GET /u/{token}", s.showUnsubscribe)
-	s.mux.HandleFunc("POST /u/{token}", s.unsubscribe)
-	token := []*huma.Param{{Name: "token", In: "path", Required: true, Schema: &huma.Schema{Type: huma.TypeString}}}
-	html := func(description string) *huma.Response {
-		return &huma.Response{Description: description, Content: map[string]*huma.MediaType{"text/html": {Schema: &huma.Schema{Type: huma.TypeString}}}}
-	}
-	doc.AddOperation(&huma.Operation{OperationID: "showUnsubscribe", Method: http.MethodGet, Path: "/u/{token}", Tags: []string{"Public"}, Parameters: token,
-		Summary: "A page that offers to end one subscription", Description: "The link of a message leads here. Nothing is ended by looking.",
-		Responses: map[string]*huma.Response{"200": html("The page, also for links that are not valid")}})
-	doc.AddOperation(&huma.Operation{OperationID: "unsubscribe", Method: http.MethodPost, Path: "/u/{token}", Tags: []string{"Public"}, Parameters: token,
-		Summary: "End one subscription for one recipient", Description: "RFC 8058 one-click: mail programs POST List-Unsubscribe=One-Click here; the page's button does too. Repeating it changes nothing.",
-		Responses: map[string]*huma.Response{"200": html("A page that says it is done")}})
+	s.linked(spec{id: "showUnsubscribe", method: http.MethodGet, path: "/u/{token}", summary: "A page that offers to end one subscription",
+		detail: "The link of a message leads here. Nothing is ended by looking."}, s.showUnsubscribe)
+	s.linked(spec{id: "unsubscribe", method: http.MethodPost, path: "/u/{token}", summary: "End one subscription for one recipient",
+		detail: "RFC 8058 one-click: mail programs POST List-Unsubscribe=One-Click here; the page's button does too. Repeating it changes nothing."}, s.unsubscribe)
 }
 
-// showUnsubscribe never ends anything: mail scanners follow links.
+// linked serves those who hold a link and describes it. Looking at a page does
+// nothing, for mail scanners follow links: its button posts.
+func (s *Server) linked(o spec, serve http.HandlerFunc) *huma.Operation {
+	answer := "The page, also for links that are not valid"
+	if o.method == http.MethodPost {
+		answer = "A page that says it is done"
+	}
+	s.mux.HandleFunc(o.method+" "+o.path, func(w http.ResponseWriter, r *http.Request) {
+		if r.Method == http.MethodPost {
+			if _, err := readAll(r, 64<<10); err != nil { // nothing of it is needed
+				callOf(r.Context()).fail(w, err)
+				return
+			}
+		}
+		serve(w, r)
+	})
+	text := &huma.Schema{Type: huma.TypeString}
+	op := &huma.Operation{OperationID: o.id, Method: o.method, Path: o.path, Tags: []string{"Public"}, Summary: o.summary, Description: o.detail,
+		Parameters: []*huma.Param{{Name: "token", In: "path", Required: true, Schema: text}},
+		Responses:  map[string]*huma.Response{"200": {Description: answer, Content: map[string]*huma.MediaType{"text/html": {Schema: text}}}}}
+	s.huma.OpenAPI().AddOperation(op)
+	return op
+}
+
 func (s *Server) showUnsubscribe(w http.ResponseWriter, r *http.Request) {
-	c := callOf(r.Context())
 	offer, err := s.Public.Offered(r.Context(), r.PathValue("token"))
-	s.page(w, r, c, unsubscribeView{State: "offer", Offer: offer}, err)
+	page(w, r, unsubscribePage, linkView{State: "offer", About: offer, Locale: offer.Locale}, err)
 }
 
 func (s *Server) unsubscribe(w http.ResponseWriter, r *http.Request) {
-	c := callOf(r.Context())
-	if _, err := readAll(r, 64<<10); err != nil { // RFC 8058 says what is in it; nothing of it is needed
-		c.fail(w, err)
-		return
-	}
 	offer, err := s.Public.Offered(r.Context(), r.PathValue("token"))
 	if err == nil {
 		err = s.Public.Unsubscribe(r.Context(), r.PathValue("token"))
 	}
-	s.page(w, r, c, unsubscribeView{State: "done", Offer: offer}, err)
+	page(w, r, unsubscribePage, linkView{State: "done", About: offer, Locale: offer.Locale}, err)
 }
 
 // page answers alike for every link that is not valid, whatever the cause, so
 // that nobody can learn from it who subscribes to what. It is in the language
 // that the browser asks for, else in that of the person's profile.
-func (s *Server) page(w http.ResponseWriter, r *http.Request, c *call, v unsubscribeView, err error) {
+func page(w http.ResponseWriter, r *http.Request, t *template.Template, v linkView, err error) {
+	c := callOf(r.Context())
 	if err != nil && invalidLink(err) {
-		c.err, err, v = err, nil, unsubscribeView{State: "gone"}
+		c.err, err, v = err, nil, linkView{State: "gone"}
 	}
 	if err != nil {
 		c.fail(w, err)
 		return
 	}
-	publicHead(w.Header())
-	w.Header().Set("Vary", "Accept-Language")
-	v.Printer = words.Accepting(r.Header.Get("Accept-Language"), v.Offer.Locale)
-	w.Header().Set("Content-Language", v.Language())
-	if err := unsubscribePage.Execute(w, v); err != nil {
+	v.Printer = words.Accepting(r.Header.Get("Accept-Language"), v.Locale)
+	publicHead(w.Header(), v.Printer)
+	w.Header().Set("Content-Type", "text/html; charset=utf-8")
+	w.Header().Set("Content-Security-Policy", "default-src 'none'; style-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'")
+	if err := t.Execute(w, v); err != nil {
 		c.err = err
 	}
+}
+
+// publicHead are the headers of answers to those who hold a link, in a language.
+func publicHead(h http.Header, p *words.Printer) {
+	h.Set("Content-Language", p.Language())
+	h.Add("Vary", "Accept-Language")
+	h.Set("X-Robots-Tag", "noindex")
 }
 
 // invalidLink reports whether an error is of a link that is not valid.
@@ -113,11 +142,4 @@ func invalidLink(err error) bool {
 		return true
 	}
 	return false
-}
-
-// publicHead are the headers of pages for those who hold a link.
-func publicHead(h http.Header) {
-	h.Set("Content-Type", "text/html; charset=utf-8")
-	h.Set("Content-Security-Policy", "default-src 'none'; style-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'")
-	h.Set("X-Robots-Tag", "noindex")
 }
