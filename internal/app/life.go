@@ -14,7 +14,7 @@ func (a *App) newJobs(here place, backtests *pipeline.Backtester) *jobs.Runner {
 	now := a.clock.now
 	bulk := &pipeline.Bulk{Store: a.db, Alarm: alarm{a, here}, Now: now, Lost: jobs.ErrLost}
 	return jobs.New(jobs.Options{
-		Store: a.db, Owner: belfry.NewID("node_", now()), Log: a.log, Now: now,
+		Store: a.db, Owner: belfry.NewID("node_", now()), Log: a.log,
 		Kinds: map[string]jobs.Kind{
 			belfry.RetryJob:  bulk.Retry,
 			belfry.CancelJob: bulk.Cancel,

@@ -14,12 +14,10 @@ import (
 
 // Store is what a Runner needs of the store.
 type Store interface {
-	Tenants(ctx context.Context) ([]string, error)
 	OpenJobs(ctx context.Context) ([]belfry.Job, error)
 	ClaimJob(ctx context.Context, tenant, id, owner string, lease time.Duration) (belfry.Job, bool, error)
 	RenewJob(ctx context.Context, j *belfry.Job, lease time.Duration) (bool, error)
 	StepJob(ctx context.Context, j *belfry.Job, step belfry.JobStep) (bool, error)
-	PruneJobs(ctx context.Context, tenant string, before time.Time) (int, error)
 }
 
 // Kind does the next step of a job, from j.Cursor on. A step is bounded: tens of
@@ -39,12 +37,10 @@ type Options struct {
 	Kinds map[string]Kind
 	Owner string // names this process in the table
 	Log   *slog.Logger
-	Now   func() time.Time
 
 	Side  int           // jobs at once
 	Poll  time.Duration // look for jobs so often
 	Lease time.Duration // a dead process's jobs are taken over after it
-	Keep  time.Duration // jobs that ended are forgotten after it
 }
 
 // Defaults of Options.
@@ -52,7 +48,6 @@ const (
 	DefaultSide  = 4
 	DefaultPoll  = time.Second
 	DefaultLease = 10 * time.Second
-	DefaultKeep  = 30 * 24 * time.Hour
 )
 
 // Runner works on jobs.
@@ -75,9 +70,6 @@ func New(o Options) *Runner {
 	if o.Lease == 0 {
 		o.Lease = DefaultLease
 	}
-	if o.Keep == 0 {
-		o.Keep = DefaultKeep
-	}
 	return &Runner{o: o, wake: make(chan struct{}, 1), working: map[string]bool{}}
 }
 
@@ -89,9 +81,6 @@ func (r *Runner) Poke() {
 	}
 }
 
-// pruneEvery is how often jobs that ended long ago are forgotten.
-const pruneEvery = time.Hour
-
 // Run works on jobs until ctx ends; the steps under way are finished and the
 // jobs given back.
 func (r *Runner) Run(ctx context.Context) error {
@@ -99,14 +88,9 @@ func (r *Runner) Run(ctx context.Context) error {
 	defer workers.Wait()
 	poll := time.NewTicker(r.o.Poll)
 	defer poll.Stop()
-	var pruned time.Time
 	for {
 		if err := r.look(ctx, &workers); err != nil && ctx.Err() == nil {
 			r.o.Log.Error("looking for jobs", "error", err)
-		}
-		if now := r.o.Now(); now.Sub(pruned) > pruneEvery {
-			pruned = now
-			r.prune(ctx, now.Add(-r.o.Keep))
 		}
 		select {
 		case <-ctx.Done():
@@ -245,18 +229,6 @@ func (r *Runner) renew(ctx context.Context, lose func(), j belfry.Job) {
 			lose()
 			return
 		}
-	}
-}
-
-func (r *Runner) prune(ctx context.Context, before time.Time) {
-	tenants, err := r.o.Store.Tenants(ctx)
-	for _, t := range tenants {
-		for n := 1; n > 0 && err == nil; {
-			n, err = r.o.Store.PruneJobs(ctx, t, before)
-		}
-	}
-	if err != nil && ctx.Err() == nil {
-		r.o.Log.Error("forgetting old jobs", "error", err)
 	}
 }
 

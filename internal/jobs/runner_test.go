@@ -35,7 +35,7 @@ func order(t *testing.T, db *store.DB, kind string) string {
 // runner starts one; stop ends it as a stop of the program does.
 func runner(t *testing.T, db *store.DB, owner string, kinds map[string]jobs.Kind) (stop func()) {
 	t.Helper()
-	r := jobs.New(jobs.Options{Store: db, Kinds: kinds, Owner: owner, Log: slog.New(slog.DiscardHandler), Now: time.Now,
+	r := jobs.New(jobs.Options{Store: db, Kinds: kinds, Owner: owner, Log: slog.New(slog.DiscardHandler),
 		Poll: 10 * time.Millisecond, Lease: 500 * time.Millisecond})
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan struct{})
