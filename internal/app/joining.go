@@ -118,14 +118,8 @@ func (p *postman) Run(ctx context.Context) error {
 	tick := time.NewTicker(postEvery)
 	defer tick.Stop()
 	for {
-		for {
-			n, err := p.round(ctx)
-			if err != nil && ctx.Err() == nil {
-				p.log.Error("sending messages about joining", "error", err)
-			}
-			if n < postPage || err != nil || ctx.Err() != nil {
-				break
-			}
+		if err := p.round(ctx); err != nil && ctx.Err() == nil {
+			p.log.Error("sending messages about joining", "error", err)
 		}
 		select {
 		case <-ctx.Done():
@@ -136,27 +130,35 @@ func (p *postman) Run(ctx context.Context) error {
 	}
 }
 
-// round sends a page of what is due; it answers how many it was done with. What
-// fails is tried again, and holds up nothing else.
-func (p *postman) round(ctx context.Context) (done int, err error) {
-	asks, err := p.db.DueAsks(ctx, p.now(), postPage)
-	if err != nil {
-		return 0, err
-	}
-	for i := range asks {
-		if ctx.Err() != nil {
+// round sends what is due, page by page. What is another process's, and what
+// fails and is tried again in the next round, is passed over: it holds up
+// nothing behind it.
+func (p *postman) round(ctx context.Context) (err error) {
+	for left := 0; ctx.Err() == nil; {
+		asks, fault := p.db.DueAsks(ctx, p.now(), left, postPage)
+		if fault != nil {
+			return errors.Join(err, fault)
+		}
+		for i := range asks {
+			if ctx.Err() != nil {
+				break
+			}
+			if !p.shards.Has(belfry.LeasePlan, belfry.Shard(asks[i].Tenant, asks[i].Who)) {
+				left++
+				continue
+			}
+			if fault := p.send(ctx, asks[i]); fault != nil {
+				left++
+				if err == nil {
+					err = fault // one of many that are alike
+				}
+			}
+		}
+		if len(asks) < postPage {
 			break
 		}
-		if !p.shards.Has(belfry.LeasePlan, belfry.Shard(asks[i].Tenant, asks[i].Who)) {
-			continue
-		}
-		if fault := p.send(ctx, asks[i]); fault != nil {
-			err = errors.Join(err, fault)
-			continue
-		}
-		done++
 	}
-	return done, err
+	return err
 }
 
 func (p *postman) send(ctx context.Context, a belfry.Ask) error {

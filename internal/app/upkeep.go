@@ -42,6 +42,14 @@ func newUpkeep(r config.Retention, db *store.DB, surface *api.Server, log *slog.
 					}
 				}
 			}},
+			{Name: "asks", Do: func(ctx context.Context, tenant string, now time.Time) (rows int, err error) {
+				for {
+					n, err := db.PruneAsks(ctx, tenant, now)
+					if rows += n; err != nil || n == 0 {
+						return rows, err
+					}
+				}
+			}},
 			{Name: "acknowledgements", Do: func(ctx context.Context, tenant string, now time.Time) (rows int, err error) {
 				for r.Events > 0 {
 					n, err := db.PruneAcknowledgements(ctx, tenant, now.Add(-r.Events))

@@ -51,7 +51,7 @@ func (h *house) members(id string) (list []string) {
 func (h *house) post() (events []*belfry.Event) {
 	h.t.Helper()
 	for range 100 {
-		asks, err := h.db.DueAsks(h.ctx(), h.now, 100)
+		asks, err := h.db.DueAsks(h.ctx(), h.now, 0, 100)
 		h.ok(err)
 		if len(asks) == 0 {
 			return events

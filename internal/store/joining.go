@@ -61,9 +61,6 @@ func (e *edit) dropAsks() error {
 	return nil
 }
 
-// prunedAsks is how many old rows a new ask takes away at most.
-const prunedAsks = 100
-
 // Ask stores that something was asked for, unless the same waits already, and
 // counts it: Overloaded with RetryAfter when one of the counts is full. It does
 // the same work whoever is asked, so that nobody learns from it who is known.
@@ -76,16 +73,8 @@ func (db *DB) Ask(ctx context.Context, a belfry.Ask, counts []belfry.AskCount) e
 			return err
 		}
 	}
-	return db.doors.life.do(ctx, &job{weight: 4, data: func(s *session) error {
+	return db.doors.life.do(ctx, &job{weight: 2, data: func(s *session) error {
 		now := a.Asked
-		if _, err := s.exec(`DELETE FROM asks WHERE tenant = $1 AND (who, subscription, object, kind) IN
-			(SELECT who, subscription, object, kind FROM asks WHERE tenant = $1 AND until_at < $2 LIMIT $3)`, a.Tenant, micros(now), prunedAsks); err != nil {
-			return err
-		}
-		if _, err := s.exec(`DELETE FROM ask_counts WHERE tenant = $1 AND (who, span) IN
-			(SELECT who, span FROM ask_counts WHERE tenant = $1 AND starts < $2 LIMIT $3)`, a.Tenant, micros(now.Add(-keepCounts)), prunedAsks); err != nil {
-			return err
-		}
 		for _, c := range counts {
 			until, err := s.countAsk(a.Tenant, c, now)
 			if err != nil {
@@ -104,6 +93,24 @@ func (db *DB) Ask(ctx context.Context, a belfry.Ask, counts []belfry.AskCount) e
 
 // keepCounts is longer than any window of a count.
 const keepCounts = 48 * time.Hour
+
+// PruneAsks forgets asks of a tenant that nobody answered in time, and counts
+// whose window is over, a bounded number at once, and says how many. Nothing
+// looks at either any more.
+func (db *DB) PruneAsks(ctx context.Context, tenant string, now time.Time) (n int, err error) {
+	_, err = db.tidy(ctx, 1, func(s *session) error {
+		asks, err := s.exec(`DELETE FROM asks WHERE tenant = $1 AND (who, subscription, object, kind) IN
+			(SELECT who, subscription, object, kind FROM asks WHERE tenant = $1 AND until_at < $2 LIMIT 500)`, tenant, micros(now))
+		if err != nil {
+			return err
+		}
+		counts, err := s.exec(`DELETE FROM ask_counts WHERE tenant = $1 AND (who, span) IN
+			(SELECT who, span FROM ask_counts WHERE tenant = $1 AND starts < $2 LIMIT 500)`, tenant, micros(now.Add(-keepCounts)))
+		n = int(asks + counts)
+		return err
+	})
+	return n, err
+}
 
 // addAsk takes the place of one that is over, and of no other.
 var addAsk = insert("asks", "tenant:t who:t subscription:t object:t kind:n id:t by_whom:t asked:n due:n until_at:n",
@@ -127,13 +134,13 @@ func (s *session) countAsk(tenant string, c belfry.AskCount, now time.Time) (unt
 }
 
 // DueAsks lists asks of all tenants that are to be looked at by a time, the
-// first due first.
-func (db *DB) DueAsks(ctx context.Context, until time.Time, limit int) (list []belfry.Ask, err error) {
+// first due first; skip says how many at the beginning are passed over.
+func (db *DB) DueAsks(ctx context.Context, until time.Time, skip, limit int) (list []belfry.Ask, err error) {
 	err = db.query(ctx, func(rows *sql.Rows) error {
 		a, err := scanAsk(rows)
 		list = append(list, a)
 		return err
-	}, "SELECT "+askCols+" FROM asks WHERE due > 0 AND due <= $1 ORDER BY due LIMIT $2", micros(until), limit)
+	}, "SELECT "+askCols+" FROM asks WHERE due > 0 AND due <= $1 ORDER BY due, tenant, who, subscription, object, kind LIMIT $2 OFFSET $3", micros(until), limit, skip)
 	return list, err
 }
 

@@ -25,7 +25,7 @@ func testAsks(t *testing.T, place func(testing.TB) string) {
 	}
 	due := func(at time.Time) (ids []string) {
 		t.Helper()
-		for _, a := range must[[]belfry.Ask](t)(db.DueAsks(ctx, at, 100)) {
+		for _, a := range must[[]belfry.Ask](t)(db.DueAsks(ctx, at, 0, 100)) {
 			ids = append(ids, a.Tenant+" "+a.ID)
 		}
 		return ids
@@ -49,6 +49,7 @@ func testAsks(t *testing.T, place func(testing.TB) string) {
 	other.Tenant, other.ID = "other", "ask_other"
 	put(other)
 	same(t, "due", due(now), []string{"default " + first.ID, "other ask_other"})
+	same(t, "the second page", must[[]belfry.Ask](t)(db.DueAsks(ctx, now, 1, 1)), []belfry.Ask{other})
 	later := ask("x@example.org", "sub_a", belfry.AskJoin, now.Add(2*time.Hour))
 	put(later)
 	if got, _ := find(first); got.ID != later.ID {
@@ -133,6 +134,26 @@ func testAsks(t *testing.T, place func(testing.TB) string) {
 	there.Tenant = "other"
 	put(there, count)
 	put(ask("2@example.org", "sub_a", belfry.AskJoin, now.Add(time.Hour)), count)
+
+	// Housekeeping takes what is over, and nothing else.
+	last := ask("3@example.org", "sub_a", belfry.AskJoin, now.Add(time.Hour))
+	put(last, count)
+	prune := func(at time.Time) int { return must[int](t)(db.PruneAsks(ctx, tenant, at)) }
+	same(t, "nothing is over", prune(now), 0)
+	if n := prune(now.Add(time.Hour + time.Second)); n == 0 {
+		t.Error("what nobody answered stays")
+	}
+	if _, ok := find(last); !ok {
+		t.Error("what may still be answered is gone")
+	}
+	if _, ok := find(ask("0@example.org", "sub_a", belfry.AskJoin, now)); ok {
+		t.Error("what nobody answered is still there")
+	}
+	same(t, "counts stay", db.Ask(ctx, last, []belfry.AskCount{{Who: count.Who, Span: count.Span, Most: 1}}) != nil, true)
+	if prune(now.Add(100 * time.Hour)); prune(now.Add(100*time.Hour)) != 0 {
+		t.Error("something over is left")
+	}
+	same(t, "a new count", db.Ask(ctx, last, []belfry.AskCount{{Who: count.Who, Span: count.Span, Most: 1}}), error(nil))
 	if err := db.Ask(ctx, ask("a\x00b", "sub_a", belfry.AskJoin, now), nil); belfry.KindOf(err) != belfry.Invalid {
 		t.Errorf("bad text: %v", err)
 	}
