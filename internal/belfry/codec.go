@@ -3,6 +3,8 @@ package belfry
 import (
 	"encoding/json"
 	"strings"
+	"unicode"
+	"unicode/utf8"
 )
 
 // endpointBody is the stored form of an endpoint: the document the API shows
@@ -49,4 +51,14 @@ func EndpointSecretContext(tenant, id string) []byte {
 // the price of minding it.
 func NormaliseEmail(address string) string {
 	return strings.ToLower(strings.TrimSpace(address))
+}
+
+// maxName is the longest id or address, in bytes.
+const maxName = 512
+
+// CanBeName reports whether a text taken out of an event can be an id or an
+// address. No store can be asked for what cannot, and asking for it would fail
+// again whenever the event is planned anew.
+func CanBeName(s string) bool {
+	return s != "" && len(s) <= maxName && utf8.ValidString(s) && !strings.ContainsFunc(s, unicode.IsControl)
 }

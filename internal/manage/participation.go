@@ -140,6 +140,6 @@ func takers(e *belfry.Event, who string) []string {
 			}
 		}
 	}
-	all = distinct(all)
+	all = slices.DeleteFunc(distinct(all), func(s string) bool { return !belfry.CanBeName(s) })
 	return all[:min(len(all), maxTakers)]
 }

@@ -1,6 +1,8 @@
 package manage
 
 import (
+	"slices"
+	"strings"
 	"testing"
 
 	"github.com/belfryhq/belfry/internal/belfry"
@@ -56,4 +58,14 @@ func TestParticipation(t *testing.T) {
 	do("task.closed", "forum/3", "user/9", "")
 	do("task.closed", "course/41", "user/9", "")
 	h.same("members", h.members(s.ID), []string{"user/8 forum/3"})
+}
+
+// What an event names that no store keeps takes no part: asking for it would
+// fail again and again.
+// feature: S3-25
+func TestOnlyNamesTakePart(t *testing.T) {
+	e := &belfry.Event{Data: []byte(`{"who":["a\u0000b","user/8","x\ny","` + strings.Repeat("x", 600) + `",""]}`)}
+	if got := takers(e, "who"); !slices.Equal(got, []string{"user/8"}) {
+		t.Errorf("%q", got)
+	}
 }

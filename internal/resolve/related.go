@@ -3,6 +3,8 @@ package resolve
 import (
 	"bytes"
 	"encoding/json"
+	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/belfryhq/belfry/internal/belfry"
@@ -36,6 +38,20 @@ func (r *run) grantWishes(emails map[string][]int32) ([]request, error) {
 	if len(r.wishes) == 0 {
 		return nil, nil
 	}
+	said := map[source]bool{} // once for each rule: an event may hold thousands
+	r.wishes = slices.DeleteFunc(r.wishes, func(w wish) bool {
+		if belfry.CanBeName(w.name) {
+			return false
+		}
+		if said[w.source] {
+			return true
+		}
+		said[w.source] = true
+		because := w.source.reason
+		because.Code, because.Detail = belfry.RuleFault, "the event names "+shown(w.name)+", which is no id and no address"
+		r.faults = append(r.faults, because)
+		return true
+	})
 	var all []string
 	seen := map[string]bool{}
 	for i := range r.wishes {
@@ -87,6 +103,15 @@ func (r *run) grantWishes(emails map[string][]int32) ([]request, error) {
 		}
 	}
 	return requests, nil
+}
+
+// shown is a text that may be of any kind and length, as reasons show it.
+func shown(text string) string {
+	const most = 40
+	if len(text) > most {
+		return strconv.Quote(text[:most]) + "…"
+	}
+	return strconv.Quote(text)
 }
 
 // relatedValues are the strings at a rule's path, each once. Lists on the way

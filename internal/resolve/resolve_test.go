@@ -255,6 +255,8 @@ func TestRelatedRule(t *testing.T) {
 		{"addresses", "to", `{"to":["New@Example.org","two@example.org"]}`, nil, []string{"new@example.org <named_related", "user/2 <named_related"}},
 		{"a group", "team", `{"team":"team"}`, nil, []string{"user/1 <named_related~team"}},
 		{"other values name nobody", "a", `{"a":[true,null,{"b":1}," "]}`, nil, nil},
+		{"what no store keeps names nobody", "to", `{"to":["a\u0000b","x\r\nBcc: y@example.org","` + strings.Repeat("x", 600) + `","user/1"]}`, nil,
+			[]string{"user/1 <named_related", " !rule_fault"}},
 		{"no such path", "x.y", `{"x":"z"}`, nil, nil},
 		{"no data", "x", ``, nil, nil},
 	}
