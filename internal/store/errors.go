@@ -71,6 +71,9 @@ func fault(err error) error {
 		if pg.Code == fencedCode {
 			return ErrFenced
 		}
+		if pg.Code == "22021" { // of what is asked for: clean refuses what is to be kept
+			return &belfry.Error{Kind: belfry.Invalid, Msg: "a text contains a NUL character or is not valid UTF-8: nothing is kept under such a name", Cause: err}
+		}
 		if pg.Code == "25006" {
 			return belfry.Errorf(belfry.Unavailable, "PostgreSQL is read-only here: connect to the primary (%w)", err)
 		}

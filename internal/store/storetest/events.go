@@ -304,6 +304,18 @@ func testBadText(t *testing.T, place func(testing.TB) string) {
 					t.Errorf("%s: %v, want Invalid", field, err)
 				}
 			}
+			for what, err := range map[string]error{
+				"people":        second(db.Persons(ctx, tenant, []string{bad})),
+				"members after": second(db.Members(ctx, tenant, "sub_1", bad, 10)),
+				"joins":         third(db.JoinsOf(ctx, tenant, "sub_1", bad)),
+				"asks after":    second(db.Asks(ctx, tenant, "sub_1", bad, time.Now(), 10)),
+				"told":          second(db.WasTold(ctx, tenant, good, bad)),
+				"events":        second(db.Events(ctx, tenant, []string{bad})),
+			} {
+				if err != nil && belfry.KindOf(err) != belfry.Invalid {
+					t.Errorf("asked for %s: %v, want nothing, or Invalid", what, err)
+				}
+			}
 			page := belfry.PlanPage{Tenant: tenant, EventID: good, Last: true, Deliveries: []belfry.Delivery{delivery(good, "email", bad)}}
 			if errs := commitPages(t, db, page); belfry.KindOf(errs[0]) != belfry.Invalid {
 				t.Errorf("a delivery: %v, want Invalid", errs[0])
@@ -332,3 +344,6 @@ func testBadText(t *testing.T, place func(testing.TB) string) {
 		t.Errorf("the reason came back as %+v", tr.Suppressions)
 	}
 }
+
+func second[A any](_ A, err error) error        { return err }
+func third[A, B any](_ A, _ B, err error) error { return err }
