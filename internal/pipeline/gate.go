@@ -1,7 +1,6 @@
 package pipeline
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
 	"log/slog"
@@ -482,8 +481,7 @@ func (g *Gate) ask(ctx context.Context, tenant string, a *belfry.Authoriser, lis
 		return belfry.Errorf(belfry.Unavailable, "the authoriser does not answer: %s", out.Detail)
 	}
 	var got answering
-	dec := json.NewDecoder(bytes.NewReader(raw))
-	if err := dec.Decode(&got); err != nil {
+	if err := json.Unmarshal(raw, &got); err != nil { // all of it: what is followed by something else is no answer
 		return belfry.Errorf(belfry.Unavailable, "the authoriser's answer is not the JSON expected: %w", err)
 	}
 	if len(got.Answers) != len(list) {
