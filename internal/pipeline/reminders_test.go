@@ -67,3 +67,40 @@ func TestReminders(t *testing.T) {
 	h.apply(belfry.Changes{DeleteUsers: []string{"ada"}})
 	act(timer.Due, 3, time.Time{})
 }
+
+// A server that takes no events at present reminds later; what else is due does
+// not wait for that.
+func TestRemindersBearOverload(t *testing.T) {
+	h := newHouse(t, sqlite(t), nil)
+	due := clock()
+	timer := func(kind, id string) belfry.Timer {
+		return belfry.Timer{Tenant: belfry.DefaultTenant, Kind: kind, ID: id, Due: due, Body: []byte(`{}`)}
+	}
+	h.apply(belfry.Changes{Timers: []belfry.Timer{timer("full", "a"), timer("full", "b"), timer("plain", "c")}})
+	acted := map[string]int{}
+	full := true
+	timers := h.timers(func() time.Time { return due })
+	timers.Kinds = map[string]TimerKind{
+		"full": func(_ context.Context, t *belfry.Timer) (Move, error) {
+			acted[t.ID]++
+			if full {
+				return Move{}, belfry.Errorf(belfry.Overloaded, "try again later")
+			}
+			return Move{}, nil
+		},
+		"plain": func(_ context.Context, t *belfry.Timer) (Move, error) { acted[t.ID]++; return Move{}, nil },
+	}
+	look := func() error { _, err := timers.look(context.Background()); return err }
+	if err := look(); belfry.KindOf(err) != belfry.Overloaded {
+		t.Errorf("said nothing: %v", err)
+	}
+	full = false
+	for range 2 {
+		if err := look(); err != nil {
+			t.Error(err)
+		}
+	}
+	if acted["a"] != 2 || acted["b"] != 2 || acted["c"] != 1 {
+		t.Errorf("%v", acted)
+	}
+}

@@ -11,7 +11,7 @@ import (
 
 // TimerStore is what Timers need of the store.
 type TimerStore interface {
-	Tenants(ctx context.Context) ([]string, error)
+	TimersDue(ctx context.Context, now time.Time) (tenants []string, err error)
 	DueTimers(ctx context.Context, tenant string, now time.Time, shards []int, limit int) ([]belfry.Timer, error)
 	// MoveTimer is all or nothing; false when the timer is not as it was read.
 	MoveTimer(ctx context.Context, t belfry.Timer, next *belfry.Timer, runs []belfry.PlannedRun) (bool, error)
@@ -26,8 +26,8 @@ type Move struct {
 
 // TimerKind decides about a timer that is due. It may be asked twice about one,
 // when what it decided could not be recorded: what it does besides is to bear
-// that. After an error of kind Unavailable it is asked again; any other ends the
-// timer.
+// that. After an error of kind Unavailable or Overloaded it is asked again; any
+// other ends the timer.
 type TimerKind func(ctx context.Context, t *belfry.Timer) (Move, error)
 
 // Timers acts on timers that are due. Each is acted on by the owner of its shard
@@ -72,18 +72,15 @@ func (t *Timers) Run(ctx context.Context) error {
 
 // look acts on what is due; more when there may be more of it.
 func (t *Timers) look(ctx context.Context) (more bool, err error) {
-	tenants, err := t.Store.Tenants(ctx)
+	tenants, err := t.Store.TimersDue(ctx, t.Now())
 	if err != nil {
 		return false, err
 	}
-	for _, tenant := range tenants {
-		again, err := t.lookAt(ctx, tenant)
-		if err != nil {
-			return false, err
-		}
-		more = more || again
+	for _, tenant := range tenants { // one that must wait holds up no other
+		again, fault := t.lookAt(ctx, tenant)
+		more, err = more || again, firstError(err, fault)
 	}
-	return more, nil
+	return more, err
 }
 
 // lookAt is look for one tenant.
@@ -99,24 +96,27 @@ func (t *Timers) lookAt(ctx context.Context, tenant string) (more bool, err erro
 		if kind == nil || !t.Shards.Has(belfry.LeasePlan, timer.Shard) {
 			continue // a newer version's, or another process's by now
 		}
-		move, err := kind(ctx, timer)
-		switch {
-		case err != nil && (ctx.Err() != nil || belfry.KindOf(err) == belfry.Unavailable):
-			return false, err
-		case err != nil:
-			t.Log.Error("what was due ends", "tenant", timer.Tenant, "kind", timer.Kind, "timer", timer.ID, "error", err)
+		move, fault := kind(ctx, timer)
+		switch why := belfry.KindOf(fault); {
+		case fault != nil && ctx.Err() != nil:
+			return false, fault
+		case why == belfry.Unavailable || why == belfry.Overloaded: // it is due in the next look, too
+			err = firstError(err, fault)
+			continue
+		case fault != nil:
+			t.Log.Error("what was due ends", "tenant", timer.Tenant, "kind", timer.Kind, "timer", timer.ID, "error", fault)
 			move = Move{}
 		}
-		ok, err := t.Store.MoveTimer(ctx, *timer, move.Next, move.Runs)
-		if err != nil {
-			return false, err
+		ok, fault := t.Store.MoveTimer(ctx, *timer, move.Next, move.Runs)
+		if fault != nil {
+			return false, fault
 		}
 		moved = moved || ok
 		if ok && len(move.Runs) > 0 {
 			t.Ordered(timer.Tenant, move.Runs[0].EventID)
 		}
 	}
-	return moved && len(due) == timersPage, nil
+	return moved && len(due) == timersPage, err
 }
 
 // timerAt is a timer with its body, due at a time as it is stored.

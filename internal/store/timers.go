@@ -37,6 +37,18 @@ func (e *edit) timers() error {
 	return e.putTimers(putTimer, e.ch.Timers)
 }
 
+// TimersDue are the tenants that have a timer that is due: one probe of an index
+// for each tenant, in one statement.
+func (db *DB) TimersDue(ctx context.Context, now time.Time) (tenants []string, err error) {
+	err = db.query(ctx, func(rows *sql.Rows) error {
+		var t string
+		err := rows.Scan(&t)
+		tenants = append(tenants, t)
+		return err
+	}, "SELECT v.tenant FROM versions v WHERE EXISTS (SELECT 1 FROM timers t WHERE t.tenant = v.tenant AND t.due <= $1) ORDER BY v.tenant", micros(now))
+	return tenants, err
+}
+
 // DueTimers lists timers that are due, those that are due for longest first.
 // shards are those of planning that are meant; nil = all.
 func (db *DB) DueTimers(ctx context.Context, tenant string, now time.Time, shards []int, limit int) (list []belfry.Timer, err error) {

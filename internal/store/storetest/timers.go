@@ -32,6 +32,14 @@ func testTimers(t *testing.T, place func(testing.TB) string) {
 	same(t, "of some shards", due(at.Add(time.Minute), []int{2, 3}, 10), []belfry.Timer{late})
 	same(t, "of an event", must[[]belfry.Timer](t)(db.TimersOf(ctx, tenant, belfry.TimerEscalation, event+"/", 10)), []belfry.Timer{soon, late})
 
+	tenants := func(now time.Time) []string { return must[[]string](t)(db.TimersDue(ctx, now)) }
+	if _, err := db.Apply(ctx, belfry.Changes{Tenant: "other", Timers: []belfry.Timer{{Tenant: "other", Kind: belfry.TimerMuteEnds, ID: "ada", Due: at.Add(time.Minute), Body: []byte(`{}`)}}}); err != nil {
+		t.Fatal(err)
+	}
+	same(t, "no tenant yet", tenants(at.Add(-time.Microsecond)), []string(nil))
+	same(t, "a tenant", tenants(at), []string{tenant})
+	same(t, "tenants", tenants(at.Add(time.Minute)), []string{tenant, "other"})
+
 	next := timer(soon.ID, 1, at.Add(2*time.Minute))
 	next.Body = []byte(`{"step":2}`)
 	run := []belfry.PlannedRun{{EventPlace: belfry.EventPlace{EventID: event}, Terms: belfry.Replay{Escalation: &belfry.Escalation{Subscription: "sub_1", Step: 1}}}}
