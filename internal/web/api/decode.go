@@ -165,9 +165,6 @@ func (c *checker) check(raw json.RawMessage, t reflect.Type, pointer string) {
 		c.object(raw, pointer, func(name string, value json.RawMessage) {
 			members := c.membersOf(t)
 			mt, ok := members[name]
-			if !ok && c.comesLater(t, pointer, name, value) {
-				return
-			}
 			if !ok {
 				c.unknown(pointer+"/"+escapePointer(name), members, name)
 				return
@@ -233,32 +230,6 @@ func (c *checker) object(raw json.RawMessage, pointer string, member func(name s
 		seen[name] = true
 		member(name, value)
 	}
-}
-
-// later are members the API describes but this version has not, by the type
-// they belong to, with the value that asks for nothing and so is taken.
-var later = map[reflect.Type]map[string]string{
-	reflect.TypeFor[belfry.Subscription](): {"condition": "null"},
-	reflect.TypeFor[belfry.Notify]():       {"script": `""`},
-}
-
-// comesLater reports whether the member is one of later, and refuses it when it
-// asks for something.
-func (c *checker) comesLater(t reflect.Type, pointer, name string, value json.RawMessage) bool {
-	harmless, ok := later[t][name]
-	for i := 0; !ok && i < t.NumField(); i++ {
-		if f := t.Field(i); f.Anonymous {
-			harmless, ok = later[f.Type][name]
-		}
-	}
-	if !ok {
-		return false
-	}
-	var compact bytes.Buffer
-	if json.Compact(&compact, value) != nil || compact.String() != harmless && compact.String() != "null" {
-		c.fault(pointer+"/"+name, "%s is not available in this version: leave it out", name)
-	}
-	return true
 }
 
 func (c *checker) unknown(pointer string, members map[string]reflect.Type, name string) {
