@@ -1,6 +1,7 @@
-// Package render turns an event, and what is known of it, into words: one
-// template body makes the HTML mail, its text part and the inbox entry. It
-// also writes the bytes of a standard webhook.
+// Package render turns an event, or the items of a digest, and what is known of
+// it, into words: one template body makes the HTML mail, its text part and the
+// inbox entry. A Set is a template in all its languages and channels. It also
+// writes the bytes of a standard webhook, and records as CSV.
 //
 // It promises that a send never fails for a template's sake: mistakes are
 // found by Compile, with line and column; at sending, values that are missing

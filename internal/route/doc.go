@@ -1,7 +1,9 @@
 // Package route decides by which channels each recipient of an event is told,
-// at which address, and writes down why: a Delivery for every message to be
-// sent, a Suppression for every one that is not. It is one pure function,
-// Plan, and what the effective preference of a person is, Prefer.
+// at which address and when, and writes down why: a Delivery for every message
+// to be sent, at once, held over quiet hours or as an item of a digest; a
+// Suppression for every one that is not. It is pure functions: Plan; Prefer,
+// what the effective preference of a person is; Ready, whether a digest that is
+// due goes; Instead, the other ways for what will never arrive.
 //
 // It promises the order of who decides: the administrator's forbid or force,
 // a mandatory notice, the global stop, the member's setting, the person's

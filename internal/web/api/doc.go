@@ -1,5 +1,6 @@
-// Package api is the HTTP surface for programs: the calls under /v1, the public
-// one-click unsubscribe page, health, the OpenAPI description and its browser.
+// Package api is the HTTP surface for programs: the calls under /v1, the pages
+// for those who hold a link of a message (unsubscribe, why, acknowledge, confirm),
+// health, the OpenAPI description and its browser.
 // It turns requests into calls of the rooms that know (ingest, manage, the
 // pipeline's explainer, reads of the store) and their answers into JSON; it
 // decides nothing about subscriptions or people itself.
@@ -13,7 +14,7 @@
 // routes that are served, since both are made of one registration.
 //
 // It refuses cross-origin reads, cookies, secrets in answers (but for those a
-// call has just made, once), and to unsubscribe anybody on a GET.
+// call has just made, once), and to do what a link offers on a GET.
 //
 // Tests run it on a real socket with the real store, ingest and manage behind
 // it. The interfaces in services.go are all that it needs of the house.
