@@ -31,9 +31,9 @@ func (c *call) note(attrs ...slog.Attr) { c.details = append(c.details, attrs...
 func (c *call) problem(err error) *Problem {
 	c.err = err
 	p := problemOf(err)
-	answered := *p
+	answered := p.bounded()
 	answered.Request = c.id
-	return &answered
+	return answered
 }
 
 // fail answers with err.

@@ -446,6 +446,33 @@ func TestTrace(t *testing.T) {
 
 // A request that lies about its length or stops half-way is answered or cut,
 // and the server lives on.
+// An answer that says what is wrong, and its line in the log, stay short
+// whatever was sent.
+func TestFaultsAreBounded(t *testing.T) {
+	h := newHouse(t)
+	long := strings.Repeat("x", 400_000)
+	for _, c := range [][3]string{
+		{"POST", "/v1/subscriptions", `{"types":["a.b"],"notify":[{"channels":["` + long + `"]}],"frequency":"` + long + `"}`},
+		{"POST", "/v1/subscriptions/backtest", `{"id":"x","` + long + `":1}`},
+		{"POST", "/v1/notifications", `{"recipients":[{"explicit":{"users":[` + strings.Repeat(`"\n",`, 1000) + `"\n"]}}],"body":"b"}`},
+		{"PUT", "/v1/users/user%2F8/preferences", `[` + strings.Repeat(`{"level":"`+long[:300]+`"},`, 900) + `{}]`},
+	} {
+		if c[1] == "/v1/users/user%2F8/preferences" {
+			h.want(201, "PUT", "/v1/users/user%2F8", `{}`)
+		}
+		if a := h.want(422, c[0], c[1], c[2]); len(a.body) > 150_000 {
+			t.Errorf("%s %s is answered with %d bytes", c[0], c[1], len(a.body))
+		}
+	}
+	h.log.mu.Lock()
+	defer h.log.mu.Unlock()
+	for line := range strings.Lines(h.log.buf.String()) {
+		if len(line) > 10_000 {
+			t.Errorf("a line of the log has %d bytes: %s", len(line), line[:200])
+		}
+	}
+}
+
 func TestBrokenRequests(t *testing.T) {
 	h := newHouse(t)
 	host := strings.TrimPrefix(h.url, "http://")

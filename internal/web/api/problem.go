@@ -5,6 +5,7 @@ import (
 	"errors"
 	"math"
 	"net/http"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -125,6 +126,25 @@ func sizeText(n int64) string {
 		return strconv.FormatInt(n>>20, 10) + " MiB"
 	}
 	return strconv.FormatInt(n>>10, 10) + " KiB"
+}
+
+// Bounds of an answer that says what is wrong: it names what was sent, which
+// may be anything.
+const (
+	maxDetail  = 4 << 10
+	maxMessage = 1 << 10
+)
+
+// bounded is p without what is beyond the bounds.
+func (p *Problem) bounded() *Problem {
+	b := *p
+	b.Detail = clip(p.Detail, maxDetail)
+	b.Errors = slices.Clone(p.Errors[:min(len(p.Errors), maxFaults)])
+	for i := range b.Errors {
+		f := &b.Errors[i]
+		f.Pointer, f.Message = clip(f.Pointer, maxMessage), clip(f.Message, maxMessage)
+	}
+	return &b
 }
 
 // Error gives the detail.

@@ -209,7 +209,7 @@ func (s *Server) log(ctx context.Context, c *call, out *recorder, pattern string
 		attrs = append(attrs, slog.String("tenant", c.who.Tenant), slog.String("key", c.who.Key))
 	}
 	if c.err != nil {
-		attrs = append(attrs, slog.String("error", c.err.Error()))
+		attrs = append(attrs, slog.String("error", clip(c.err.Error(), maxDetail)))
 	}
 	s.Log.LogAttrs(ctx, level, "request", append(attrs, c.details...)...)
 }
