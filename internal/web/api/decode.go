@@ -233,6 +233,9 @@ func (c *checker) object(raw json.RawMessage, pointer string, member func(name s
 }
 
 func (c *checker) unknown(pointer string, members map[string]reflect.Type, name string) {
+	if len(c.faults) >= maxFaults {
+		return // looking for the near name is the dear part
+	}
 	known := make([]string, 0, len(members))
 	for m := range members {
 		known = append(known, m)

@@ -1,8 +1,10 @@
 package api
 
 import (
+	"bytes"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"net/http"
 	"os"
 	"strings"
@@ -130,6 +132,26 @@ func FuzzDecodeStrict(f *testing.F) {
 			t.Fatalf("%q: %v", raw, err)
 		}
 	})
+}
+
+// What is beyond the faults an answer has room for costs no more than reading
+// it: no near name is looked for.
+func TestUnknownFieldsBeyondTheBound(t *testing.T) {
+	body := func(n int) []byte {
+		var b bytes.Buffer
+		for i := range n {
+			fmt.Fprintf(&b, `,"field%d":1`, i)
+		}
+		return append(append([]byte{'{'}, b.Bytes()[1:]...), '}')
+	}
+	costs := func(n int) float64 {
+		raw := body(n)
+		return testing.AllocsPerRun(3, func() { _ = decodeStrict(raw, &belfry.Subscription{}) })
+	}
+	less, more := costs(1000), costs(3000)
+	if each := (more - less) / 2000; each > 35 {
+		t.Errorf("each unknown field costs %.0f allocations", each)
+	}
 }
 
 func TestProblemsOfErrors(t *testing.T) {
