@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"io"
 	"net/http"
+	"time"
 
 	"github.com/danielgtaylor/huma/v2"
 
@@ -84,7 +85,8 @@ func (s *Server) personRoutes() {
 				hc.SetHeader("Content-Type", media)
 				hc.SetHeader("Content-Disposition", `attachment; filename="`+name+`"`)
 				hc.SetStatus(http.StatusOK)
-				out := bufio.NewWriterSize(hc.BodyWriter(), 64<<10)
+				w := hc.BodyWriter().(http.ResponseWriter)
+				out := bufio.NewWriterSize(patient{w, http.NewResponseController(w)}, 64<<10)
 				err := writeExport(out, in.Format == "zip", lines)
 				if err == nil {
 					err = <-failed
@@ -117,6 +119,26 @@ func (s *Server) personRoutes() {
 		func(ctx context.Context, c *call, in *erasing) (*reply[JobView], error) {
 			return ordered(s.Manage.EraseUser(ctx, c.by(), string(in.ID)))
 		})
+}
+
+// exportWrite is how long a reader of an export may take for 64 KiB; whoever
+// takes nothing for so long is gone, and holds nothing any more.
+const exportWrite = time.Minute
+
+// patient gives each piece a time of its own, so that a long answer may take
+// long but a reader who stopped does not keep it for ever.
+type patient struct {
+	w  http.ResponseWriter
+	rc *http.ResponseController
+}
+
+func (p patient) Write(b []byte) (int, error) {
+	_ = p.rc.SetWriteDeadline(time.Now().Add(exportWrite)) // not every writer has deadlines
+	n, err := p.w.Write(b)
+	if err == nil {
+		_ = p.rc.SetWriteDeadline(time.Time{}) // the connection may serve another call
+	}
+	return n, err
 }
 
 // writeExport writes lines as they come.

@@ -4,8 +4,11 @@ import (
 	"archive/zip"
 	"bytes"
 	"io"
+	"net/http"
+	"net/http/httptest"
 	"strings"
 	"testing"
+	"time"
 )
 
 // feature: NEW-15 the calls
@@ -47,4 +50,39 @@ func TestExportAndErase(t *testing.T) {
 	if !strings.HasPrefix(j.header.Get("Location"), "/v1/jobs/job_") || !strings.Contains(j.body, `"kind":"users.erase"`) {
 		t.Errorf("%v %s", j.header, j.body)
 	}
+}
+
+// stalled is a reader who takes the head of an answer and nothing more: what is
+// written waits for the deadline that was set.
+type stalled struct {
+	*httptest.ResponseRecorder
+	deadline time.Time
+}
+
+func (w *stalled) SetWriteDeadline(t time.Time) error { w.deadline = t; return nil }
+
+func (w *stalled) Write([]byte) (int, error) {
+	if w.deadline.IsZero() {
+		return 0, io.ErrNoProgress // it would wait for ever
+	}
+	return 0, http.ErrHandlerTimeout
+}
+
+// Who stops reading an export is let go.
+// feature: NEW-15
+func TestExportToAStalledReader(t *testing.T) {
+	h := newHouse(t)
+	h.want(201, "PUT", "/v1/users/user%2F8", `{"name":"Ada"}`)
+	r := httptest.NewRequestWithContext(t.Context(), "GET", "/v1/users/user%2F8/export", nil)
+	r.Header.Set("Authorization", "Bearer "+rootKey)
+	w := &stalled{ResponseRecorder: httptest.NewRecorder()}
+	defer func() {
+		if v := recover(); v != http.ErrAbortHandler {
+			t.Errorf("the answer was not cut: %v", v)
+		}
+		if left := time.Until(w.deadline); left <= 0 || left > 10*time.Minute {
+			t.Errorf("a reader who stopped is waited for %v", left)
+		}
+	}()
+	h.server.ServeHTTP(w, r)
 }
