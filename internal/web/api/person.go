@@ -5,8 +5,10 @@ import (
 	"bufio"
 	"context"
 	"encoding/json"
+	"fmt"
 	"io"
 	"net/http"
+	"runtime/debug"
 	"time"
 
 	"github.com/danielgtaylor/huma/v2"
@@ -63,7 +65,7 @@ func (s *Server) personRoutes() {
 						return ctx.Err()
 					}
 				}
-				err := s.Manage.Export(ctx, c.by(), id, put)
+				err := s.export(ctx, c, id, put)
 				if err == nil {
 					err = put("end", nil)
 				}
@@ -119,6 +121,16 @@ func (s *Server) personRoutes() {
 		func(ctx context.Context, c *call, in *erasing) (*reply[JobView], error) {
 			return ordered(s.Manage.EraseUser(ctx, c.by(), string(in.ID)))
 		})
+}
+
+// export ends a panic as the edge does, which does not see this goroutine.
+func (s *Server) export(ctx context.Context, c *call, id string, put func(part string, value any) error) (err error) {
+	defer func() {
+		if v := recover(); v != nil {
+			err = fmt.Errorf("panic: %v\n%s", v, debug.Stack())
+		}
+	}()
+	return s.Manage.Export(ctx, c.by(), id, put)
 }
 
 // exportWrite is how long a reader of an export may take for 64 KiB; whoever

@@ -3,12 +3,15 @@ package api_test
 import (
 	"archive/zip"
 	"bytes"
+	"context"
 	"io"
 	"net/http"
 	"net/http/httptest"
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/belfryhq/belfry/internal/web/api"
 )
 
 // feature: NEW-15 the calls
@@ -85,4 +88,39 @@ func TestExportToAStalledReader(t *testing.T) {
 		}
 	}()
 	h.server.ServeHTTP(w, r)
+}
+
+// panicking is a manager that panics in an export, after some of it.
+type panicking struct {
+	api.Manager
+	after int
+}
+
+func (m panicking) Export(_ context.Context, _ api.By, _ string, put func(string, any) error) error {
+	for range m.after {
+		if err := put("user", nil); err != nil {
+			return err
+		}
+	}
+	panic("out of turn")
+}
+
+// feature: NEW-15
+func TestPanicInAnExport(t *testing.T) {
+	h := newHouse(t, func(o *api.Options) { o.Manage = panicking{Manager: o.Manage} })
+	h.want(500, "GET", "/v1/users/user%2F8/export", "").problem(t)
+	h = newHouse(t, func(o *api.Options) { o.Manage = panicking{o.Manage, 1} })
+	r, err := http.NewRequestWithContext(t.Context(), "GET", h.url+"/v1/users/user%2F8/export", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.Header.Set("Authorization", "Bearer "+rootKey)
+	answer, err := http.DefaultClient.Do(r)
+	if err != nil {
+		return // cut before its head was sent
+	}
+	defer answer.Body.Close()
+	if body, err := io.ReadAll(answer.Body); err == nil {
+		t.Errorf("an answer that is not whole looks whole: %s", body)
+	}
 }
