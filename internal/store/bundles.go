@@ -222,19 +222,12 @@ func (db *DB) NextBundle(ctx context.Context, tenant string, shards []int) (at t
 
 const itemCols = "bundle, id, event_id, run, subscription, template, state, because, ended"
 
-// scanItem reads an item. Many have the same reasons: read keeps what they are.
-func scanItem(rows *sql.Rows, read map[string][]belfry.Reason) (it belfry.BundleItem, err error) {
+func (db *DB) scanItem(rows *sql.Rows) (it belfry.BundleItem, err error) {
 	var because, ended string
 	if err := rows.Scan(&it.Bundle, &it.ID, &it.EventID, &it.Run, &it.Subscription, &it.Template, &it.State, &because, &ended); err != nil {
 		return it, err
 	}
-	reasons, known := read[because]
-	if !known || ended != "" {
-		if reasons, err = readReasons(because, ended); err == nil && ended == "" {
-			read[because] = reasons
-		}
-	}
-	it.Because = reasons
+	it.Because, err = db.known.read(because, ended)
 	return it, err
 }
 
@@ -242,9 +235,8 @@ func scanItem(rows *sql.Rows, read map[string][]belfry.Reason) (it belfry.Bundle
 // at most limit of each; 0 = all. Reasons may be shared between them: read only.
 func (db *DB) BundleItems(ctx context.Context, tenant string, bundles []string, limit int) (map[string][]belfry.BundleItem, error) {
 	out := make(map[string][]belfry.BundleItem, len(bundles))
-	read := map[string][]belfry.Reason{}
 	err := queryRead(ctx, db, func(rows *sql.Rows) error {
-		it, err := scanItem(rows, read)
+		it, err := db.scanItem(rows)
 		if limit == 0 || len(out[it.Bundle]) < limit {
 			out[it.Bundle] = append(out[it.Bundle], it)
 		}

@@ -4,8 +4,6 @@ import (
 	"context"
 	"database/sql"
 	"encoding/json"
-	"strconv"
-	"strings"
 	"time"
 
 	"github.com/belfryhq/belfry/internal/belfry"
@@ -128,58 +126,14 @@ func (db *DB) FindDeliveries(ctx context.Context, tenant string, f belfry.Delive
 	if err != nil || none {
 		return nil, "", err
 	}
-	w := upward{table: "deliveries", prefix: belfry.DeliveryPrefix, since: f.Since, after: after, limit: limit, within: within, filters: filters}
-	next, err = w.run(ctx, db, tenant, "id", func(rows *sql.Rows) (string, error) {
+	w := window{table: "deliveries", cols: "id", prefix: belfry.DeliveryPrefix, since: f.Since, up: true, after: after, limit: limit, within: within, filters: filters}
+	next, err = w.run(ctx, db, tenant, func(rows *sql.Rows) (string, error) {
 		var id string
 		err := rows.Scan(&id)
 		ids = append(ids, id)
 		return id, err
 	})
 	return ids, next, err
-}
-
-// upward is window in the other direction: from the oldest id up.
-type upward struct {
-	table, prefix string
-	since         time.Time
-	after         string
-	limit         int
-	within        []filter
-	filters       []filter
-}
-
-func (w *upward) run(ctx context.Context, db *DB, tenant, cols string, scan func(*sql.Rows) (string, error)) (next string, err error) {
-	after := w.after
-	if !w.since.IsZero() {
-		// A prefix of the least id sorts right before it.
-		least := belfry.MinID(w.prefix, w.since)
-		after = max(after, least[:len(least)-1])
-	}
-	args := []any{tenant, after}
-	bind := func(v any) string {
-		args = append(args, v)
-		return "$" + strconv.Itoa(len(args))
-	}
-	where := func(fs []filter) (text string) {
-		for _, f := range fs {
-			text += " AND " + strings.Replace(f.condition, "?", bind(f.value), 1)
-		}
-		return text
-	}
-	inner := "SELECT * FROM " + w.table + " WHERE tenant = $1 AND id > $2" + where(w.within) + " ORDER BY id LIMIT " + strconv.Itoa(scanned)
-	innerArgs := args
-	n, end := 0, ""
-	err = db.query(ctx, func(rows *sql.Rows) error {
-		id, err := scan(rows)
-		n, end = n+1, id
-		return err
-	}, "SELECT "+cols+" FROM ("+inner+") AS w WHERE 1 = 1"+where(w.filters)+" ORDER BY id LIMIT "+bind(w.limit), args...)
-	if err != nil || n == w.limit {
-		return end, err
-	}
-	err = db.query(ctx, func(rows *sql.Rows) error { return rows.Scan(&next) },
-		"SELECT id FROM ("+inner+") AS w ORDER BY id LIMIT 1 OFFSET "+strconv.Itoa(scanned-1), innerArgs...)
-	return next, err
 }
 
 // CountDeliveries counts those that are wanted; it may take long.
@@ -195,11 +149,8 @@ func (db *DB) CountDeliveries(ctx context.Context, tenant string, f belfry.Deliv
 }
 
 func (db *DB) countWhere(ctx context.Context, table, tenant string, fs []filter) (n int64, err error) {
-	text, args := "SELECT count(*) FROM "+table+" WHERE tenant = $1", []any{tenant}
-	for _, f := range fs {
-		args = append(args, f.value)
-		text += " AND " + strings.Replace(f.condition, "?", "$"+strconv.Itoa(len(args)), 1)
-	}
+	args := parameters{tenant}
+	text := "SELECT count(*) FROM " + table + " WHERE tenant = $1" + args.where(fs)
 	err = db.query(ctx, func(rows *sql.Rows) error { return rows.Scan(&n) }, text, args...)
 	return n, err
 }
@@ -287,9 +238,9 @@ func (db *DB) FindEvents(ctx context.Context, tenant string, f belfry.EventSelec
 	if err := clean(f.Event, f.Type, f.Object, after); err != nil {
 		return nil, "", err
 	}
-	w := upward{table: "events", prefix: belfry.EventPrefix, since: f.Since, after: after, limit: limit}
+	w := window{table: "events", cols: "id, object", prefix: belfry.EventPrefix, since: f.Since, up: true, after: after, limit: limit}
 	w.within, w.filters = eventSelection(&f)
-	next, err = w.run(ctx, db, tenant, "id, object", func(rows *sql.Rows) (string, error) {
+	next, err = w.run(ctx, db, tenant, func(rows *sql.Rows) (string, error) {
 		var e EventPlace
 		err := rows.Scan(&e.EventID, &e.Object)
 		list = append(list, e)

@@ -228,12 +228,14 @@ func (db *DB) ListEvents(ctx context.Context, tenant string, f EventFilter) (lis
 	return list, next, err
 }
 
-// window lists a table from the newest id down, looking at a bounded number of
-// rows.
+// window lists a table from the newest id down, or from the oldest up, looking at
+// a bounded number of rows.
 type window struct {
 	table, cols, prefix string
 	since               time.Time
-	before              string
+	before              string // where to go on: down,
+	up                  bool
+	after               string // or up
 	limit               int
 	within              []filter // conditions of the window itself, which an index serves
 	filters             []filter // of what is in it
@@ -257,43 +259,62 @@ func matches(column, pattern string) filter {
 	return equals(column, pattern)
 }
 
+// parameters are those of a statement that is being written.
+type parameters []any
+
+// bind adds a value and gives the parameter that stands for it.
+func (p *parameters) bind(v any) string {
+	*p = append(*p, v)
+	return "$" + strconv.Itoa(len(*p))
+}
+
+// where is the text of conditions that go after another.
+func (p *parameters) where(fs []filter) (text string) {
+	for _, f := range fs {
+		text += " AND " + strings.Replace(f.condition, "?", p.bind(f.value), 1)
+	}
+	return text
+}
+
 // run calls scan for each row, which gives the row's id, and returns where the
 // next page begins.
 func (w *window) run(ctx context.Context, db *DB, tenant string, scan func(*sql.Rows) (string, error)) (next string, err error) {
-	since, before := w.prefix, w.before
-	if !w.since.IsZero() {
-		since = belfry.MinID(w.prefix, w.since)
-	}
-	if before == "" {
-		before = "~" // after every id
-	}
-	args := []any{tenant, since, before}
-	bind := func(v any) string {
-		args = append(args, v)
-		return "$" + strconv.Itoa(len(args))
-	}
-	where := func(fs []filter) (text string) {
-		for _, f := range fs {
-			text += " AND " + strings.Replace(f.condition, "?", bind(f.value), 1)
+	args, bounds, order := parameters{tenant}, "", ""
+	if w.up {
+		after := w.after
+		if !w.since.IsZero() {
+			// A prefix of the least id sorts right before it.
+			least := belfry.MinID(w.prefix, w.since)
+			after = max(after, least[:len(least)-1])
 		}
-		return text
+		bounds, order = "id > "+args.bind(after), "id"
+	} else {
+		since, before := w.prefix, w.before
+		if !w.since.IsZero() {
+			since = belfry.MinID(w.prefix, w.since)
+		}
+		if before == "" {
+			before = "~" // after every id
+		}
+		bounds, order = "id >= "+args.bind(since)+" AND id < "+args.bind(before), "id DESC"
 	}
-	inner := "SELECT * FROM " + w.table + " WHERE tenant = $1 AND id >= $2 AND id < $3" + where(w.within) + " ORDER BY id DESC LIMIT " + strconv.Itoa(scanned)
+	inner := "SELECT * FROM " + w.table + " WHERE tenant = $1 AND " + bounds + args.where(w.within) + " ORDER BY " + order + " LIMIT " + strconv.Itoa(scanned)
 	innerArgs := args
+	text := "SELECT " + w.cols + " FROM (" + inner + ") AS w WHERE 1 = 1" + args.where(w.filters) + " ORDER BY " + order + " LIMIT " + args.bind(w.limit)
 	n, end := 0, ""
 	err = db.query(ctx, func(rows *sql.Rows) error {
 		id, err := scan(rows)
 		n, end = n+1, id
 		return err
-	}, "SELECT "+w.cols+" FROM ("+inner+") AS w WHERE 1 = 1"+where(w.filters)+" ORDER BY id DESC LIMIT "+bind(w.limit), args...)
+	}, text, args...)
 	if err != nil {
 		return "", err
 	}
 	if n == w.limit {
 		return end, nil
 	}
-	// Fewer than asked for: is there anything below the window?
+	// Fewer than asked for: is there anything beyond the window?
 	err = db.query(ctx, func(rows *sql.Rows) error { return rows.Scan(&next) },
-		"SELECT id FROM ("+inner+") AS w ORDER BY id DESC LIMIT 1 OFFSET "+strconv.Itoa(scanned-1), innerArgs...)
+		"SELECT id FROM ("+inner+") AS w ORDER BY "+order+" LIMIT 1 OFFSET "+strconv.Itoa(scanned-1), innerArgs...)
 	return next, err
 }
