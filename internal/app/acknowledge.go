@@ -1,9 +1,7 @@
 package app
 
 import (
-	"cmp"
 	"context"
-	"encoding/json"
 	"time"
 
 	"github.com/belfryhq/belfry/internal/belfry"
@@ -17,31 +15,17 @@ import (
 // acknowledgeFor is how long a link in a message works.
 const acknowledgeFor = 30 * 24 * time.Hour
 
-const acknowledgeLink = "acknowledge"
-
 // notice is what an acknowledging link carries.
 type notice struct {
-	Tenant    string `json:"t"`
-	Event     string `json:"e"`
-	Principal string `json:"p,omitempty"`
-	Address   string `json:"a,omitempty"` // of a bare address
+	Tenant string `json:"t"`
+	Event  string `json:"e"`
+	holder
 }
-
-// who is the principal or address.
-func (n *notice) who() string { return cmp.Or(n.Principal, n.Address) }
 
 // Acknowledge is the page by which a recipient says that she has taken notice of
 // an event.
 func (l *links) Acknowledge(tenant, eventID, principal, address string) string {
-	n := notice{Tenant: tenant, Event: eventID, Principal: principal}
-	if principal == "" {
-		n.Address = address
-	}
-	payload, err := json.Marshal(n)
-	if err != nil {
-		return "" // four strings always marshal
-	}
-	return l.base + "/a/" + l.box.Sign(acknowledgeLink, payload, l.now().Add(acknowledgeFor))
+	return l.link(acknowledgeLink, notice{tenant, eventID, holderOf(principal, address)}, l.now().Add(acknowledgeFor))
 }
 
 // notices serves those who follow such an address.
@@ -52,26 +36,24 @@ type notices struct {
 	manage *manage.Manager
 }
 
-func (s *notices) read(ctx context.Context, token string) (notice, *belfry.Accepted, error) {
-	gone := belfry.Errorf(belfry.NotFound, "this link is not valid, or no longer")
+func (s *notices) event(ctx context.Context, token string) (notice, *belfry.Accepted, error) {
 	var n notice
-	payload, err := s.box.Verify(acknowledgeLink, token, s.now())
-	if err != nil || json.Unmarshal(payload, &n) != nil {
-		return n, nil, gone
+	if err := s.read(acknowledgeLink, token, &n); err != nil {
+		return n, nil, err
 	}
 	events, err := s.db.Events(ctx, n.Tenant, []string{n.Event})
 	if err != nil {
 		return n, nil, err
 	}
 	if events[n.Event] == nil {
-		return n, nil, gone
+		return n, nil, notValid
 	}
 	return n, events[n.Event], nil
 }
 
 // Noticed says what a link is about, and whether it was used.
 func (s *notices) Noticed(ctx context.Context, token string) (api.Notice, error) {
-	n, acc, err := s.read(ctx, token)
+	n, acc, err := s.event(ctx, token)
 	if err != nil {
 		return api.Notice{}, err
 	}
@@ -97,7 +79,7 @@ func (s *notices) Noticed(ctx context.Context, token string) (api.Notice, error)
 
 // Acknowledge notes that whoever the link was made for has taken notice.
 func (s *notices) Acknowledge(ctx context.Context, token string) error {
-	n, _, err := s.read(ctx, token)
+	n, _, err := s.event(ctx, token)
 	if err != nil {
 		return err
 	}

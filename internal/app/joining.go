@@ -2,7 +2,6 @@ package app
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"log/slog"
 	"time"
@@ -32,8 +31,6 @@ func (r roles) Lacks(ctx context.Context, tenant, object, user string, names []s
 	return resolve.Sees(view, object, belfry.EventType{SeeRoles: names}, user, r.now())
 }
 
-const answerLink = "joining"
-
 // answer is what a link that answers an ask carries.
 type answer struct {
 	Tenant string `json:"t"`
@@ -46,11 +43,7 @@ func (l *links) Answer(tenant string, e *belfry.Event) string {
 	if !asks {
 		return ""
 	}
-	payload, err := json.Marshal(answer{tenant, ref})
-	if err != nil {
-		return "" // texts and a time always marshal
-	}
-	return l.base + "/confirm/" + l.box.Sign(answerLink, payload, ref.Until)
+	return l.link(answerLink, answer{tenant, ref}, ref.Until)
 }
 
 // asking serves those who follow such a link.
@@ -59,21 +52,10 @@ type asking struct {
 	manage *manage.Manager
 }
 
-func (a *asking) read(token string) (q answer, err error) {
-	payload, err := a.box.Verify(answerLink, token, a.now())
-	if err == nil {
-		err = json.Unmarshal(payload, &q)
-	}
-	if err != nil {
-		return q, belfry.Errorf(belfry.NotFound, "this link is not valid, or no longer")
-	}
-	return q, nil
-}
-
 // Asked says what a link would do.
 func (a *asking) Asked(ctx context.Context, token string) (api.JoinOffer, error) {
-	q, err := a.read(token)
-	if err != nil {
+	var q answer
+	if err := a.read(answerLink, token, &q); err != nil {
 		return api.JoinOffer{}, err
 	}
 	return a.manage.Offer(ctx, q.Tenant, q.AskRef)
@@ -81,8 +63,8 @@ func (a *asking) Asked(ctx context.Context, token string) (api.JoinOffer, error)
 
 // Answer does it.
 func (a *asking) Answer(ctx context.Context, token string) (api.JoinOffer, error) {
-	q, err := a.read(token)
-	if err != nil {
+	var q answer
+	if err := a.read(answerLink, token, &q); err != nil {
 		return api.JoinOffer{}, err
 	}
 	return a.manage.Answer(ctx, q.Tenant, q.AskRef)
