@@ -29,22 +29,8 @@ type choosing struct {
 }
 
 func (f *choosing) choice() map[string]string {
-	chosen := map[string]string{}
-	for name, value := range map[string]string{"state": f.State, "recipient": f.Recipient, "event": f.Event, "channel": f.Channel,
-		"endpoint": f.Endpoint, "subscription": f.Subscription, "since": f.Since, "until": f.Until} {
-		if value != "" {
-			chosen[name] = value
-		}
-	}
-	return chosen
-}
-
-// body is the choice with more, as a request.
-func body(choice map[string]string, more map[string]any) map[string]any {
-	for name, value := range choice {
-		more[name] = value
-	}
-	return more
+	return map[string]string{"state": f.State, "recipient": f.Recipient, "event": f.Event, "channel": f.Channel,
+		"endpoint": f.Endpoint, "subscription": f.Subscription, "since": f.Since, "until": f.Until}
 }
 
 // waiting says whether a command waits for its job.
@@ -109,10 +95,10 @@ func (r *retryCmd) Run(ctx context.Context, w world) error {
 	if r.ID != "" {
 		return cli.OneDelivery(ctx, c, r.out(w), r.ID, "retry", more)
 	}
-	if len(r.choice()) == 0 {
+	if r.choosing == (choosing{}) {
 		return usage{errors.New("which? Name a delivery, or filters such as --state failed")}
 	}
-	return cli.Order(ctx, c, r.out(w), "/v1/deliveries:retry", body(r.choice(), more), !r.NoWait, progress(w))
+	return cli.Order(ctx, c, r.out(w), "/v1/deliveries:retry", cli.Given(r.choice(), more), !r.NoWait, progress(w))
 }
 
 type cancelCmd struct {
@@ -133,7 +119,7 @@ func (r *cancelCmd) Run(ctx context.Context, w world) error {
 	if r.ID != "" {
 		return cli.OneDelivery(ctx, c, r.out(w), r.ID, "cancel", more)
 	}
-	return cli.Order(ctx, c, r.out(w), "/v1/deliveries:cancel", body(r.choice(), more), !r.NoWait, progress(w))
+	return cli.Order(ctx, c, r.out(w), "/v1/deliveries:cancel", cli.Given(r.choice(), more), !r.NoWait, progress(w))
 }
 
 type replayCmd struct {
@@ -155,13 +141,8 @@ func (r *replayCmd) Run(ctx context.Context, w world) error {
 	if err != nil {
 		return err
 	}
-	order := map[string]any{"resend": r.Resend}
-	for name, value := range map[string]string{"event": r.Event, "type": r.Type, "object": r.Object, "since": r.Since, "until": r.Until,
-		"recipient": r.Recipient, "endpoint": r.Endpoint} {
-		if value != "" {
-			order[name] = value
-		}
-	}
+	order := cli.Given(map[string]string{"event": r.Event, "type": r.Type, "object": r.Object, "since": r.Since, "until": r.Until,
+		"recipient": r.Recipient, "endpoint": r.Endpoint}, map[string]any{"resend": r.Resend})
 	return cli.Order(ctx, c, r.out(w), "/v1/events:replay", order, !r.NoWait, progress(w))
 }
 

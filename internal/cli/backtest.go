@@ -9,7 +9,6 @@ import (
 	"io"
 	"maps"
 	"net/http"
-	"os"
 	"slices"
 	"strings"
 
@@ -26,30 +25,14 @@ type BacktestOf struct {
 }
 
 func (q *BacktestOf) body() (map[string]any, error) {
-	body := map[string]any{}
-	for name, value := range map[string]string{"id": q.ID, "since": q.Since, "until": q.Until} {
-		if value != "" {
-			body[name] = value
-		}
-	}
+	body := Given(map[string]string{"id": q.ID, "since": q.Since, "until": q.Until}, map[string]any{})
 	if q.File == "" {
 		return body, nil
 	}
-	in := q.In
-	if q.File != "-" {
-		f, err := os.Open(q.File)
-		if err != nil {
-			return nil, fmt.Errorf("cannot read the draft: %w", err)
-		}
-		defer func() { _ = f.Close() }()
-		in = f
-	}
-	raw, err := io.ReadAll(io.LimitReader(in, maxFile+1))
+	raw, err := readFile(q.File, q.In, "draft", "that is no subscription")
 	switch {
 	case err != nil:
-		return nil, fmt.Errorf("cannot read the draft: %w", err)
-	case len(raw) > maxFile:
-		return nil, fmt.Errorf("%s is larger than %d MiB: that is no subscription", q.File, maxFile>>20)
+		return nil, err
 	case !json.Valid(raw):
 		return nil, errors.New("the draft is not JSON: write it as POST /v1/subscriptions takes it")
 	}

@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"io"
 	"net/http"
-	"os"
 	"time"
 
 	"github.com/belfryhq/belfry/internal/belfry"
@@ -26,9 +25,6 @@ type Draft struct {
 	Data, Record                                          string // JSON
 }
 
-// maxFile bounds what is read of a file; the server's own bound is the same.
-const maxFile = 16 << 20
-
 // body is the request: the file as it is, or the flags as our event form.
 func (d *Draft) body() ([]byte, error) {
 	if d.File != "" {
@@ -37,12 +33,8 @@ func (d *Draft) body() ([]byte, error) {
 	if d.Type == "" {
 		return nil, errors.New("say what happened: --type core.course_updated, or -f with a file of events")
 	}
-	e := map[string]any{"type": d.Type}
-	for name, value := range map[string]string{"id": d.ID, "source": d.Source, "object": d.Object, "actor": d.Actor, "destination": d.Destination, "subject": d.Subject, "time": d.Time} {
-		if value != "" {
-			e[name] = value
-		}
-	}
+	e := Given(map[string]string{"id": d.ID, "source": d.Source, "object": d.Object, "actor": d.Actor, "destination": d.Destination, "subject": d.Subject, "time": d.Time},
+		map[string]any{"type": d.Type})
 	if len(d.Related) > 0 {
 		e["related"] = d.Related
 	}
@@ -62,25 +54,11 @@ func (d *Draft) body() ([]byte, error) {
 }
 
 func (d *Draft) read() ([]byte, error) {
-	in := d.In
-	if d.File != "-" {
-		f, err := os.Open(d.File)
-		if err != nil {
-			return nil, fmt.Errorf("cannot read the events: %w", err)
-		}
-		defer func() { _ = f.Close() }()
-		in = f
+	raw, err := readFile(d.File, d.In, "events", "publish it in parts")
+	if err == nil && len(bytes.TrimSpace(raw)) == 0 {
+		err = fmt.Errorf("%s is empty: it must hold one event or an array of them", d.File)
 	}
-	raw, err := io.ReadAll(io.LimitReader(in, maxFile+1))
-	switch {
-	case err != nil:
-		return nil, fmt.Errorf("cannot read the events: %w", err)
-	case len(raw) > maxFile:
-		return nil, fmt.Errorf("%s is larger than %d MiB: publish it in parts", d.File, maxFile>>20)
-	case len(bytes.TrimSpace(raw)) == 0:
-		return nil, fmt.Errorf("%s is empty: it must hold one event or an array of them", d.File)
-	}
-	return raw, nil
+	return raw, err
 }
 
 // Receipt is the answer to published events.
