@@ -192,17 +192,9 @@ func (m *Messages) person(ctx context.Context, d *belfry.Delivery, p *Payload, s
 			}
 		}
 	}
-	who, err := m.facts.Person(ctx, d.Tenant, d.Principal)
-	if err != nil {
-		return Composed{}, err
-	}
-	target := channel.Target{Address: d.Address}
-	if d.Principal != "" {
-		contact, reason := reachable(who, d)
-		if reason != nil {
-			return Composed{Drop: reason}, nil
-		}
-		target.Name, target.Keys = who.User.Name, contact.Keys
+	target, who, drop, err := m.target(ctx, d)
+	if err != nil || drop != nil {
+		return Composed{Drop: drop}, err
 	}
 	if m.gate != nil {
 		if drop, hold, err := m.gate.recheck(ctx, d, p.Event); err != nil || drop != nil || hold {
@@ -250,6 +242,21 @@ func (m *Messages) message(ctx context.Context, d *belfry.Delivery, acc *belfry.
 		}
 	}
 	return &msg, nil, m.facts.address(ctx, d.Tenant, sub, &item, &msg)
+}
+
+// target is where a delivery goes and who is there, nobody for a bare address; a
+// reason says that it may not go there any more.
+func (m *Messages) target(ctx context.Context, d *belfry.Delivery) (channel.Target, *belfry.Person, *belfry.Reason, error) {
+	target := channel.Target{Address: d.Address}
+	who, err := m.facts.Person(ctx, d.Tenant, d.Principal)
+	if err != nil || d.Principal == "" {
+		return target, who, nil, err
+	}
+	contact, drop := reachable(who, d)
+	if drop == nil {
+		target.Name, target.Keys = who.User.Name, contact.Keys
+	}
+	return target, who, drop, nil
 }
 
 // reachable checks that a person may still be told at the address a delivery

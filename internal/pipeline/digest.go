@@ -8,7 +8,6 @@ import (
 	"time"
 
 	"github.com/belfryhq/belfry/internal/belfry"
-	"github.com/belfryhq/belfry/internal/channel"
 	"github.com/belfryhq/belfry/internal/render"
 	"github.com/belfryhq/belfry/internal/resolve"
 )
@@ -105,17 +104,9 @@ func (m *Messages) digest(ctx context.Context, d *belfry.Delivery, p *Payload) (
 	if g == nil {
 		return Composed{}, belfry.Errorf(belfry.Internal, "the digest %s was not read", d.Bundle)
 	}
-	who, err := m.facts.Person(ctx, d.Tenant, d.Principal)
-	if err != nil {
-		return Composed{}, err
-	}
-	target := channel.Target{Address: d.Address}
-	if d.Principal != "" {
-		contact, reason := reachable(who, d)
-		if reason != nil {
-			return Composed{Drop: reason}, nil
-		}
-		target.Name, target.Keys = who.User.Name, contact.Keys
+	target, who, drop, err := m.target(ctx, d)
+	if err != nil || drop != nil {
+		return Composed{Drop: drop}, err
 	}
 	check := &itemCheck{m: m, d: d, who: who, now: m.now(), optedOut: map[string]bool{}}
 	var left []*digestItem
