@@ -20,9 +20,10 @@ import (
 
 // ConditionStore is what Conditions works on.
 type ConditionStore interface {
-	Tenants(ctx context.Context) ([]string, error)
 	DueGroups(ctx context.Context, tenant string, now time.Time, shards []int, limit int) ([]belfry.ConditionGroup, error)
 	NextLook(ctx context.Context, tenant string, shards []int) (time.Time, error)
+	// NextLooks is NextLook of all tenants that have one.
+	NextLooks(ctx context.Context, shards []int) (map[string]time.Time, error)
 	Observations(ctx context.Context, g *belfry.ConditionGroup, from time.Time, limit int) ([]belfry.Observed, error)
 	ObservationsBefore(ctx context.Context, g *belfry.ConditionGroup, after, before time.Time, limit int) ([]belfry.Observed, error)
 	OldestPlan(ctx context.Context, tenant string) (time.Time, error)
@@ -155,14 +156,12 @@ func (c *Conditions) due(ctx context.Context) []string {
 	c.all = false
 	c.mu.Unlock()
 	if all {
-		tenants, err := c.o.Store.Tenants(ctx)
-		if err != nil {
-			if ctx.Err() == nil {
-				c.o.Log.Error("looking at conditions", "error", err)
-			}
+		next, err := c.o.Store.NextLooks(ctx, c.o.Shards.Mine(belfry.LeasePlan))
+		if err != nil && ctx.Err() == nil {
+			c.o.Log.Error("looking at conditions", "error", err)
 		}
-		for _, t := range tenants {
-			c.at(t, time.Time{})
+		for tenant, at := range next {
+			c.at(tenant, at)
 		}
 	}
 	now := c.o.Now()

@@ -12,9 +12,10 @@ import (
 
 // SealStore is what the Sealer needs of the store.
 type SealStore interface {
-	Tenants(ctx context.Context) ([]string, error)
 	DueBundles(ctx context.Context, tenant string, until time.Time, limit int, shards []int) ([]belfry.Bundle, error)
 	NextBundle(ctx context.Context, tenant string, shards []int) (time.Time, bool, error)
+	// NextBundles is NextBundle of all tenants that have one.
+	NextBundles(ctx context.Context, shards []int) (map[string]time.Time, error)
 	SealBundles(ctx context.Context, seals []belfry.Seal) ([]bool, error)
 }
 
@@ -40,7 +41,7 @@ type Sealer struct {
 	o SealerOptions
 
 	mu   sync.Mutex
-	next map[string]time.Time // by tenant: when something falls due; zero = look now
+	next map[string]time.Time // by tenant: when something falls due
 	wake chan struct{}
 }
 
@@ -54,16 +55,24 @@ func NewSealer(o SealerOptions) *Sealer {
 
 // Expect says that a digest of a tenant may fall due at a time.
 func (s *Sealer) Expect(tenant string, due time.Time) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if next, known := s.next[tenant]; known && !due.Before(next) {
+	if !s.expect(tenant, due) {
 		return
 	}
-	s.next[tenant] = due
 	select {
 	case s.wake <- struct{}{}:
 	default:
 	}
+}
+
+// expect notes when to look; false when it is to be looked before.
+func (s *Sealer) expect(tenant string, due time.Time) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if next, known := s.next[tenant]; known && !due.Before(next) {
+		return false
+	}
+	s.next[tenant] = due
+	return true
 }
 
 // planned is Expect for the digests of a page, here and elsewhere.
@@ -103,19 +112,18 @@ func (s *Sealer) Run(ctx context.Context) error {
 	}
 }
 
-// survey is the safety net: every tenant is looked at.
+// survey is the safety net: it learns when the next digest of each tenant falls
+// due.
 func (s *Sealer) survey(ctx context.Context) {
-	tenants, err := s.o.Store.Tenants(ctx)
+	next, err := s.o.Store.NextBundles(ctx, s.o.Shards.Mine(belfry.LeaseDelivery))
 	if err != nil {
 		if ctx.Err() == nil {
-			s.o.Log.Error("listing tenants", "error", err)
+			s.o.Log.Error("looking for digests", "error", err)
 		}
 		return
 	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	for _, t := range tenants {
-		s.next[t] = time.Time{}
+	for tenant, due := range next {
+		s.expect(tenant, due)
 	}
 }
 

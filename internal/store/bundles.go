@@ -220,6 +220,11 @@ func (db *DB) NextBundle(ctx context.Context, tenant string, shards []int) (at t
 	return at, ok, err
 }
 
+// NextBundles is NextBundle of every tenant that has one, in one statement.
+func (db *DB) NextBundles(ctx context.Context, shards []int) (map[string]time.Time, error) {
+	return db.nexts(ctx, shards, "bundles WHERE state = 0 AND ")
+}
+
 const itemCols = "bundle, id, event_id, run, subscription, template, state, because, ended"
 
 func (db *DB) scanItem(rows *sql.Rows) (it belfry.BundleItem, err error) {

@@ -157,6 +157,11 @@ func (db *DB) NextLook(ctx context.Context, tenant string, shards []int) (time.T
 	return fromMicros(due), err
 }
 
+// NextLooks is NextLook of every tenant that has one, in one statement.
+func (db *DB) NextLooks(ctx context.Context, shards []int) (map[string]time.Time, error) {
+	return db.nexts(ctx, shards, "condition_groups WHERE due > 0 AND ")
+}
+
 // ConditionGroups lists the groups of a subscription's condition after one, in
 // their order. Only names one of them.
 func (db *DB) ConditionGroups(ctx context.Context, tenant, subscription, after string, only *string, limit int) (list []belfry.ConditionGroup, err error) {

@@ -152,6 +152,23 @@ func andShards(shards []int) string {
 	return "shard IN_LIST AND "
 }
 
+// nexts is when the next row of a table falls due for each tenant that has one;
+// from says which table, and which of its rows, for an index over tenant and due:
+// one probe for each tenant.
+func (db *DB) nexts(ctx context.Context, shards []int, from string) (map[string]time.Time, error) {
+	next := map[string]time.Time{}
+	err := db.queryShards(ctx, func(rows *sql.Rows) error {
+		var tenant string
+		var due sql.NullInt64
+		err := rows.Scan(&tenant, &due)
+		if due.Valid {
+			next[tenant] = fromMicros(due.Int64)
+		}
+		return err
+	}, "SELECT v.tenant, (SELECT due FROM "+from+andShards(shards)+"tenant = v.tenant ORDER BY due LIMIT 1) FROM versions v", shards)
+	return next, err
+}
+
 // NextDue is when the next open delivery of the shards (nil = all) after the
 // time falls due, false when none does.
 func (db *DB) NextDue(ctx context.Context, tenant string, after time.Time, shards []int) (at time.Time, ok bool, err error) {

@@ -81,6 +81,15 @@ func testConditions(t *testing.T, place func(testing.TB) string) {
 	if next := must[time.Time](t)(db.NextLook(ctx, tenant, nil)); next.After(now.Add(time.Second)) {
 		t.Errorf("the next look is at %v", next)
 	}
+	if looks := must[map[string]time.Time](t)(db.NextLooks(ctx, nil)); len(looks) != 1 || !looks[tenant].Equal(must[time.Time](t)(db.NextLook(ctx, tenant, nil))) {
+		t.Errorf("the next looks of all tenants: %v", looks)
+	}
+	for shard := range belfry.Shards {
+		next, looks := must[time.Time](t)(db.NextLook(ctx, tenant, []int{shard})), must[map[string]time.Time](t)(db.NextLooks(ctx, []int{shard}))
+		if at, any := looks[tenant]; any == next.IsZero() || !at.Equal(next) {
+			t.Errorf("shard %d: %v of all, %v of the tenant", shard, looks, next)
+		}
+	}
 	if next := must[time.Time](t)(db.NextLook(ctx, "another", nil)); !next.IsZero() {
 		t.Errorf("another tenant's next look is at %v", next)
 	}

@@ -79,6 +79,7 @@ func testDigests(t *testing.T, place func(testing.TB) string) {
 	two := planItems(t, db, "2", func(e string) []belfry.Delivery { return []belfry.Delivery{item(e, "user/8", "daily", dayOf(32))} })
 	planItems(t, db, "3", func(e string) []belfry.Delivery { return []belfry.Delivery{item(e, "user/8", "weekly", dayOf(100))} })
 
+	same(t, "the next of each tenant", must[map[string]time.Time](t)(db.NextBundles(ctx, nil)), map[string]time.Time{tenant: dayOf(30)})
 	if at, ok, err := db.NextBundle(ctx, tenant, nil); err != nil || !ok || !at.Equal(dayOf(30)) {
 		t.Fatalf("the next is due %s (%v, %v)", at, ok, err)
 	}
