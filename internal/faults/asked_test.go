@@ -161,10 +161,12 @@ func (a *asked) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 // feature: NSY-10, NEW-10, NEW-12
 func TestNobodyIsToldWithoutAYes(t *testing.T) {
 	t.Run("SQLite", func(t *testing.T) {
+		t.Parallel()
 		office := newPostOffice(t, 0)
 		askRounds(t, newHome(t, mailed(office)...), office, 1, len(misbehaviours))
 	})
 	t.Run("two nodes", func(t *testing.T) {
+		t.Parallel()
 		office := newPostOffice(t, 0)
 		askRounds(t, newHome(t, append(append(onPostgres(testdb.Postgres(t)), mailed(office)...), "BELFRY_NODES_LEASE="+lease.String())...), office, 2, 4)
 	})

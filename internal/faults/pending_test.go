@@ -27,12 +27,14 @@ import (
 // feature: NEW-10, NEW-11, NEW-6, NEW-12
 func TestKilledWithMuchPending(t *testing.T) {
 	t.Run("SQLite", func(t *testing.T) {
+		t.Parallel()
 		office := newPostOffice(t, 20*time.Millisecond)
 		h := newHome(t, mailed(office)...)
 		pendingRounds(t, h, office, 1, 10)
 		sound(t, filepath.Join(h.dir, "belfry.db"))
 	})
 	t.Run("two nodes", func(t *testing.T) {
+		t.Parallel()
 		office := newPostOffice(t, 20*time.Millisecond)
 		h := newHome(t, append(append(onPostgres(testdb.Postgres(t)), mailed(office)...), "BELFRY_NODES_LEASE="+lease.String())...)
 		pendingRounds(t, h, office, 2, 4)
