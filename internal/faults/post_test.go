@@ -44,6 +44,9 @@ func (o *postOffice) comes(within time.Duration) {
 	}
 }
 
+// refusedFor begins the addresses to which every message is refused for good.
+const refusedFor = "refused-"
+
 // letter is one that was answered 250, or was about to be.
 type letter struct {
 	id, to, text string
@@ -122,6 +125,9 @@ func (c *clerk) Data(r io.Reader) error {
 	}
 	o.mu.Unlock()
 	<-time.After(o.takes)
+	if strings.HasPrefix(c.to, refusedFor) {
+		return &smtp.SMTPError{Code: 554, EnhancedCode: smtp.EnhancedCode{5, 6, 0}, Message: "not this one, now or ever"}
+	}
 	l.answered = time.Now()
 	o.mu.Lock()
 	defer o.mu.Unlock()
@@ -238,7 +244,7 @@ func (s *stream) run(ctx context.Context, l *load, name string) {
 		one := told{id: name + "x" + strings.Repeat("0", 6-len(itoa(n))) + itoa(n), object: s.object(n), asked: time.Now()}
 		body := map[string]any{
 			"id": one.id, "source": "/stream", "type": s.typ, "object": one.object,
-			"time": one.asked.Add(-5 * time.Second).UTC().Format(time.RFC3339Nano), // the past for every clock
+			"time": one.asked.Add(-500 * time.Millisecond).UTC().Format(time.RFC3339Nano), // the past for every clock
 		}
 		for one.evt == "" {
 			one.evt = l.insist(c, body)
