@@ -79,6 +79,7 @@ func TestDailyLimit(t *testing.T) {
 	h.accept(1, "course.burns")
 	h.r.wait(t, 9) // five and one for ben, two and one for ada
 	h.everythingPlanned()
+	h.settled() // what was sent is written down as sent
 	zone, _ := belfry.Zone("America/Sao_Paulo")
 	days := map[string]int{}
 	for _, e := range events {
