@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"slices"
 	"strings"
+	"sync"
 
 	"github.com/belfryhq/belfry/internal/belfry"
 	"github.com/belfryhq/belfry/internal/expr"
@@ -347,6 +348,7 @@ type search struct {
 	scalars []scalar   // of vars, when a bucket has many paths
 	seen    map[*entry]bool
 	found   []hit
+	fetched int // keeps each's first pass from being nothing
 }
 
 type scalar struct {
@@ -369,9 +371,27 @@ const manyPaths = 24
 // Match finds the subscriptions that want the event: the closest scope first,
 // then the most specific type, then the oldest id.
 func (s *Snapshot) Match(e *belfry.Event, facts Facts) []belfry.Match {
-	q := search{snap: s, event: e, facts: facts}
+	q := searches.Get().(*search)
+	q.snap, q.event, q.facts = s, e, facts
 	matched, _ := q.lookUp(q.all())
+	q.again()
 	return matched
+}
+
+// searches are those that ended: each of them has room for what it finds.
+var searches = sync.Pool{New: func() any { return &search{found: make([]hit, 0, 16)} }}
+
+// maxKeptHits bounds the room that is kept.
+const maxKeptHits = 1024
+
+// again leaves a search for the next, with nothing of this one.
+func (q *search) again() {
+	if cap(q.found) > maxKeptHits {
+		return
+	}
+	clear(q.found)
+	*q = search{found: q.found[:0]}
+	searches.Put(q)
 }
 
 // all are the subscriptions that want the event, as if those of every object
@@ -399,7 +419,7 @@ func (q *search) bucket(h uint64, b *bucket, pl place) {
 		vars := q.variables()
 		for u := range b.paths.all() {
 			if v, ok := vars.Lookup(expr.Path(u.text)); ok {
-				q.snap.slots.get(q.snap.hash.slot(h, u.hash, v)).each(take)
+				q.each(q.snap.slots.get(q.snap.hash.slot(h, u.hash, v)), take)
 			}
 		}
 	default:
@@ -410,10 +430,31 @@ func (q *search) bucket(h uint64, b *bucket, pl place) {
 			}
 		}
 		for _, x := range q.scalars {
-			q.snap.slots.get(q.snap.hash.slot(h, x.path, x.value)).each(take)
+			q.each(q.snap.slots.get(q.snap.hash.slot(h, x.path, x.value)), take)
 		}
 	}
 }
+
+// each takes the entries of a slot. A million of them lie all over the memory:
+// a first pass asks for what the others read, so that it comes for all at once
+// instead of for one after another.
+func (q *search) each(b bag[entry], take func(*entry) bool) {
+	if b.more != nil {
+		few := b.more.few
+		for _, e := range few {
+			q.fetched += len(e.packed)
+		}
+		for _, e := range few {
+			for at := 0; at < min(len(e.packed), 4*cacheLine); at += cacheLine {
+				q.fetched += int(e.packed[at])
+			}
+		}
+	}
+	b.each(take)
+}
+
+// cacheLine is the bytes that memory is fetched by on common processors.
+const cacheLine = 64
 
 func (q *search) variables() *expr.Vars {
 	if q.vars == nil {
@@ -456,9 +497,6 @@ func (q *search) consider(e *entry, pattern string, pl place) {
 	}
 	r.filter = r.text()
 	if r.filter == "" || q.filter(&r, false).True() {
-		if q.found == nil {
-			q.found = make([]hit, 0, 8)
-		}
 		q.found = append(q.found, hit{e, id, pl, pattern, r.filter != ""})
 	}
 }
