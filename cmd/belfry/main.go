@@ -37,6 +37,7 @@ type commands struct {
 	Tail       tailCmd       `cmd:"" help:"Show the latest events of a server, and go on with -f."`
 	Explain    explainCmd    `cmd:"" help:"Say who is told of an event and who is not, and why."`
 	Backtest   backtestCmd   `cmd:"" help:"Say what a subscription would have sent, by the events of the past."`
+	Presets    presetsCmd    `cmd:"" help:"Predefined subscriptions, and where they are switched on."`
 	Deliveries deliveriesCmd `cmd:"" help:"List, show, retry and cancel deliveries."`
 	Replay     replayCmd     `cmd:"" help:"Plan stored events anew, with today's subscriptions and people."`
 	Jobs       jobsCmd       `cmd:"" help:"List, show and cancel long work."`

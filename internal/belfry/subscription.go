@@ -26,6 +26,7 @@ const (
 	FromPerson   = "person"
 	FromAdmin    = "admin"
 	FromManifest = "manifest"
+	FromPreset   = "preset"
 	FromBelfry   = "belfry" // built in
 )
 
@@ -51,7 +52,8 @@ type Subscription struct {
 	Mandatory    bool         `json:"mandatory,omitempty"`
 	Sender       *Sender      `json:"sender,omitempty"` // nil = as the object or the tenant says
 	Owner        string       `json:"owner,omitempty"`
-	Origin       string       `json:"origin,omitempty"` // person | admin | manifest
+	Origin       string       `json:"origin,omitempty"` // person | admin | manifest | preset
+	Preset       string       `json:"preset,omitempty"` // that was switched on at its object: its parameters are the preset's
 	Joining      Joining      `json:"joining,omitzero"`
 
 	Condition *Condition `json:"condition,omitempty"` // tell when it is met, instead of of each event

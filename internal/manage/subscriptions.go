@@ -151,7 +151,7 @@ func (m *Manager) CreateSubscription(ctx context.Context, by By, s belfry.Subscr
 	}
 	now := m.now()
 	s.ID = belfry.NewID(belfry.SubscriptionPrefix, now)
-	s.State, s.Because, s.Created, s.Version, s.Origin = belfry.SubscriptionActive, "", now, 0, belfry.FromAdmin
+	s.State, s.Because, s.Created, s.Version, s.Origin, s.Preset = belfry.SubscriptionActive, "", now, 0, belfry.FromAdmin, ""
 	known, err := m.checkSubscription(ctx, by.Tenant, &s)
 	if err != nil {
 		return Stored{}, err
@@ -174,11 +174,14 @@ func (m *Manager) PutSubscription(ctx context.Context, by By, s belfry.Subscript
 		if err != nil {
 			return Stored{}, err
 		}
+		if old.Preset != "" {
+			return Stored{}, belfry.Errorf(belfry.Conflict, "subscription %s is preset %s at %s: pause it, switch it off, or edit the preset for all with PUT /v1/presets/%s", s.ID, old.Preset, old.ScopeObject(), old.Preset)
+		}
 		if s.State != "" && s.State != old.State {
 			return Stored{}, belfry.Faults([]belfry.Field{{Pointer: "/state", Message: "is changed by /pause, /resume and DELETE, not here"}})
 		}
 		next := s
-		next.State, next.Because, next.Created, next.Origin = old.State, old.Because, old.Created, old.Origin
+		next.State, next.Because, next.Created, next.Origin, next.Preset = old.State, old.Because, old.Created, old.Origin, ""
 		return m.saveSubscription(ctx, by, "subscription.put", next, old.Version, known)
 	})
 }

@@ -111,7 +111,7 @@ var personTables = []personTable{
 // can be read of them.
 func personDocument(kind string) bool {
 	switch kind {
-	case belfry.KindEndpoint, belfry.KindFilter, belfry.KindTemplate, belfry.KindSetting:
+	case belfry.KindEndpoint, belfry.KindFilter, belfry.KindTemplate, belfry.KindSetting, belfry.KindPreset:
 		return true
 	}
 	return false

@@ -42,6 +42,7 @@ type Manager interface {
 	NotificationManager
 	JoiningManager
 	FollowManager
+	PresetManager
 }
 
 // ObjectManager keeps the tree.

@@ -121,6 +121,7 @@ func (s *Server) subscriptionRoutes() {
 	s.filterRoutes()
 	s.conditionRoutes()
 	s.followRoutes()
+	s.presetRoutes()
 }
 
 func (s *Server) filterRoutes() {
