@@ -2,22 +2,42 @@ package belfry
 
 import "time"
 
-// Condition makes a subscription tell when something happens often (Count) or
-// stops happening (Absence), instead of telling of each event. Exactly one of
-// the two is set. Spans are written as ParseSpan reads them.
+// Condition makes a subscription tell when something happens often (Count),
+// stops happening (Absence) or is not what it was (Change), instead of telling
+// of each event. Exactly one of the three is set. Spans are written as ParseSpan
+// reads them.
 type Condition struct {
-	Count    int        `json:"count,omitempty"`    // so many events
-	Within   string     `json:"within,omitempty"`   // in less than this, by the events' own time
-	Absence  string     `json:"absence,omitempty"`  // no event for so long
-	Starts   string     `json:"starts,omitempty"`   // of an absence: saved (default without groups) | first
-	GroupBy  string     `json:"group_by,omitempty"` // CEL: events of one value are looked at together
-	Groups   int        `json:"groups,omitempty"`   // at most so many groups at once; 0 = 10,000
-	Cooldown string     `json:"cooldown,omitempty"` // quiet after each time it was met
-	Late     string     `json:"late,omitempty"`     // events that come later than this after they happened do not count; empty = 1h, or the span of an absence when that is longer
-	Wait     string     `json:"wait,omitempty"`     // for events that are on their way, before it is decided; empty = not at all
-	Until    *time.Time `json:"until,omitempty"`    // nothing is looked at from then on
-	Resolved bool       `json:"resolved,omitempty"` // of an absence: tell also when it is over
+	Count    int        `json:"count,omitempty"`       // so many events
+	Within   string     `json:"within,omitempty"`      // in less than this, by the events' own time; of a change: a value is remembered for so long, empty = 90d
+	Absence  string     `json:"absence,omitempty"`     // no event for so long
+	Change   string     `json:"change,omitempty"`      // CEL: its value is not what it was at the event before of the group
+	Above    *float64   `json:"above,omitempty"`       // of a change: not of the value itself, but of its side: above when it is more than this
+	Below    *float64   `json:"below,omitempty"`       // and below when it is less than this; between the two it stays on its side
+	Steps    []Step     `json:"transitions,omitempty"` // of a change: these alone; empty = all
+	First    bool       `json:"first,omitempty"`       // of a change: tell also of the first value of a group
+	Starts   string     `json:"starts,omitempty"`      // of an absence: saved (default without groups) | first
+	GroupBy  string     `json:"group_by,omitempty"`    // CEL: events of one value are looked at together
+	Groups   int        `json:"groups,omitempty"`      // at most so many groups at once; 0 = 10,000
+	Cooldown string     `json:"cooldown,omitempty"`    // quiet after each time it was met
+	Late     string     `json:"late,omitempty"`        // events that come later than this after they happened do not count; empty = 1h, or the span of an absence when that is longer
+	Wait     string     `json:"wait,omitempty"`        // for events that are on their way, before it is decided; empty = not at all
+	Until    *time.Time `json:"until,omitempty"`       // nothing is looked at from then on
+	Resolved bool       `json:"resolved,omitempty"`    // of an absence: tell also when it is over
 }
+
+// Step is a change that is asked for: from one value to another. Both may be *,
+// or empty, which is the same. Of a change across limits the values are
+// SideAbove and SideBelow.
+type Step struct {
+	From string `json:"from,omitempty"`
+	To   string `json:"to,omitempty"`
+}
+
+// The sides of the limits of a change.
+const (
+	SideAbove = "above"
+	SideBelow = "below"
+)
 
 // Where the watch of an absence begins.
 const (
@@ -44,10 +64,14 @@ type ConditionData struct {
 	Subscription string          `json:"subscription"`
 	Title        string          `json:"title,omitempty"` // of the subscription
 	Group        string          `json:"group"`
-	Count        int             `json:"count"` // events that met it; 0 of an absence
+	Count        int             `json:"count"` // events that met it; 0 of an absence or a change
 	Needed       int             `json:"needed,omitempty"`
-	Within       string          `json:"within"` // the window, or the span of the absence
-	Firing       int             `json:"firing"` // how often it was met in this group, this time included
+	Within       string          `json:"within,omitempty"`  // the window, or the span of the absence
+	Before       *string         `json:"before,omitempty"`  // of a change: what it was; not there of a first value
+	After        *string         `json:"after,omitempty"`   // of a change: what it is
+	Crossed      string          `json:"crossed,omitempty"` // of a change across limits: above | below
+	Limit        *float64        `json:"limit,omitempty"`   // the one that was crossed
+	Firing       int             `json:"firing"`            // how often it was met in this group, this time included
 	First        *time.Time      `json:"first,omitempty"`
 	Last         *time.Time      `json:"last,omitempty"`
 	Events       []string        `json:"events"`          // evt_..., the newest last, a hundred at most
@@ -71,6 +95,7 @@ type Observation struct {
 	Group        string
 	At           time.Time // when it happened; never after it was accepted
 	Look         time.Time // when it is to be looked at
+	Value        string    // for a change: see Observed
 	AsOf         int64     // the version under which it was found
 }
 
@@ -78,6 +103,7 @@ type Observation struct {
 type Observed struct {
 	At      time.Time
 	EventID string
+	Value   string `json:",omitempty"` // what a change looks at, as package condition writes it
 }
 
 // Before reports whether o comes before another one: by time, then by id.
@@ -124,7 +150,8 @@ type ConditionView struct {
 	Group   string     `json:"group"`
 	Count   int        `json:"count"`            // events that count now
 	Needed  int        `json:"needed,omitempty"` // of a count
-	Within  string     `json:"within"`           // the window, or the span of the absence
+	Within  string     `json:"within,omitempty"` // the window, or the span of the absence
+	Value   *string    `json:"value,omitempty"`  // of a change: what it is now
 	First   *time.Time `json:"first,omitempty"`  // the earliest of those that count
 	Last    *time.Time `json:"last,omitempty"`   // the newest event
 	Quiet   *time.Time `json:"quiet_until,omitempty"`

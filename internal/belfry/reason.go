@@ -99,12 +99,13 @@ const (
 	ConditionCounted = "condition_counted" // it counts for a condition, and is told when that is met
 	ConditionIsMet   = "condition_met"
 	ConditionIsOver  = "condition_resolved"
-	ConditionLate    = "condition_late"   // it happened too long ago to count
-	ConditionFuture  = "condition_future" // it says that it happens later: counted as of now
-	ConditionFault   = "condition_fault"  // its group could not be worked out
-	ConditionFull    = "condition_full"   // there is no room for another group
-	ConditionEnded   = "condition_ended"  // its time is over
-	ConditionReplay  = "condition_replay" // replays do not count
+	ConditionLate    = "condition_late"     // it happened too long ago to count
+	ConditionFuture  = "condition_future"   // it says that it happens later: counted as of now
+	ConditionFault   = "condition_fault"    // its group could not be worked out
+	ConditionNoValue = "condition_no_value" // what it looks at could not be worked out
+	ConditionFull    = "condition_full"     // there is no room for another group
+	ConditionEnded   = "condition_ended"    // its time is over
+	ConditionReplay  = "condition_replay"   // replays do not count
 
 	Resolved           = "resolved"             // another event ended what it told of
 	MutedUntilResolved = "muted_until_resolved" // by the person, of this problem
@@ -233,6 +234,7 @@ var texts = map[string]string{
 	ConditionLate:      "it happened too long ago to count for the condition",
 	ConditionFuture:    "it says that it happens later, and counts as of when it came",
 	ConditionFault:     "its group could not be worked out, so it does not count for the condition",
+	ConditionNoValue:   "the value that the condition watches could not be worked out, so it does not count",
 	ConditionFull:      "the condition watches as many groups as it may, so it does not count",
 	ConditionEnded:     "the condition has ended",
 	ConditionReplay:    "what is planned again does not count for a condition",

@@ -2,7 +2,9 @@ package condition
 
 import (
 	"fmt"
+	"math"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -385,6 +387,21 @@ func TestParse(t *testing.T) {
 		{belfry.Condition{Count: 5, Within: "10m", GroupBy: "event.actor", Cooldown: "1h"}, ""},
 		{belfry.Condition{Absence: "26h", Wait: "10m", Resolved: true}, ""},
 		{belfry.Condition{Absence: "1d", GroupBy: "object", Starts: "first", Until: &past}, ""},
+		{belfry.Condition{Change: "event.data.state", GroupBy: "object", Cooldown: "1h", Steps: []belfry.Step{{From: "open", To: "*"}, {To: "failed"}}, First: true}, ""},
+		{belfry.Condition{Change: "event.data.n", Within: "1d", Above: number(30), Below: number(28), Steps: []belfry.Step{{To: "above"}}}, ""},
+		{belfry.Condition{Change: "x", Within: "400d"}, "/within is 400d"},
+		{belfry.Condition{Change: "x", Count: 2}, " asks for a change and for events"},
+		{belfry.Condition{Change: "x", Absence: "1d"}, " asks for a change and for events"},
+		{belfry.Condition{Change: "x", Starts: "first"}, "/starts is for an absence"},
+		{belfry.Condition{Change: "x", Resolved: true}, "/resolved is for an absence"},
+		{belfry.Condition{Change: "x", Above: number(1), Below: number(2)}, "/below is 2, more than above (1)"},
+		{belfry.Condition{Change: "x", Above: number(math.Inf(1))}, "/above is no number"},
+		{belfry.Condition{Change: "x", Steps: []belfry.Step{{To: "b"}, {From: "a", To: "a"}}}, "/transitions/1 is no change"},
+		{belfry.Condition{Change: "x", Above: number(1), Steps: []belfry.Step{{From: "open"}}}, `/transitions/0/from "open" is no side`},
+		{belfry.Condition{Change: "x", Steps: []belfry.Step{{To: strings.Repeat("a", 256)}}}, "/transitions/0/to has 256 bytes"},
+		{belfry.Condition{Change: "x", Steps: make([]belfry.Step, 101)}, "/transitions are 101"},
+		{belfry.Condition{Count: 2, Within: "5m", First: true}, "/first is for a change"},
+		{belfry.Condition{Absence: "5m", Above: number(0)}, "/above is for a change"},
 		{belfry.Condition{}, " says neither"},
 		{belfry.Condition{Count: 5}, "/within is missing"},
 		{belfry.Condition{Within: "5m"}, "/count is 0"},

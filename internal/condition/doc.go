@@ -1,5 +1,6 @@
 // Package condition decides when conditions of subscriptions are met: so many
-// events within a window, or none for a span of time, in each group of events.
+// events within a window, none for a span of time, or a value that is not what
+// it was, in each group of events.
 //
 // It is pure. A look at a group takes where the group stood, the observations
 // since then and the time it is, and gives where it stands now and how often

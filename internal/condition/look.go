@@ -18,8 +18,19 @@ type State struct {
 	Silent bool            `json:"silent,omitempty"` // an absence was told of and lasts
 	Told   string          `json:"told,omitempty"`   // id of the event that told of it
 
+	Of  string `json:"of,omitempty"` // of a change: the Mark of the expression whose values these are
+	Is  Value  `json:"is,omitzero"`  // at Last
+	Was Value  `json:"was,omitzero"` // at the last event outside of a quiet: who was told knows of this one
+
 	Form   string    `json:"form,omitempty"`  // of the group "": the condition as it was last looked at
 	Pruned time.Time `json:"pruned,omitzero"` // observations before it are gone
+}
+
+// Value is what the expression of a change was at an event.
+type Value struct {
+	Text string    `json:"text,omitempty"`
+	Side string    `json:"side,omitempty"` // of the limits; empty = between them, from the beginning
+	At   time.Time `json:"at,omitzero"`    // zero = there is none
 }
 
 // Look is what one look at a group is given.
@@ -27,7 +38,7 @@ type Look struct {
 	Now time.Time
 	// Before are observations before Fresh that a window may reach back to, of
 	// those after State.Reset; Fresh are those from the group's Low on, in
-	// order. A count needs Before, an absence does not.
+	// order. A count needs Before; an absence and a change do not.
 	Before, Fresh []belfry.Observed
 	More          bool // there are more than Fresh
 }
@@ -40,6 +51,8 @@ type Firing struct {
 	Count       int
 	First, Last time.Time
 	Events      []string // the newest last, a hundred at most
+	Before      *Value   // of a change; nil of a first value
+	After       *Value
 }
 
 // Found is what a look found.
@@ -67,9 +80,12 @@ func (s *Spec) Look(st State, l Look) Found {
 			f.State.Seen = o.At
 		}
 	}
-	if s.Absence() {
+	switch {
+	case s.Change():
+		s.compare(&f, fresh, l.Now)
+	case s.Absence():
 		s.watch(&f, fresh, l.Now)
-	} else {
+	default:
 		s.count(&f, l.Before, fresh, l.Now)
 	}
 	return f
@@ -214,7 +230,12 @@ func (s *Spec) Hold(st State, now time.Time) (State, time.Time) {
 
 // Reach is how far back from a moment observations matter to what may still
 // come.
-func (s *Spec) Reach() time.Duration { return s.Span + s.Late + s.Wait }
+func (s *Spec) Reach() time.Duration {
+	if s.Count == 0 { // where a group stands is in its State
+		return s.Late + s.Wait
+	}
+	return s.Span + s.Late + s.Wait
+}
 
 // Window is from when on observations before one may count with it.
 func (s *Spec) Window(st *State, low time.Time) time.Time {

@@ -12,6 +12,9 @@ import (
 // none.
 func (s *Spec) View(st *State, group string, counted []belfry.Observed, now time.Time) *belfry.ConditionView {
 	v := &belfry.ConditionView{Group: group, Needed: s.Count, Within: Words(s.Span), Firings: st.Fired, Count: len(counted)}
+	if s.Change() {
+		v.Within, v.Count = "", 0
+	}
 	when := func(t time.Time) *time.Time {
 		if t.IsZero() {
 			return nil
@@ -22,9 +25,12 @@ func (s *Spec) View(st *State, group string, counted []belfry.Observed, now time
 	if st.Quiet.After(now) {
 		v.Quiet = when(st.Quiet)
 	}
-	if s.Absence() {
+	switch {
+	case s.Change():
+		s.viewChange(v, st, now)
+	case s.Absence():
 		s.viewAbsence(v, st, when)
-	} else {
+	default:
 		if len(counted) > 0 {
 			v.First, v.Last = when(counted[0].At), when(counted[len(counted)-1].At)
 		}
@@ -32,9 +38,9 @@ func (s *Spec) View(st *State, group string, counted []belfry.Observed, now time
 		if more := v.Needed - v.Count; more > 0 {
 			v.Text += fmt.Sprintf(": %d more needed", more)
 		}
-		if v.Quiet != nil {
-			v.Text += "; quiet until " + stamp(st.Quiet)
-		}
+	}
+	if v.Quiet != nil && !s.Absence() {
+		v.Text += "; quiet until " + stamp(st.Quiet)
 	}
 	if !s.open(now) {
 		v.Text = "ended on " + stamp(s.Until)
@@ -55,5 +61,22 @@ func (s *Spec) viewAbsence(v *belfry.ConditionView, st *State, when func(time.Ti
 	default:
 		v.Due = when(s.meets(st).Add(s.Wait))
 		v.Text = fmt.Sprintf("met on %s if nothing comes; counted from %s", stamp(*v.Due), stamp(st.Last.At))
+	}
+}
+
+func (s *Spec) viewChange(v *belfry.ConditionView, st *State, now time.Time) {
+	is := st.Is
+	if st.Of != s.Mark || is.At.IsZero() || now.Sub(is.At) > s.Span+s.Late {
+		v.Text = "no value is known: the next one is the first"
+		return
+	}
+	v.Value = &is.Text
+	v.Text = fmt.Sprintf("it was %q on %s", is.Text, stamp(is.At))
+	switch {
+	case !s.Limits():
+	case is.Side == "":
+		v.Text += ", between the limits from the beginning"
+	default:
+		v.Text += ", on the side " + is.Side
 	}
 }

@@ -50,8 +50,11 @@ func groupType(t *types.Type) bool {
 
 // Of is the event's group. fault says why it has none: a field is missing, or
 // what it holds names no group.
-func (g *Group) Of(v *Vars) (group, fault string) {
-	out, _, err := g.prog.Eval(v)
+func (g *Group) Of(v *Vars) (group, fault string) { return worked(g.prog, v, "group") }
+
+// worked is the value of an expression as a text.
+func worked(prog cel.Program, v *Vars, kind string) (group, fault string) {
+	out, _, err := prog.Eval(v)
 	if err != nil {
 		return "", unworked(err).Detail
 	}
@@ -73,11 +76,11 @@ func (g *Group) Of(v *Vars) (group, fault string) {
 	case *objectVal:
 		group = out.o.ID
 	default:
-		return "", "the result is a " + typeName(out) + ", a group is a text, a number, true or false"
+		return "", "the result is a " + typeName(out) + ", a " + kind + " is a text, a number, true or false"
 	}
 	switch {
 	case len(group) > MaxGroup:
-		return "", fmt.Sprintf("the result has %d bytes: a group has at most %d", len(group), MaxGroup)
+		return "", fmt.Sprintf("the result has %d bytes: a %s has at most %d", len(group), kind, MaxGroup)
 	case !utf8.ValidString(group) || strings.IndexByte(group, 0) >= 0:
 		return "", "the result is no text that can be stored"
 	}

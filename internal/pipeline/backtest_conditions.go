@@ -37,9 +37,9 @@ func (run *backtest) meets(ctx context.Context, s *Stages, acc *belfry.Accepted,
 		g = &supposedGroup{}
 		run.groups[c.observation.Group] = g
 	}
-	this := belfry.Observed{At: c.observation.At, EventID: acc.EventID}
+	this := belfry.Observed{At: c.observation.At, EventID: acc.EventID, Value: c.observation.Value}
 	look := condition.Look{Now: acc.At, Fresh: []belfry.Observed{this}}
-	if !spec.Absence() {
+	if spec.Count > 0 {
 		from := spec.Window(&g.state, this.At)
 		for len(g.seen) > 0 && (g.seen[0].At.Before(from) || len(g.seen) > max(spec.Count, countedAlong)) {
 			g.seen = g.seen[1:]

@@ -379,7 +379,7 @@ func (c *Conditions) gather(ctx context.Context, g *belfry.ConditionGroup, spec 
 			break
 		}
 	}
-	if !spec.Absence() && len(l.Fresh) > 0 {
+	if spec.Count > 0 && len(l.Fresh) > 0 {
 		l.Before, err = c.o.Store.ObservationsBefore(ctx, g, spec.Window(st, low), low, max(spec.Count-1, countedAlong))
 	}
 	return l, err
@@ -418,9 +418,6 @@ func (c *Conditions) complete(ctx context.Context, g *belfry.ConditionGroup, spe
 // prune removes observations that are out of reach.
 func (c *Conditions) prune(ctx context.Context, g *belfry.ConditionGroup, spec *condition.Spec, f *condition.Found, now time.Time) error {
 	before := now.Add(-spec.Reach() - time.Second)
-	if spec.Absence() {
-		before = now.Add(-spec.Late - spec.Wait - time.Second)
-	}
 	every := max(time.Minute, spec.Reach()/2)
 	if !f.Forget && before.Sub(f.State.Pruned) < every {
 		return nil
@@ -482,6 +479,15 @@ func derived(g *belfry.ConditionGroup, sub *belfry.Subscription, spec *condition
 	}
 	if !f.Last.IsZero() {
 		data.Last = &f.Last
+	}
+	if spec.Change() {
+		data.Within, data.After = "", &f.After.Text
+		if f.Before != nil {
+			data.Before = &f.Before.Text
+		}
+		if data.Crossed = f.After.Side; data.Crossed != "" {
+			data.Limit = spec.Limit(data.Crossed)
+		}
 	}
 	if f.Over {
 		e.ID, e.Type, e.Resolves, data.Met = met+"/over", belfry.ConditionResolved, met, met

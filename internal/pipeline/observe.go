@@ -110,8 +110,15 @@ func weigh(acc *belfry.Accepted, v *view, facts match.Facts, sub *belfry.Subscri
 	if fault != "" {
 		return no(belfry.Reason{Code: belfry.ConditionFault, Detail: fault})
 	}
+	value := ""
+	if spec.Change() {
+		if value, fault = expr.ChangingOf(sub.Condition.Change, spec.Limits(), acc.Event, facts); fault != "" {
+			return no(belfry.Reason{Code: belfry.ConditionNoValue, Detail: fault})
+		}
+		value = spec.Keep(value)
+	}
 	c := weighed{
-		observation: &belfry.Observation{Subscription: sub.ID, Group: group, At: at, Look: at.Add(spec.Wait), AsOf: acc.AsOf},
+		observation: &belfry.Observation{Subscription: sub.ID, Group: group, At: at, Look: at.Add(spec.Wait), Value: value, AsOf: acc.AsOf},
 		reason:      belfry.Reason{Code: belfry.ConditionCounted, Group: group},
 	}
 	if odd != nil {
@@ -158,6 +165,10 @@ func told(d *belfry.ConditionData) string {
 	switch {
 	case d.Met != "":
 		return "after " + d.Within
+	case d.After != nil && d.Before == nil:
+		return fmt.Sprintf("%q, the first value", *d.After) + crossed(d)
+	case d.After != nil:
+		return fmt.Sprintf("from %q to %q", *d.Before, *d.After) + crossed(d)
 	case d.Needed == 0:
 		return "nothing for " + d.Within
 	}
@@ -165,6 +176,14 @@ func told(d *belfry.ConditionData) string {
 		return "1 event in " + d.Within
 	}
 	return fmt.Sprintf("%d events in %s", d.Count, d.Within)
+}
+
+// crossed says which limit a value crossed.
+func crossed(d *belfry.ConditionData) string {
+	if d.Limit == nil {
+		return ""
+	}
+	return ", " + d.Crossed + " " + condition.Number(*d.Limit)
 }
 
 // GroupStore is what Groups reads.

@@ -3,6 +3,7 @@ package pipeline
 import (
 	"context"
 	"encoding/json"
+	"slices"
 	"time"
 
 	"github.com/belfryhq/belfry/internal/belfry"
@@ -77,7 +78,7 @@ func (x *Explainer) standing(ctx context.Context, g *belfry.ConditionGroup, spec
 	}
 	var counted []belfry.Observed
 	var err error
-	if !spec.Absence() {
+	if spec.Count > 0 {
 		counted, err = x.Store.ObservationsBefore(ctx, g, spec.Window(&st, now), now.Add(time.Microsecond), shownObservations)
 		if err != nil {
 			return nil, nil, err
@@ -92,13 +93,31 @@ func (x *Explainer) standing(ctx context.Context, g *belfry.ConditionGroup, spec
 	sure := *spec
 	sure.Wait = 0
 	look := condition.Look{Now: now, Before: counted, Fresh: []belfry.Observed{*more}}
+	if spec.Change() && !g.Low.IsZero() { // what waits comes first
+		if look.Fresh, err = x.Store.Observations(ctx, g, g.Low, shownObservations); err != nil {
+			return nil, nil, err
+		}
+		look.Fresh = append(look.Fresh, *more)
+		slices.SortFunc(look.Fresh, func(a, b belfry.Observed) int {
+			if a.Before(b) {
+				return -1
+			}
+			return 1
+		})
+	}
 	f := sure.Look(st, look)
 	for i := range f.Firings {
+		if spec.Change() && f.Firings[i].Events[0] != more.EventID {
+			continue
+		}
 		if f.Firings[i].Over == spec.Absence() { // an absence: that it is over
 			return spec.View(&f.State, g.Group, nil, now), &f.Firings[i], nil
 		}
 	}
-	return spec.View(&f.State, g.Group, append(counted, *more), now), nil, nil
+	if spec.Count > 0 {
+		counted = append(counted, *more)
+	}
+	return spec.View(&f.State, g.Group, counted, now), nil, nil
 }
 
 // weigh explains what a subscription's condition makes of an event: the answer
@@ -122,7 +141,7 @@ func (x *Explainer) weigh(ctx context.Context, acc *belfry.Accepted, v *view, fa
 	}
 	var more *belfry.Observed
 	if supposed {
-		more = &belfry.Observed{At: c.observation.At, EventID: acc.EventID}
+		more = &belfry.Observed{At: c.observation.At, EventID: acc.EventID, Value: c.observation.Value}
 	}
 	var met *condition.Firing
 	if answer.Condition, met, err = x.standing(ctx, &g, &spec, more, now); err != nil || met == nil {

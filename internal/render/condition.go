@@ -11,7 +11,7 @@ import (
 
 // conditionFields are what a template can name of an event that a condition
 // made.
-var conditionFields = fields("group count needed within firing first last events", map[string]*node{
+var conditionFields = fields("group count needed within firing first last events before after crossed limit", map[string]*node{
 	"event": fields("type object actor", map[string]*node{"data": dynamic}),
 })
 
@@ -40,6 +40,10 @@ func (it *Item) condition() object {
 	v := object{
 		"group": d.Group, "count": int64(d.Count), "needed": int64(d.Needed), "within": it.span(d.Within), "firing": int64(d.Firing),
 		"first": it.dated(d.First), "last": it.dated(d.Last), "events": events, "event": object{},
+		"before": given(d.Before), "after": given(d.After), "crossed": "", "limit": "",
+	}
+	if d.Limit != nil {
+		v["crossed"], v["limit"] = it.say().Say("condition."+d.Crossed), it.limit(d)
 	}
 	if e := d.Event; e != nil {
 		data, _ := json.Marshal(e.Data) // it was read from JSON
@@ -54,6 +58,22 @@ func (it *Item) dated(t *time.Time) string {
 		return ""
 	}
 	return it.say().DateTime(t.In(it.zone()))
+}
+
+func given(text *string) string {
+	if text == nil {
+		return ""
+	}
+	return *text
+}
+
+// limit is the limit that was crossed.
+func (it *Item) limit(d *belfry.ConditionData) string {
+	text := strconv.FormatFloat(*d.Limit, 'f', -1, 64)
+	if number, ok := it.say().Number(text); ok {
+		return number
+	}
+	return text
 }
 
 // span is a length of time as conditions write it, in the reader's language.
@@ -76,6 +96,13 @@ func (it *Item) conditionDetails(d *belfry.ConditionData) (out list) {
 	switch {
 	case d.Met != "":
 		add("condition.over", say.Say("condition.again"))
+	case d.After != nil:
+		now := *d.After
+		if d.Limit != nil {
+			now += " (" + say.Say("condition."+d.Crossed) + " " + it.limit(d) + ")"
+		}
+		add("condition.before", given(d.Before))
+		add("condition.after", now)
 	case d.Needed == 0:
 		add("condition.nothing", it.span(d.Within))
 	default:

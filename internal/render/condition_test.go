@@ -63,6 +63,21 @@ func TestConditionMessages(t *testing.T) {
 	if text := Default().Inbox(german).Text; !strings.Contains(text, "Anzahl: 4 in 10 Minuten") {
 		t.Errorf("in German: %q", text)
 	}
+	before, after, limit := "29.5", "31", 30.5
+	d.Before, d.After, d.Within = &before, &after, ""
+	change := conditionItem(t, belfry.ConditionMet, d)
+	if text := Default().Inbox(change).Text; !strings.Contains(text, "Before: 29.5") || !strings.Contains(text, "Now: 31\n") || strings.Contains(text, "Count") {
+		t.Errorf("a change: %q", text)
+	}
+	d.Crossed, d.Limit = belfry.SideAbove, &limit
+	change = conditionItem(t, belfry.ConditionMet, d)
+	change.Locale = "de"
+	if text := Default().Inbox(change).Text; !strings.Contains(text, "Vorher: 29.5") || !strings.Contains(text, "Jetzt: 31 (über 30,5)") {
+		t.Errorf("in German: %q", text)
+	}
+	if tpl, err := Compile("{{condition.before}}>{{condition.after}} {{condition.crossed}} {{condition.limit}}", ""); err != nil || tpl.Inbox(change).Title != "29.5>31 über 30,5" {
+		t.Errorf("values in templates: %v", err)
+	}
 	over := Default().Inbox(conditionItem(t, belfry.ConditionResolved, belfry.ConditionData{Within: "26 hours", Met: "x", Last: &last}))
 	if !strings.Contains(over.Text, "Over: events come again") {
 		t.Errorf("its end: %q", over.Text)

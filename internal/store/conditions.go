@@ -36,7 +36,7 @@ func conditionShard(tenant, subscription, group string) int64 {
 }
 
 var (
-	insertObservation = insert("observations", "tenant:t subscription:t grp:t at:n event_id:t", "ON CONFLICT DO NOTHING")
+	insertObservation = insert("observations", "tenant:t subscription:t grp:t at:n event_id:t value:t", "ON CONFLICT DO NOTHING")
 	markGroup         = insert("condition_groups", "tenant:t subscription:t grp:t shard:n born:n low:n due:n as_of:n state:b mark=1 version=0",
 		`ON CONFLICT (tenant, subscription, grp) DO UPDATE SET mark = condition_groups.mark + 1,
 			low = CASE WHEN excluded.low < condition_groups.low THEN excluded.low ELSE condition_groups.low END,
@@ -64,7 +64,7 @@ func (s *session) observe(jobs []*job) error {
 				marks, rows = map[groupKey]marking{}, s.rows(insertObservation)
 			}
 			at := o.At.UnixMicro()
-			rows.text(p.Tenant).text(o.Subscription).text(o.Group).num(at).text(p.EventID)
+			rows.text(p.Tenant).text(o.Subscription).text(o.Group).num(at).text(p.EventID).text(o.Value)
 			key := groupKey{p.Tenant, o.Subscription, o.Group}
 			m, known := marks[key]
 			if !known {
@@ -207,11 +207,11 @@ func (db *DB) observed(ctx context.Context, where string, args ...any) (list []b
 	err = db.query(ctx, func(rows *sql.Rows) error {
 		var o belfry.Observed
 		var at int64
-		err := rows.Scan(&at, &o.EventID)
+		err := rows.Scan(&at, &o.EventID, &o.Value)
 		o.At = time.UnixMicro(at).UTC()
 		list = append(list, o)
 		return err
-	}, "SELECT at, event_id FROM observations WHERE tenant = $1 AND subscription = $2 AND grp = $3 AND "+where, args...)
+	}, "SELECT at, event_id, value FROM observations WHERE tenant = $1 AND subscription = $2 AND grp = $3 AND "+where, args...)
 	return list, err
 }
 

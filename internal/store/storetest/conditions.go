@@ -58,8 +58,10 @@ func testConditions(t *testing.T, place func(testing.TB) string) {
 	saw := func(name string, at, look time.Time) belfry.Observation {
 		return belfry.Observation{Subscription: "sub_1", Group: name, At: at, Look: look, AsOf: version}
 	}
+	valued := saw("a", now, now)
+	valued.Value = "0123abcdopen"
 	errs := must[[]error](t)(db.CommitPlans(ctx, []belfry.PlanPage{
-		page(0, "", saw("a", now, now), saw("b", now, now.Add(time.Hour))),
+		page(0, "", valued, saw("b", now, now.Add(time.Hour))),
 		page(1, "elsewhere", saw("c", now, now)),
 		page(2, "", saw("a", now.Add(-time.Minute), now), saw("é\u4e16", now, now)),
 	}))
@@ -75,9 +77,9 @@ func testConditions(t *testing.T, place func(testing.TB) string) {
 		t.Errorf("group a: %+v", a)
 	}
 	same(t, "observations", must[[]belfry.Observed](t)(db.Observations(ctx, a, now.Add(-time.Hour), 10)),
-		[]belfry.Observed{{At: now.Add(-time.Minute), EventID: rs[2].EventID}, {At: now, EventID: rs[0].EventID}})
+		[]belfry.Observed{{At: now.Add(-time.Minute), EventID: rs[2].EventID}, {At: now, EventID: rs[0].EventID, Value: "0123abcdopen"}})
 	same(t, "from a time on", len(must[[]belfry.Observed](t)(db.Observations(ctx, a, now, 10))), 1)
-	same(t, "before", must[[]belfry.Observed](t)(db.ObservationsBefore(ctx, a, now.Add(-time.Hour), now.Add(time.Second), 1)), []belfry.Observed{{At: now, EventID: rs[0].EventID}})
+	same(t, "before", must[[]belfry.Observed](t)(db.ObservationsBefore(ctx, a, now.Add(-time.Hour), now.Add(time.Second), 1)), []belfry.Observed{{At: now, EventID: rs[0].EventID, Value: "0123abcdopen"}})
 	if next := must[time.Time](t)(db.NextLook(ctx, tenant, nil)); next.After(now.Add(time.Second)) {
 		t.Errorf("the next look is at %v", next)
 	}

@@ -33,6 +33,10 @@ func TestConditions(t *testing.T) {
 		`{"condition":{"count":3,"within":"10m","group_by":"event.related"}}`: "/condition/group_by",
 		`{"condition":{"count":3,"within":"10m","every":"day"}}`:              "/condition/every",
 		`{"condition":{"absence":"2s","cooldown":"x"}}`:                       "/condition/cooldown",
+		`{"condition":{"change":"event.related"}}`:                            "/condition/change",
+		`{"condition":{"change":"event.actor","above":3}}`:                    "/condition/change",
+		`{"condition":{"change":"event.data.n","above":3,"below":4}}`:         "/condition/below",
+		`{"condition":{"count":3,"within":"10m","transitions":[{"to":"a"}]}}`: "/condition/transitions",
 	} {
 		if got := h.want(422, "POST", "/v1/subscriptions", body).body; !strings.Contains(got, `"pointer":"`+pointer+`"`) {
 			t.Errorf("%s: %s", body, got)
@@ -45,6 +49,18 @@ func TestConditions(t *testing.T) {
 	} {
 		if !strings.Contains(made, part) {
 			t.Errorf("%s is not in %s", part, made)
+		}
+	}
+	for condition, words := range map[string]string{
+		`{"change":" event.data.state ","group_by":"event.object","cooldown":"1h"}`:                                                                                  "and event.data.state changes for each event.object, then quiet for 1 hour",
+		`{"change":"event.data.state","group_by":"event.object","transitions":[{"from":"open","to":"closed"},{"to":"failed"},{"from":"new","to":"*"}],"first":true}`: `and event.data.state changes from "open" to "closed", to "failed" or from "new", or has its first value for each event.object`,
+		`{"change":"event.data.n","group_by":"event.object","above":30,"below":28.5}`:                                                                                "and event.data.n rises above 30 or falls below 28.5 for each event.object",
+		`{"change":"event.data.n","group_by":"event.object","above":30,"transitions":[{"to":"above"}]}`:                                                              `and event.data.n rises above 30 or falls back, to "above" for each event.object`,
+	} {
+		var got struct{ Readable string }
+		h.want(201, "POST", "/v1/subscriptions", `{"types":["ticket.updated"],"condition":`+condition+`}`).into(t, &got)
+		if want := "When ticket.updated happens anywhere, " + words + ": tell those who joined as they prefer"; got.Readable != want {
+			t.Errorf("%s reads %q, want %q", condition, got.Readable, want)
 		}
 	}
 	absent := h.want(201, "POST", "/v1/subscriptions", `{"types":["backup.done"],"condition":{"absence":"26h","resolved":true}}`).body
