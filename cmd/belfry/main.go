@@ -31,22 +31,28 @@ const (
 
 // commands are the flags of everything.
 type commands struct {
-	Serve      serveCmd      `cmd:"" help:"Run the server."`
-	Demo       demoCmd       `cmd:"" help:"Run a small school with everything in one process, to see what Belfry does."`
-	Publish    publishCmd    `cmd:"" help:"Publish an event to a server."`
-	Tail       tailCmd       `cmd:"" help:"Show the latest events of a server, and go on with -f."`
-	Explain    explainCmd    `cmd:"" help:"Say who is told of an event and who is not, and why."`
-	Backtest   backtestCmd   `cmd:"" help:"Say what a subscription would have sent, by the events of the past."`
-	Presets    presetsCmd    `cmd:"" help:"Predefined subscriptions, and where they are switched on."`
-	Deliveries deliveriesCmd `cmd:"" help:"List, show, retry and cancel deliveries."`
-	Replay     replayCmd     `cmd:"" help:"Plan stored events anew, with today's subscriptions and people."`
-	Jobs       jobsCmd       `cmd:"" help:"List, show and cancel long work."`
-	Users      usersCmd      `cmd:"" help:"Give out, or erase, all that is held about a person."`
-	Keys       keysCmd       `cmd:"" help:"Make, list and revoke keys of a server."`
-	Bench      benchCmd      `cmd:"" help:"Measure Belfry on this machine, beside the raw ceiling of its loopback."`
-	Doctor     doctorCmd     `cmd:"" help:"Check configuration, database, address and mail relay, and say what to do."`
-	Migrate    migrateCmd    `cmd:"" help:"Bring the database to this program's schema and exit."`
-	Version    versionCmd    `cmd:"" help:"Say which program this is."`
+	Serve         serveCmd         `cmd:"" help:"Run the server."`
+	Demo          demoCmd          `cmd:"" help:"Run a small school with everything in one process, to see what Belfry does."`
+	Publish       publishCmd       `cmd:"" help:"Publish an event to a server."`
+	Tail          tailCmd          `cmd:"" help:"Show the latest events of a server, and go on with -f."`
+	Explain       explainCmd       `cmd:"" help:"Say who is told of an event and who is not, and why."`
+	Backtest      backtestCmd      `cmd:"" help:"Say what a subscription would have sent, by the events of the past."`
+	Subscriptions subscriptionsCmd `cmd:"" help:"List, show, pause, resume, end, import and export subscriptions."`
+	Members       membersCmd       `cmd:"" help:"Who joined a subscription: list, add, drop, import and export."`
+	Subscribe     subscribeCmd     `cmd:"" help:"Subscribe a user to types of events."`
+	Join          joinCmd          `cmd:"" help:"Let a user or an address join a subscription by themselves, if it lets them."`
+	Leave         leaveCmd         `cmd:"" help:"Let a user or an address leave a subscription."`
+	Invite        inviteCmd        `cmd:"" help:"Ask users and addresses whether they want to join a subscription."`
+	Presets       presetsCmd       `cmd:"" help:"Predefined subscriptions, and where they are switched on."`
+	Deliveries    deliveriesCmd    `cmd:"" help:"List, show, retry and cancel deliveries."`
+	Replay        replayCmd        `cmd:"" help:"Plan stored events anew, with today's subscriptions and people."`
+	Jobs          jobsCmd          `cmd:"" help:"List, show and cancel long work."`
+	Users         usersCmd         `cmd:"" help:"Give out, or erase, all that is held about a person."`
+	Keys          keysCmd          `cmd:"" help:"Make, list and revoke keys of a server."`
+	Bench         benchCmd         `cmd:"" help:"Measure Belfry on this machine, beside the raw ceiling of its loopback."`
+	Doctor        doctorCmd        `cmd:"" help:"Check configuration, database, address and mail relay, and say what to do."`
+	Migrate       migrateCmd       `cmd:"" help:"Bring the database to this program's schema and exit."`
+	Version       versionCmd       `cmd:"" help:"Say which program this is."`
 }
 
 // world is what commands touch of the process.

@@ -36,33 +36,12 @@ type Subscribed struct {
 func (m *Manager) Subscribe(ctx context.Context, by By, user string, w Wish) (Subscribed, error) {
 	f := &faults{}
 	f.key("/user", user, maxID)
-	if len(w.Types) == 0 {
-		f.add("/types", "names the event types wanted: GET /v1/generators says what can be subscribed to here")
-	}
-	for i, t := range w.Types {
-		if strings.HasSuffix(t, "*") {
-			f.add("/types/"+strconv.Itoa(i), "is a prefix: name the types one by one")
-		}
-	}
 	m.checkChannels(f, by.Tenant, "/channels", w.Channels)
 	f.frequency("/frequency", w.Frequency)
-	if err := f.err(); err != nil {
-		return Subscribed{}, err
-	}
-	s := belfry.Subscription{Scope: belfry.Scope{Object: w.Object, Applies: w.Applies}, Types: slices.Compact(slices.Sorted(slices.Values(w.Types))),
-		ObjectTypes: slices.Compact(slices.Sorted(slices.Values(w.ObjectTypes))), Filter: strings.TrimSpace(w.Filter),
-		Joining: belfry.Joining{Who: belfry.JoinMembers}, State: belfry.SubscriptionActive, Origin: belfry.FromPerson, Created: m.now()}
-	if s.Scope.Applies == belfry.AppliesSubtree {
-		s.Scope.Applies = ""
-	}
-	known, err := m.checkSubscription(ctx, by.Tenant, &s)
+	s, err := m.wishedFor(ctx, by.Tenant, f, &w)
 	if err != nil {
 		return Subscribed{}, err
 	}
-	if s.Title, err = m.wished(ctx, by.Tenant, &s, known); err != nil {
-		return Subscribed{}, err
-	}
-	s.ID = sharedID(&s)
 	if err := m.mayJoin(ctx, by.Tenant, &s.Joining, user, s.ScopeObject(), "what happens there"); err != nil {
 		return Subscribed{}, err
 	}
@@ -96,6 +75,37 @@ func (m *Manager) Subscribe(ctx context.Context, by By, user string, w Wish) (Su
 		out.Subscription, err = m.describe(ctx, by.Tenant, have)
 		return out, err
 	})
+}
+
+// wishedFor is the subscription of a wish, as whoever wishes the same shares it;
+// f are faults of the wish that were found before.
+func (m *Manager) wishedFor(ctx context.Context, tenant string, f *faults, w *Wish) (belfry.Subscription, error) {
+	if len(w.Types) == 0 {
+		f.add("/types", "names the event types wanted: GET /v1/generators says what can be subscribed to here")
+	}
+	for i, t := range w.Types {
+		if strings.HasSuffix(t, "*") {
+			f.add("/types/"+strconv.Itoa(i), "is a prefix: name the types one by one")
+		}
+	}
+	if err := f.err(); err != nil {
+		return belfry.Subscription{}, err
+	}
+	s := belfry.Subscription{Scope: belfry.Scope{Object: w.Object, Applies: w.Applies}, Types: slices.Compact(slices.Sorted(slices.Values(w.Types))),
+		ObjectTypes: slices.Compact(slices.Sorted(slices.Values(w.ObjectTypes))), Filter: strings.TrimSpace(w.Filter),
+		Joining: belfry.Joining{Who: belfry.JoinMembers}, State: belfry.SubscriptionActive, Origin: belfry.FromPerson, Created: m.now()}
+	if s.Scope.Applies == belfry.AppliesSubtree {
+		s.Scope.Applies = ""
+	}
+	known, err := m.checkSubscription(ctx, tenant, &s)
+	if err != nil {
+		return s, err
+	}
+	if s.Title, err = m.wished(ctx, tenant, &s, known); err != nil {
+		return s, err
+	}
+	s.ID = sharedID(&s)
+	return s, nil
 }
 
 // wished checks that what is wished for is offered, and gives it a title.

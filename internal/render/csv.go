@@ -8,6 +8,7 @@ import (
 	"strconv"
 	"strings"
 	"time"
+	"unicode/utf8"
 
 	"github.com/belfryhq/belfry/internal/belfry"
 )
@@ -119,10 +120,18 @@ func cell(value any) string {
 	if len(text) > maxCell {
 		text = strings.ToValidUTF8(text[:maxCell], "") + "…"
 	}
-	if trimmed := strings.TrimLeft(text, " \t\n\u00a0"); trimmed != "" && strings.ContainsRune("=+-@|%\t\r＝＋－＠", []rune(trimmed)[0]) {
+	if Formula(text) {
 		return "'" + text
 	}
 	return text
+}
+
+// Formula reports whether a spreadsheet would compute a text of a table, or
+// fetch what it names.
+func Formula(text string) bool {
+	trimmed := strings.TrimLeft(text, " \t\n\u00a0")
+	first, _ := utf8.DecodeRuneInString(trimmed)
+	return trimmed != "" && strings.ContainsRune("=+-@|%\t\r＝＋－＠", first)
 }
 
 // number reports whether a text is a number as JSON writes it.

@@ -43,6 +43,7 @@ type Manager interface {
 	JoiningManager
 	FollowManager
 	PresetManager
+	Importer
 }
 
 // ObjectManager keeps the tree.

@@ -122,6 +122,7 @@ func (s *Server) subscriptionRoutes() {
 	s.conditionRoutes()
 	s.followRoutes()
 	s.presetRoutes()
+	s.importRoutes()
 }
 
 func (s *Server) filterRoutes() {
