@@ -49,8 +49,8 @@ func (b *benchCmd) Run(ctx context.Context, w world) error {
 	o := bench.Options{
 		Size: size, Database: b.Database, Program: []string{self, "serve"}, Progress: w.err, Terminal: terminal(w.err), CPUProfile: b.CPUProfile,
 		Only: b.Only, Plots: b.Plots, Nodes: b.Nodes,
-		Start: func(ctx context.Context, c config.Config) (bench.Server, error) {
-			return app.New(ctx, app.Options{Config: c, Log: logger(&c, io.Discard), Version: version()})
+		Start: func(ctx context.Context, c config.Config, with bench.Parts) (bench.Server, error) {
+			return app.New(ctx, app.Options{Config: c, Log: logger(&c, io.Discard), Version: version(), Kinds: with.Kinds, Ahead: with.Ahead})
 		},
 	}
 	if err = o.Check(); err != nil {

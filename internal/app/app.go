@@ -38,6 +38,11 @@ type Options struct {
 	Version string
 	// Pages are served beside the API; nil = none. The demonstration has one.
 	Pages http.Handler
+	// Kinds are kinds of channels beside those of the house, and Ahead is how far
+	// the program's clock is ahead of the true time; nil = neither. The benchmark
+	// has a channel that counts, and does not wait a day for a digest.
+	Kinds []channel.Kind
+	Ahead func() time.Duration
 }
 
 // App is a program that is ready to run.
@@ -87,7 +92,7 @@ func New(ctx context.Context, o Options) (_ *App, err error) {
 	if err != nil {
 		return nil, err
 	}
-	clock := &clock{}
+	clock := &clock{ahead: o.Ahead}
 	db, err := store.Open(ctx, store.Options{URL: cfg.DatabaseURL(), Log: o.Log, Now: clock.now})
 	if err != nil {
 		return nil, err
@@ -147,7 +152,7 @@ func (a *App) wire(ctx context.Context, cfg *config.Config, box *secret.Box, o O
 	a.watch = watch
 	deps := channel.Deps{HTTP: guard.Client(), Dialer: guard.Dialer(), Log: a.log, Now: now, Version: o.Version}
 	var err error
-	if a.channels, err = newChannels(cfg.Channels, deps, box, a.db, a.log); err != nil {
+	if a.channels, err = newChannels(slices.Concat(Kinds(), o.Kinds), cfg.Channels, deps, box, a.db, a.log); err != nil {
 		return err
 	}
 	a.publisher = &publisher{DB: a.db, dir: dir, subs: subs, channels: a.channels, templates: templates, doubts: newDoubts(), now: now}

@@ -75,11 +75,11 @@ type tenantChannels struct {
 	defaults []string
 }
 
-func newChannels(configured map[string]map[string]string, deps channel.Deps, secret opener, store documents, log *slog.Logger) (*channels, error) {
+func newChannels(kinds []channel.Kind, configured map[string]map[string]string, deps channel.Deps, secret opener, store documents, log *slog.Logger) (*channels, error) {
 	own := deps
 	own.Dialer = &net.Dialer{Timeout: 10 * time.Second}
 	c := &channels{kinds: map[string]channel.Kind{}, deps: deps, own: own, secret: secret, store: store, log: log}
-	for _, k := range Kinds() {
+	for _, k := range kinds {
 		c.kinds[k.Name] = k
 	}
 	for _, name := range []string{belfry.ChannelInbox, belfry.ChannelWebhook} {
@@ -123,7 +123,7 @@ func newChannels(configured map[string]map[string]string, deps channel.Deps, sec
 func CheckChannels(cfg *config.Config) error {
 	guard := outbound.New(outbound.Options{})
 	deps := channel.Deps{HTTP: guard.Client(), Dialer: guard.Dialer(), Log: slog.New(slog.DiscardHandler), Now: (&clock{}).now}
-	c, err := newChannels(cfg.Channels, deps, nil, nil, deps.Log) // only load, which is not called, reads tenants' own
+	c, err := newChannels(Kinds(), cfg.Channels, deps, nil, nil, deps.Log) // only load, which is not called, reads tenants' own
 	if err != nil {
 		return err
 	}

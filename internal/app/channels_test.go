@@ -24,7 +24,7 @@ func (ownChannel) Documents(context.Context, string, string, string, int) ([]bel
 func TestAccountsOfChannels(t *testing.T) {
 	log := slog.New(slog.DiscardHandler)
 	guard := outbound.New(outbound.Options{})
-	c, err := newChannels(map[string]map[string]string{"email": {"url": "smtp://mail.example", "from": "a@b.example", "max_per_second": "3", "max_per_day": "1000"}},
+	c, err := newChannels(Kinds(), map[string]map[string]string{"email": {"url": "smtp://mail.example", "from": "a@b.example", "max_per_second": "3", "max_per_day": "1000"}},
 		channel.Deps{HTTP: guard.Client(), Dialer: guard.Dialer(), Log: log, Now: (&clock{}).now}, nil, ownChannel{}, log)
 	if err != nil {
 		t.Fatal(err)

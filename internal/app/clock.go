@@ -23,13 +23,18 @@ type clock struct {
 	// shared is the truth at the moment read in the monotonic reading of
 	// sharedAt; zero = the machine's time of day is the truth.
 	shared, sharedAt time.Time
+	ahead            func() time.Duration // of all this; nil = not at all
 }
 
 // now is the time: UTC, in the microseconds that are stored.
 func (c *clock) now() time.Time {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return c.tell(machine()).Truncate(time.Microsecond)
+	at := c.tell(machine())
+	if c.ahead != nil {
+		at = at.Add(c.ahead())
+	}
+	return at.Truncate(time.Microsecond)
 }
 
 // tell moves on to a reading of the machine's clock. c.mu is held.
@@ -96,8 +101,13 @@ func (c *clock) keepTime(ctx context.Context, db *store.DB, log *slog.Logger) er
 		}
 		if db.Clustered() {
 			// A slow answer tells little; the next one will tell more.
-			if ahead, within, err := db.Clock(ctx); err == nil && within < time.Second && ahead.Abs() > within {
-				c.correct(ahead)
+			if ahead, within, err := db.Clock(ctx); err == nil && within < time.Second {
+				if c.ahead != nil {
+					ahead += c.ahead() // the store was told that, too
+				}
+				if ahead.Abs() > within {
+					c.correct(ahead)
+				}
 			}
 		}
 		if off := c.off().Round(time.Second); (off - said).Abs() >= worthSaying {

@@ -10,6 +10,7 @@ import (
 	"strconv"
 	"time"
 
+	"github.com/belfryhq/belfry/internal/channel"
 	"github.com/belfryhq/belfry/internal/config"
 )
 
@@ -21,7 +22,13 @@ type Server interface {
 
 // Start makes a Server of a configuration: the wiring, which the benchmark
 // does not know.
-type Start func(ctx context.Context, c config.Config) (Server, error)
+type Start func(ctx context.Context, c config.Config, with Parts) (Server, error)
+
+// Parts are what a scenario gives a server beside its configuration.
+type Parts struct {
+	Kinds []channel.Kind       // of channels, beside those of the house
+	Ahead func() time.Duration // how far the server's clock is ahead; nil = not at all
+}
 
 // Options of a run; Start, Program and Progress are needed.
 type Options struct {
@@ -58,6 +65,8 @@ type Size struct {
 	Hostile     Hostile
 	Growth      Growth
 	Failover    Failover
+	Planning    Planning
+	Digests     Digests
 }
 
 // Full takes some minutes.
@@ -68,7 +77,9 @@ func Full() Size {
 		Crowd:    Crowd{Members: 1_000_000, Stored: 10, Events: 3},
 		Hostile:  Hostile{Members: 1_000_000, Endpoints: 1000, PerSecond: 1000, Small: 50_000, Idle: 10 * time.Second},
 		Growth:   Growth{Stored: []int{10_000, 100_000, 1_000_000, 10_000_000}, Window: 4 * time.Second, Limit: 40 * time.Minute},
-		Failover: Failover{Nodes: 3, Endpoints: 10, People: 10, PerSecond: 200, Window: 40 * time.Second, KillAfter: 10 * time.Second}}
+		Failover: Failover{Nodes: 3, Endpoints: 10, People: 10, PerSecond: 200, Window: 40 * time.Second, KillAfter: 10 * time.Second},
+		Planning: Planning{People: 10_000, Subscriptions: 100, Rules: 10, Each: 1, Events: 9},
+		Digests:  Digests{People: 50_000, Group: 1000, Items: 20}}
 }
 
 // Quick takes less than 45 seconds.
@@ -79,7 +90,9 @@ func Quick() Size {
 		Crowd:    Crowd{Members: 50_000, Stored: 10, Events: 3},
 		Hostile:  Hostile{Members: 50_000, Endpoints: 100, PerSecond: 400, Small: 2000, Idle: 5 * time.Second},
 		Growth:   Growth{Stored: []int{10_000, 100_000}, Window: time.Second, Limit: 2 * time.Minute},
-		Failover: Failover{Nodes: 3, Endpoints: 10, People: 10, PerSecond: 100, Window: 10 * time.Second, KillAfter: 3 * time.Second, Lease: 2 * time.Second}}
+		Failover: Failover{Nodes: 3, Endpoints: 10, People: 10, PerSecond: 100, Window: 10 * time.Second, KillAfter: 3 * time.Second, Lease: 2 * time.Second},
+		Planning: Planning{People: 10_000, Subscriptions: 100, Rules: 10, Each: 1, Events: 3},
+		Digests:  Digests{People: 5000, Group: 500, Items: 20}}
 }
 
 // run is a run in progress.
@@ -90,6 +103,7 @@ type run struct {
 	report   Report
 	progress progress
 	plots    []plot
+	profiled bool // the profile is written, or being so
 }
 
 // Run measures. Every error ends it: figures of a run that lost something are
@@ -126,6 +140,8 @@ func Run(ctx context.Context, o Options) (_ *Report, err error) {
 		{"the loss of a node", o.wants("failover"), r.failover},
 		{"growth", o.wants("growth"), r.growth},
 		{"inboxes of " + thousands(o.Size.Crowd.Members) + " members", o.wants("million"), r.million},
+		{"planning an event for " + thousands(o.Size.Planning.People) + " people", o.wants("plan"), r.planning},
+		{"digests of " + thousands(o.Size.Digests.People) + " people", o.wants("digests"), r.digests},
 		{"hanging endpoints", o.wants("hanging"), r.hanging},
 	} {
 		if !stage.wanted {
@@ -176,17 +192,22 @@ func (r *run) throughput(ctx context.Context) error {
 // serving gives measure a server in this process, with a place and a sink of
 // its own, and stops it afterwards.
 func (r *run) serving(ctx context.Context, measure func(context.Context, *rig) error) error {
-	s, err := startSink()
-	if err != nil {
-		return err
-	}
-	defer s.close()
 	pl, err := r.places.next(ctx)
 	if err != nil {
 		return err
 	}
 	defer r.places.empty(pl)
-	server, err := r.Start(ctx, pl.config(r.key))
+	return r.servingAt(ctx, pl.config(r.key), Parts{}, measure)
+}
+
+// servingAt is serving of a configuration whose place is the caller's.
+func (r *run) servingAt(ctx context.Context, c config.Config, with Parts, measure func(context.Context, *rig) error) error {
+	s, err := startSink()
+	if err != nil {
+		return err
+	}
+	defer s.close()
+	server, err := r.Start(ctx, c, with)
 	if err != nil {
 		return err
 	}
@@ -214,21 +235,32 @@ func (r *run) serving(ctx context.Context, measure func(context.Context, *rig) e
 	}
 }
 
+// profile records the load from here on until it is stopped, once a run.
+func (r *run) profile() (stop func(), err error) {
+	if r.CPUProfile == "" || r.profiled {
+		return func() {}, nil
+	}
+	f, err := os.Create(r.CPUProfile)
+	if err != nil {
+		return nil, err
+	}
+	if err = pprof.StartCPUProfile(f); err != nil {
+		_ = f.Close()
+		return nil, err
+	}
+	r.profiled = true
+	return func() { pprof.StopCPUProfile(); _ = f.Close() }, nil
+}
+
 func (r *run) load(ctx context.Context, rig *rig) error {
 	if err := rig.setUp(ctx, r.Size.Endpoints); err != nil {
 		return err
 	}
-	if r.CPUProfile != "" {
-		f, err := os.Create(r.CPUProfile)
-		if err != nil {
-			return err
-		}
-		defer func() { _ = f.Close() }()
-		if err = pprof.StartCPUProfile(f); err != nil {
-			return err
-		}
-		defer pprof.StopCPUProfile()
+	stop, err := r.profile()
+	if err != nil {
+		return err
 	}
+	defer stop()
 	if r.wants("fanout") {
 		var err error
 		if r.report.Fanout, err = r.rounds(ctx, "fan-out", func() (tally, error) { return rig.fanout(ctx, r.Size.Window, r.Size.Outstanding/16) }); err != nil {

@@ -39,6 +39,8 @@ type Report struct {
 	GrowthRatio    float64                 `json:"growth_ratio,omitempty"` // of a delivery's cost, last to first
 	Nodes          *NodesReport            `json:"nodes,omitempty"`
 	Failover       *FailoverReport         `json:"failover,omitempty"`
+	Planning       *PlanningReport         `json:"planning,omitempty"`
+	Digests        *DigestsReport          `json:"digests,omitempty"`
 	Database       string                  `json:"database"` // sqlite or postgres
 
 	notes notes
@@ -71,6 +73,8 @@ type notes struct {
 	hanging   Hanging
 	crowd     Crowd
 	hostile   Hostile
+	planning  Planning
+	digests   Digests
 }
 
 // Write prints a table for people.
@@ -168,6 +172,16 @@ func (r *Report) Write(w io.Writer) error {
 	if f := r.Failover; f != nil {
 		line(fmt.Sprintf("one of %d nodes killed", f.Nodes), fmt.Sprintf("lost = %d", f.Lost), f.account())
 		line("  longest delay", fmt.Sprintf("%.1f s", f.Longest), "event due to webhook received")
+	}
+	if p := r.Planning; p != nil {
+		n := r.notes.planning
+		note := fmt.Sprintf("of the processor, %s people, %d subscriptions of %d rules, %d of which name each person", thousands(n.People), n.Subscriptions, n.Rules, n.Each)
+		line("planning an event, e-mail", fmt.Sprintf("%.0f ms", p.Email.CPU), fmt.Sprintf("%s; %.0f ms on the clock", note, p.Email.Wall))
+		line("  e-mail and inbox", fmt.Sprintf("%.0f ms", p.Both.CPU), fmt.Sprintf("of the processor; %.0f ms on the clock", p.Both.Wall))
+	}
+	if d := r.Digests; d != nil {
+		line("digests", perSecond(d.Shared.Digests), fmt.Sprintf("of %s people with %d items each, of %s events; %.0f us of the processor each", thousands(r.notes.digests.People), r.notes.digests.Items, thousands(d.Shared.Events), d.Shared.CPU))
+		line("  every item an event", perSecond(d.Distinct.Digests), fmt.Sprintf("of %s events; %.0f us of the processor each", thousands(d.Distinct.Events), d.Distinct.CPU))
 	}
 	if r.notes.checked > 0 {
 		line("deliveries", "none lost", fmt.Sprintf("%s repeated, %s signatures checked", thousands(int(r.notes.repeated)), thousands(int(r.notes.checked))))

@@ -53,8 +53,8 @@ func TestRun(t *testing.T) {
 		name, database string
 		only, plotted  []string
 	}{
-		{"sqlite", "", append([]string{"match", "load", "disk", "ceiling", "fanout", "single", "latency", "ingest", "inbox", "start", "backlog"}, plotted...), plotted},
-		{"postgres", testdb.Postgres(t), []string{"fanout", "ingest", "inbox", "start", "load", "million", "nodes", "failover"}, []string{"million", "failover"}},
+		{"sqlite", "", append([]string{"match", "load", "disk", "ceiling", "fanout", "single", "latency", "ingest", "inbox", "start", "backlog", "plan", "digests"}, plotted...), plotted},
+		{"postgres", testdb.Postgres(t), []string{"fanout", "ingest", "inbox", "start", "load", "plan", "digests", "million", "nodes", "failover"}, []string{"million", "failover"}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			temporary, plots := t.TempDir(), t.TempDir()
@@ -71,11 +71,13 @@ func TestRun(t *testing.T) {
 					Growth:   bench.Growth{Stored: []int{100, 500}, Window: 100 * time.Millisecond, Limit: time.Minute},
 					Failover: bench.Failover{Nodes: 2, Endpoints: 2, People: 2, PerSecond: 60, Window: 5 * time.Second, KillAfter: time.Second, Lease: 2 * time.Second},
 					Hostile:  bench.Hostile{Members: 300, Endpoints: 5, PerSecond: 80, Small: 80, Idle: 500 * time.Millisecond},
+					Planning: bench.Planning{People: 60, Subscriptions: 3, Rules: 4, Each: 2, Events: 1},
+					Digests:  bench.Digests{People: 40, Group: 10, Items: 4},
 				},
 				Only: c.only, Plots: plots,
 				Database: c.database, Program: []string{os.Args[0], "serve"}, Progress: &progress,
-				Start: func(ctx context.Context, c config.Config) (bench.Server, error) {
-					return app.New(ctx, app.Options{Config: c, Log: slog.New(slog.NewTextHandler(io.Discard, nil)), Version: "test"})
+				Start: func(ctx context.Context, c config.Config, with bench.Parts) (bench.Server, error) {
+					return app.New(ctx, app.Options{Config: c, Log: slog.New(slog.NewTextHandler(io.Discard, nil)), Version: "test", Kinds: with.Kinds, Ahead: with.Ahead})
 				},
 			})
 			if err != nil {

@@ -13,8 +13,9 @@ import (
 // page by page. So nobody else's event waits longer than for one such page
 // however many people the large ones have, and large ones take no more than one
 // processor from the others. While a page is committed the next one is made.
-// While the workers have nothing to plan, pages are as long as first ones are:
-// then few wait, and long pages cost less together.
+// While the workers have nothing to plan, pages are as long as first ones are,
+// and each twice as long as the one before up to LonePage: then nobody waits,
+// and long pages cost less together.
 //
 // The later events of a long plan's object wait for its end, in order. Whoever
 // joins, leaves or is edited while it runs is told or not by what is known when
@@ -40,6 +41,7 @@ type long struct {
 	job   job // the lane's, but for its event
 	w     *worker
 	made  int // people of the pages made so far, about
+	limit int // of the page before; 0 = the first
 	gone  atomic.Bool
 	after []job // w.mu
 }
@@ -47,7 +49,7 @@ type long struct {
 // keptPeople is how many people of a long plan are kept in memory for the next
 // event to them. Of more, those that were read first would be pushed out before
 // they are asked for again, and everybody else's with them.
-const keptPeople = 4096
+const keptPeople = 10_000
 
 // take gives up to n jobs of the queue; those whose object has a long plan
 // under way wait for its end.
@@ -201,10 +203,11 @@ func (p *Planner) planLongs(ctx context.Context) {
 		}
 		limit := p.o.LongPage
 		if n := p.longs.short.Load(); n == short {
-			limit = max(limit, p.o.Page)
+			limit = max(limit, p.o.Page, min(2*l.limit, p.o.LonePage))
 		} else {
 			short = n
 		}
+		l.limit = limit
 		page, ok := p.pageOf(ctx, &l.job, part{limit: limit, passing: l.made >= keptPeople})
 		if !ok {
 			return

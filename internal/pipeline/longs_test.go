@@ -142,7 +142,7 @@ func (h *house) planned(ids ...string) {
 
 func paged(first, following int, db PlanStore) func(*PlannerOptions, *DispatcherOptions) {
 	return func(p *PlannerOptions, _ *DispatcherOptions) {
-		p.Page, p.LongPage, p.Poll = first, following, 10*time.Millisecond
+		p.Page, p.LongPage, p.LonePage, p.Poll = first, following, first, 10*time.Millisecond
 		if db != nil {
 			p.Store = db
 		}
@@ -167,7 +167,11 @@ func TestLongPlansContinueAtAnyPage(t *testing.T) {
 		lost := rapid.Bool().Draw(rt, "committed before the end")
 		left := rapid.IntRange(1, people).Draw(rt, "pages before the end")
 		g := &gated{DB: db}
-		h := newHouse(t, db, paged(size.Draw(rt, "first page"), size.Draw(rt, "page"), g))
+		growing := func(then func(*PlannerOptions, *DispatcherOptions)) func(*PlannerOptions, *DispatcherOptions) {
+			lone := size.Draw(rt, "page when alone")
+			return func(p *PlannerOptions, d *DispatcherOptions) { then(p, d); p.LonePage = lone }
+		}
+		h := newHouse(t, db, growing(paged(size.Draw(rt, "first page"), size.Draw(rt, "page"), g)))
 		ended := make(chan struct{})
 		end := func(*belfry.PlanPage) error {
 			if left--; left > 0 {
@@ -194,7 +198,7 @@ func TestLongPlansContinueAtAnyPage(t *testing.T) {
 		case <-finished:
 			h.stop()
 		}
-		again := newHouse(t, db, paged(size.Draw(rt, "first page afterwards"), size.Draw(rt, "page afterwards"), nil))
+		again := newHouse(t, db, growing(paged(size.Draw(rt, "first page afterwards"), size.Draw(rt, "page afterwards"), nil)))
 		again.run()
 		again.planned(id)
 		again.stop()

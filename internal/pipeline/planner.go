@@ -43,6 +43,7 @@ type PlannerOptions struct {
 	Queue    int           // events in memory per worker at most
 	Page     int           // people of an event's first page at most; who has no more is planned at once
 	LongPage int           // of each page that follows, while other events are planned
+	LonePage int           // of each page that follows, at most, while none are
 	Poll     time.Duration // safety net: look for unplanned events at least so often
 }
 
@@ -54,6 +55,7 @@ const (
 	DefaultPlanQueue = 4096
 	DefaultPage      = 1024
 	DefaultLongPage  = 256
+	DefaultLonePage  = 4096
 )
 
 // Planner takes accepted events to committed plans. Events of one object go to
@@ -123,6 +125,9 @@ func NewPlanner(o PlannerOptions) *Planner {
 	}
 	if o.LongPage == 0 {
 		o.LongPage = DefaultLongPage
+	}
+	if o.LonePage == 0 {
+		o.LonePage = DefaultLonePage
 	}
 	if o.Poll == 0 {
 		o.Poll = DefaultPoll

@@ -69,15 +69,19 @@ func (t *Template) fragment(values object) string {
 		taken = append(taken, clean(s))
 		return placeholderBegin + strconv.Itoa(len(taken)-1) + placeholderEnd, more
 	})
+	return strings.TrimSpace(policy.Sanitize(fill(t.body.html(source, toHTML), taken)))
+}
+
+// toHTML reads Markdown.
+func toHTML(source string) string {
 	var out bytes.Buffer
 	source = nested.ReplaceAllString(source, "$1")
 	if err := converter.Convert([]byte(source), &out); err != nil {
 		// A bytes.Buffer does not fail and goldmark has no other error; should
 		// it ever get one, plain words are better than no message.
-		out.Reset()
-		out.WriteString("<p>" + html.EscapeString(source) + "</p>")
+		return "<p>" + html.EscapeString(source) + "</p>"
 	}
-	return strings.TrimSpace(policy.Sanitize(fill(out.String(), taken)))
+	return out.String()
 }
 
 // fill puts the values in the places of their placeholders, each escaped for

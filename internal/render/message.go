@@ -57,7 +57,7 @@ type Entry struct {
 // Inbox renders the entry an item makes in somebody's inbox.
 func (t *Template) Inbox(item Item) Entry {
 	item.builtin = t.builtin
-	values := item.values()
+	values := item.values(t)
 	html := t.fragment(values)
 	return Entry{Title: t.title(&item, values), Text: toText(html), HTML: html, URL: item.link()}
 }
@@ -65,7 +65,7 @@ func (t *Template) Inbox(item Item) Entry {
 // Title renders only the subject: plain text of one line, never empty.
 func (t *Template) Title(item Item) string {
 	item.builtin = t.builtin
-	return t.title(&item, item.values())
+	return t.title(&item, item.values(t))
 }
 
 // Mail renders the message an item makes for a mailbox: HTML is a whole
@@ -73,7 +73,7 @@ func (t *Template) Title(item Item) string {
 // The sender adds what only it knows: ID, ListID.
 func (t *Template) Mail(item Item, links Links) belfry.Message {
 	item.builtin = t.builtin
-	values := item.values()
+	values := item.values(t)
 	body := t.fragment(values)
 	m := belfry.Message{
 		Subject:     t.title(&item, values),

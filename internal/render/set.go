@@ -6,8 +6,6 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/cbroglie/mustache"
-
 	"github.com/belfryhq/belfry/internal/belfry"
 	"github.com/belfryhq/belfry/internal/words"
 )
@@ -24,7 +22,7 @@ type Set struct {
 }
 
 // wording is a subject and a body; nil is a part that is not there.
-type wording struct{ subject, body *mustache.Template }
+type wording struct{ subject, body *parsed }
 
 // CompileSet checks and parses a template with all its wordings. Faults are a
 // belfry.Invalid error whose fields point to the parts and say line and column.

@@ -6,6 +6,7 @@ import (
 	"io"
 	"maps"
 	"strings"
+	"sync"
 	"unicode/utf8"
 
 	"github.com/cbroglie/mustache"
@@ -29,10 +30,50 @@ const (
 // Template is a subject and a Markdown body, checked and parsed. It is
 // immutable and safe for use by many goroutines.
 type Template struct {
-	subject *mustache.Template
-	body    *mustache.Template
+	subject *parsed
+	body    *parsed
 	builtin bool // the body is
 }
+
+// parsed is the source of a subject or a body, with the first parts of the names
+// in its tags: what nobody names is not worked out.
+type parsed struct {
+	*mustache.Template
+	roots map[string]bool
+
+	mu   sync.Mutex
+	read map[string]string // Markdown with placeholders, as it came out before -> HTML
+}
+
+// Bounds of what is remembered of a body: with placeholders in the place of
+// values it comes out in few ways, by which of its sections are there.
+const (
+	maxRead       = 32
+	maxReadSource = 4 << 10
+)
+
+// html is what convert makes of source.
+func (p *parsed) html(source string, convert func(string) string) string {
+	p.mu.Lock()
+	page, known := p.read[source]
+	p.mu.Unlock()
+	if known {
+		return page
+	}
+	page = convert(source)
+	if len(source) <= maxReadSource {
+		p.mu.Lock()
+		defer p.mu.Unlock()
+		if p.read == nil || len(p.read) >= maxRead {
+			p.read = map[string]string{}
+		}
+		p.read[source] = page
+	}
+	return page
+}
+
+// names reports whether the template may ask for a value.
+func (t *Template) names(root string) bool { return t.subject.roots[root] || t.body.roots[root] }
 
 // DefaultSubject and DefaultBody are the built-in template, good for events of
 // any type, in English. It is also the example to start one's own from.
@@ -79,7 +120,7 @@ func Compile(subject, body string) (*Template, error) {
 	return &Template{subject: s, body: b}, nil
 }
 
-func parse(pointer, source string, limit int, faults *[]belfry.Field) *mustache.Template {
+func parse(pointer, source string, limit int, faults *[]belfry.Field) *parsed {
 	fault := func(format string, args ...any) {
 		*faults = append(*faults, belfry.Field{Pointer: pointer, Message: fmt.Sprintf(format, args...)})
 	}
@@ -103,7 +144,22 @@ func parse(pointer, source string, limit int, faults *[]belfry.Field) *mustache.
 		fault("%s", err)
 		return nil
 	}
-	return t
+	return &parsed{Template: t, roots: rootsOf(source)}
+}
+
+// rootsOf are the first parts of all names in a source's tags.
+func rootsOf(source string) map[string]bool {
+	roots := map[string]bool{}
+	for {
+		_, rest, open := strings.Cut(source, "{{")
+		tag, after, closed := strings.Cut(rest, "}}")
+		if !open || !closed {
+			return roots
+		}
+		name, _, _ := strings.Cut(strings.TrimSpace(strings.TrimLeft(strings.TrimSpace(tag), "#^/")), ".")
+		roots[name] = true
+		source = after
+	}
 }
 
 // frame is an open section while checking.
@@ -222,9 +278,9 @@ func advance(p position, text string) position {
 // run executes a parsed template with value as the translator of values, and
 // gives what was written within the bounds of steps and limit bytes. value
 // answers false with the last value it has room for.
-func run(t *mustache.Template, values object, limit int, value func(string) (string, bool)) string {
+func run(t *parsed, values object, limit int, value func(string) (string, bool)) string {
 	w := &budget{steps: maxSteps, bytes: limit}
-	escaped := *t // a copy: the escape function belongs to this rendering
+	escaped := *t.Template // a copy: the escape function belongs to this rendering
 	escape := func(s string) string {
 		if w.full {
 			return ""

@@ -177,39 +177,51 @@ func convert(v any) any {
 	return v
 }
 
-// values is what a template can name, for one item.
-func (it *Item) values() object {
+// values is what a template can name, for one item; what it does not name is
+// not worked out.
+func (it *Item) values(t *Template) object {
 	e := it.Event
 	actor, actorName := it.actor()
-	record := plain(e.Record)
-	data := plain(e.Data)
-	related := make(list, len(e.Related))
-	for i, r := range e.Related {
-		related[i] = r
+	var data, record any
+	if t.names("event") || t.names("content") || t.names("details") {
+		data = plain(e.Data)
 	}
-	v := object{
-		"event": object{
+	if t.names("event") || t.names("content") || t.names("record") {
+		record = plain(e.Record)
+	}
+	v := object{"record": record, "actor": object{"id": actor, "name": actorName}}
+	put := func(name string, value func() any) {
+		if t.names(name) {
+			v[name] = value()
+		}
+	}
+	put("event", func() any {
+		related := make(list, len(e.Related))
+		for i, r := range e.Related {
+			related[i] = r
+		}
+		return object{
 			"id": e.ID, "source": e.Source, "type": e.Type, "time": e.Time.UTC().Format(time.RFC3339),
 			"subject": e.Subject, "object": e.Object, "actor": actor, "destination": e.Destination,
 			"transition": e.Transition, "comment": e.Comment, "data": data, "record": record,
 			"variables": plain(e.Variables), "related": related,
-		},
-		"record":    record,
-		"object":    object{"id": it.Object.ID, "title": it.objectTitle(), "url": webURL(it.Object.URL), "type": it.Object.Type},
-		"actor":     object{"id": actor, "name": actorName},
-		"recipient": object{"name": it.RecipientName},
-		"type":      object{"name": e.Type, "title": it.typeTitle()},
-		"link":      it.link(),
-		"path":      it.breadcrumb(),
-		"time":      it.time(),
-		"about":     it.about(),
-		"content":   it.content(data, record),
-		"details":   it.details(data),
-		"message":   object{"subject": oneLine(it.Said.Subject), "body": it.Said.Body},
-		"site":      object{"name": oneLine(it.Site.Name), "url": webURL(it.Site.URL)},
-		"as":        formatting{it},
-		"condition": it.condition(),
-	}
+		}
+	})
+	put("object", func() any {
+		return object{"id": it.Object.ID, "title": it.objectTitle(), "url": webURL(it.Object.URL), "type": it.Object.Type}
+	})
+	put("recipient", func() any { return object{"name": it.RecipientName} })
+	put("type", func() any { return object{"name": e.Type, "title": it.typeTitle()} })
+	put("link", func() any { return it.link() })
+	put("path", func() any { return it.breadcrumb() })
+	put("time", func() any { return it.time() })
+	put("about", func() any { return it.about() })
+	put("content", func() any { return it.content(data, record) })
+	put("details", func() any { return it.details(data) })
+	put("message", func() any { return object{"subject": oneLine(it.Said.Subject), "body": it.Said.Body} })
+	put("site", func() any { return object{"name": oneLine(it.Site.Name), "url": webURL(it.Site.URL)} })
+	put("as", func() any { return formatting{it} })
+	put("condition", func() any { return it.condition() })
 	if s := it.Subscription; s != nil {
 		v["subscription"] = object{"id": s.ID, "title": s.Title}
 	}
@@ -348,6 +360,9 @@ func keys(raw json.RawMessage) []string {
 // other than line breaks and tabs, and controls that turn the direction of
 // text around and so make it read as something else.
 func clean(s string) string {
+	if isClean(s) {
+		return s
+	}
 	s = strings.ReplaceAll(s, "\r\n", "\n")
 	return strings.Map(func(r rune) rune {
 		switch {
@@ -363,8 +378,36 @@ func clean(s string) string {
 	}, s)
 }
 
+// isClean reports that clean would change nothing, of text that most is like:
+// ASCII without controls.
+func isClean(s string) bool {
+	for i := range len(s) {
+		if c := s[i]; c < ' ' && c != '\n' && c != '\t' || c >= 0x7f {
+			return false
+		}
+	}
+	return true
+}
+
 // oneLine is s cleaned, with every run of white space one blank.
-func oneLine(s string) string { return strings.Join(strings.Fields(clean(s)), " ") }
+func oneLine(s string) string {
+	s = clean(s)
+	blank := true // before the first word
+	for i := range len(s) {
+		switch c := s[i]; {
+		case c == ' ' && !blank:
+			blank = true
+		case c <= ' ', c >= 0x7f:
+			return strings.Join(strings.Fields(s), " ")
+		default:
+			blank = false
+		}
+	}
+	if blank && s != "" {
+		return strings.Join(strings.Fields(s), " ")
+	}
+	return s
+}
 
 // cut is s in at most n runes, the last one an ellipsis when something went.
 func cut(s string, n int) string {
