@@ -8,7 +8,9 @@
 // "<log id>-<timecreated>", its source "moodle/<name>". Objects are site,
 // category/2, course/41, module/12 (the course module's id; its type is the
 // module's name, e.g. forum), discussion/5 (a forum's discussion, below its
-// module) and profile/8 (a user's own context); people user/8, group/3,
+// module) and profile/8 (a user's own context); an assignment's attribute drafts
+// is who has a submission of it that is not handed in (3,000 at most, and
+// drafts_left_out counts the rest); people user/8, group/3,
 // cohort/1; roles their shortnames, and siteadmin. An event in a block or in a
 // context of a plug-in's own level happens on its course, or on the site.
 // data holds the 17 fields of Moodle's event in their order (other decoded),

@@ -856,6 +856,40 @@ func TestTheDirectoryFollowsTheLog(t *testing.T) {
 				return r.Objects["module/70"].Deleted != nil && r.Objects["module/70"].Parent == "course/2"
 			})
 
+		// Who is still at work on an assignment.
+		drafts := func(r *connectortest.Recorded) (who []string) {
+			var a struct{ Drafts []string }
+			if err := json.Unmarshal(r.Objects["module/14"].Attributes, &a); err != nil {
+				t.Error(err)
+			}
+			return a.Drafts
+		}
+		submission := row{event: `\mod_assign\event\assessable_submitted`, table: "assign_submission", object: 5, context: 71, level: 70, instance: 14, user: 18, course: 2, other: `{"submission_editable":false}`}
+		sink.Look(func(r *connectortest.Recorded) {
+			if got := drafts(r); !slices.Equal(got, []string{"user/17", "user/18"}) {
+				t.Errorf("assignment 1 has drafts of %v", got)
+			}
+		})
+		s.exec("UPDATE mdl_assign_submission SET status = 'submitted' WHERE assignment = 1 AND userid = 18")
+		step("a submission handed in", submission, func(r *connectortest.Recorded) bool { return slices.Equal(drafts(r), []string{"user/17"}) })
+		s.exec("UPDATE mdl_assign_submission SET status = 'draft' WHERE assignment = 1 AND userid = 14")
+		submission.event, submission.object, submission.user, submission.related, submission.other = `\mod_assign\event\submission_status_updated`, 1, 6, 14, `{"newstatus":"draft"}`
+		step("a submission given back", submission, func(r *connectortest.Recorded) bool {
+			return slices.Equal(drafts(r), []string{"user/14", "user/17"})
+		})
+		s.exec("INSERT INTO mdl_assign_submission (id, assignment, userid, timecreated, timemodified, status, groupid, attemptnumber, latest) VALUES (90, 1, 0, 1, 1, 'draft', 1, 0, 1), (91, 1, 15, 1, 1, 'draft', 0, 1, 0)")
+		step("a group's draft, and an attempt that is not the latest", row{event: `\assignsubmission_onlinetext\event\submission_created`, table: "assignsubmission_onlinetext", object: 90, crud: "c", context: 71, level: 70, instance: 14, user: 14, course: 2},
+			func(r *connectortest.Recorded) bool {
+				return slices.Equal(drafts(r), []string{"group/1", "user/14", "user/17"})
+			})
+		s.exec("INSERT INTO mdl_assign_submission (id, assignment, userid, timecreated, timemodified, status, groupid, attemptnumber, latest) VALUES (1000, 1, 1000, 1, 1, 'draft', 0, 0, 1)")
+		for n := int64(1); n < 4096; n *= 2 {
+			s.exec("INSERT INTO mdl_assign_submission (id, assignment, userid, timecreated, timemodified, status, groupid, attemptnumber, latest) SELECT id + ?, 1, userid + ?, 1, 1, 'draft', 0, 0, 1 FROM mdl_assign_submission WHERE id >= 1000", n, n)
+		}
+		step("more drafts than there is room for", submission, func(r *connectortest.Recorded) bool {
+			return len(drafts(r)) == 3000 && strings.Contains(string(r.Objects["module/14"].Attributes), `"drafts_left_out":1099`) // 4,096 and the three
+		})
+
 		s.exec("INSERT INTO mdl_forum_discussions (id, course, forum, name, firstpost, userid) VALUES (80, 2, 11, 'New thread', 90, 14)")
 		step("a new discussion", row{event: `\mod_forum\event\discussion_created`, table: "forum_discussions", object: 80, crud: "c", context: 68, level: 70, instance: 11, user: 14, course: 2, other: `{"forumid":"11"}`},
 			func(r *connectortest.Recorded) bool {

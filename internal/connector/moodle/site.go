@@ -201,14 +201,21 @@ func (w *where) sql(col string) (string, []any) {
 func attributes(pairs ...any) json.RawMessage {
 	m := map[string]any{}
 	for i := 0; i+1 < len(pairs); i += 2 {
-		if v := pairs[i+1]; v != "" && v != int64(0) {
-			m[pairs[i].(string)] = v
+		switch v := pairs[i+1].(type) {
+		case []string:
+			if len(v) > 0 {
+				m[pairs[i].(string)] = v
+			}
+		default:
+			if v != "" && v != int64(0) {
+				m[pairs[i].(string)] = v
+			}
 		}
 	}
 	if len(m) == 0 {
 		return nil
 	}
-	out, _ := json.Marshal(m) // strings and numbers never fail
+	out, _ := json.Marshal(m) // texts and numbers never fail
 	return out
 }
 
@@ -273,11 +280,19 @@ func (s *site) courseModules(ctx context.Context, w *where) ([]unit, error) {
 			return nil, err
 		}
 	}
+	drafts, err := s.drafts(ctx, instances["assign"])
+	if err != nil {
+		return nil, err
+	}
 	out := make([]unit, 0, len(rows))
 	for _, r := range rows {
 		name := s.modules[r.module]
+		var open *draftList
+		if name == "assign" {
+			open = drafts[r.instance]
+		}
 		o := belfry.Object{ID: moduleID(r.id), Type: name, Parent: courseID(r.course), Title: titles[name][r.instance], URL: s.links.module(name, r.id), Hidden: r.visible == 0 || r.deleting != 0,
-			Attributes: attributes("module", name, "instance", r.instance, "idnumber", r.idnumber.String), Origin: s.origin}
+			Attributes: attributes("module", name, "instance", r.instance, "idnumber", r.idnumber.String, "drafts", open.names(), "drafts_left_out", open.leftOut()), Origin: s.origin}
 		if name == "" { // its plug-in was taken away
 			o.Type, o.URL = "module", ""
 		}
@@ -307,6 +322,67 @@ func (s *site) instanceNames(ctx context.Context, module string, ids []int64) (m
 	switch sqlread.Classify(err) {
 	case sqlread.NoTable, sqlread.NoColumn, sqlread.NoRight:
 		s.absent[module] = true
+		return nil, nil
+	case sqlread.Other, sqlread.Unreachable, sqlread.LoginRefused, sqlread.NoDatabase, sqlread.TooSlow, sqlread.WriteRefused:
+	}
+	return out, err
+}
+
+// maxDrafts bounds the names that an assignment carries, so that its attributes
+// stay as small as everybody's must.
+const maxDrafts = 3000
+
+// draftList is who has a submission of an assignment that is not handed in:
+// users, and groups where groups hand in together. more counts those for whom
+// there is no room.
+type draftList struct {
+	who  []string
+	more int64
+}
+
+func (d *draftList) names() []string {
+	if d == nil {
+		return nil
+	}
+	return d.who
+}
+
+func (d *draftList) leftOut() int64 {
+	if d == nil {
+		return 0
+	}
+	return d.more
+}
+
+// drafts reads who is still at work on the latest submission of assignments, so
+// that a rule can name them. Who may not read the table does without.
+func (s *site) drafts(ctx context.Context, assignments []int64) (map[int64]*draftList, error) {
+	if len(assignments) == 0 || s.absent["assign_submission"] {
+		return nil, nil
+	}
+	out := map[int64]*draftList{}
+	_, err := sqlread.Select(ctx, s.db, "SELECT assignment, userid, groupid FROM {assign_submission} WHERE assignment IN "+sqlread.In(len(assignments))+
+		" AND status = 'draft' AND latest = 1 ORDER BY 1, 2, 3", sqlread.Args(assignments), func(rows *sql.Rows) (struct{}, error) {
+		var assignment, user, group int64
+		err := rows.Scan(&assignment, &user, &group)
+		d := out[assignment]
+		if d == nil {
+			d = &draftList{}
+			out[assignment] = d
+		}
+		switch {
+		case len(d.who) == maxDrafts:
+			d.more++
+		case user != 0:
+			d.who = append(d.who, userID(user))
+		case group != 0:
+			d.who = append(d.who, groupID(group))
+		}
+		return struct{}{}, err
+	})
+	switch sqlread.Classify(err) {
+	case sqlread.NoTable, sqlread.NoColumn, sqlread.NoRight:
+		s.absent["assign_submission"] = true
 		return nil, nil
 	case sqlread.Other, sqlread.Unreachable, sqlread.LoginRefused, sqlread.NoDatabase, sqlread.TooSlow, sqlread.WriteRefused:
 	}

@@ -42,6 +42,12 @@ func (t *touched) row(r *logRow, typ string, other otherFields) {
 		t.add(kindDiscussion, forumDiscussion(r, other))
 		return
 	}
+	if r.ObjectTable.String == "assign_submission" || strings.HasPrefix(component, "assignsubmission_") {
+		if r.ContextLevel == 70 { // who is still at work on it may have changed
+			t.add(kindModule, r.InstanceID)
+		}
+		return
+	}
 	if component != "core" {
 		return
 	}
