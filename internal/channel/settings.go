@@ -42,10 +42,8 @@ type Setting struct {
 // named together with the nearest known one. Values of secrets are never
 // repeated in a message.
 func Validate(settings []Setting, values map[string]string) error {
-	var faults []belfry.Field
-	fault := func(name, format string, args ...any) {
-		faults = append(faults, belfry.Field{Pointer: "/settings/" + pointerEscaper.Replace(name), Message: fmt.Sprintf(format, args...)})
-	}
+	var faults Faults
+	fault := faults.Add
 	known := make(map[string]bool, len(settings))
 	names := make([]string, 0, len(settings))
 	for _, s := range settings {
@@ -81,8 +79,29 @@ func Validate(settings []Setting, values map[string]string) error {
 			fault(name, "is not a setting; known are %s", strings.Join(names, ", "))
 		}
 	}
-	return belfry.Faults(faults)
+	return faults.Err()
 }
+
+// Read is what a kind of channel does with values first: Validate them, then put
+// the defaults where there is none.
+func Read(settings []Setting, values map[string]string) (map[string]string, error) {
+	if err := Validate(settings, values); err != nil {
+		return nil, err
+	}
+	return WithDefaults(settings, values), nil
+}
+
+// Faults gathers what is wrong with settings.
+type Faults struct{ list []belfry.Field }
+
+// Add notes what is wrong with a setting. The message must not repeat a value
+// that may be secret.
+func (f *Faults) Add(name, format string, args ...any) {
+	f.list = append(f.list, belfry.Field{Pointer: "/settings/" + pointerEscaper.Replace(name), Message: fmt.Sprintf(format, args...)})
+}
+
+// Err is the Invalid error that names them all, nil when there are none.
+func (f *Faults) Err() error { return belfry.Faults(f.list) }
 
 var pointerEscaper = strings.NewReplacer("~", "~0", "/", "~1")
 

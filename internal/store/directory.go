@@ -287,21 +287,8 @@ func editStep(version int64) string { return fmt.Sprintf("edit_%016x", version) 
 
 // Members lists who joined a subscription after a principal, in the order of
 // principals; about limit rows, but all joins of one principal together.
-func (db *DB) Members(ctx context.Context, tenant, subscription, after string, limit int) (list []belfry.Member, err error) {
-	const text = "SELECT " + memberCols + " FROM members WHERE tenant = $1 AND subscription = $2 AND "
-	scan := func(rows *sql.Rows) error {
-		m, err := scanMember(rows)
-		list = append(list, m)
-		return err
-	}
-	limit = orDefault(limit, 1000)
-	err = db.query(ctx, scan, text+"principal > $3 ORDER BY principal, object LIMIT $4", tenant, subscription, after, limit)
-	if err != nil || len(list) < limit {
-		return list, err
-	}
-	end := list[len(list)-1]
-	err = db.query(ctx, scan, text+"principal = $3 AND object > $4 ORDER BY object", tenant, subscription, end.Principal, end.Object)
-	return list, err
+func (db *DB) Members(ctx context.Context, tenant, subscription, after string, limit int) ([]belfry.Member, error) {
+	return db.joins(ctx, "subscription", "principal", func(m *belfry.Member) string { return m.Principal }, tenant, subscription, after, limit)
 }
 
 const memberCols = "subscription, principal, object, channels, since"
@@ -318,20 +305,26 @@ func scanMember(rows *sql.Rows) (m belfry.Member, err error) {
 
 // Memberships lists what a principal joined, after a subscription's id; about
 // limit rows, but all joins of one subscription together.
-func (db *DB) Memberships(ctx context.Context, tenant, principal, after string, limit int) (list []belfry.Member, err error) {
-	const text = "SELECT " + memberCols + " FROM members WHERE tenant = $1 AND principal = $2 AND "
+func (db *DB) Memberships(ctx context.Context, tenant, principal, after string, limit int) ([]belfry.Member, error) {
+	return db.joins(ctx, "principal", "subscription", func(m *belfry.Member) string { return m.Subscription }, tenant, principal, after, limit)
+}
+
+// joins lists members with one value in a column, in the order of another, after
+// a value there; about limit rows, but all of one value there together.
+func (db *DB) joins(ctx context.Context, of, by string, key func(*belfry.Member) string, tenant, whose, after string, limit int) (list []belfry.Member, err error) {
+	text := "SELECT " + memberCols + " FROM members WHERE tenant = $1 AND " + of + " = $2 AND " + by
 	scan := func(rows *sql.Rows) error {
 		m, err := scanMember(rows)
 		list = append(list, m)
 		return err
 	}
 	limit = orDefault(limit, 1000)
-	err = db.query(ctx, scan, text+"subscription > $3 ORDER BY subscription, object LIMIT $4", tenant, principal, after, limit)
+	err = db.query(ctx, scan, text+" > $3 ORDER BY "+by+", object LIMIT $4", tenant, whose, after, limit)
 	if err != nil || len(list) < limit {
 		return list, err
 	}
-	end := list[len(list)-1]
-	err = db.query(ctx, scan, text+"subscription = $3 AND object > $4 ORDER BY object", tenant, principal, end.Subscription, end.Object)
+	end := &list[len(list)-1]
+	err = db.query(ctx, scan, text+" = $3 AND object > $4 ORDER BY object", tenant, whose, key(end), end.Object)
 	return list, err
 }
 

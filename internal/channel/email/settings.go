@@ -17,7 +17,6 @@ import (
 	"github.com/wneessen/go-mail"
 	"golang.org/x/net/idna"
 
-	"github.com/belfryhq/belfry/internal/belfry"
 	"github.com/belfryhq/belfry/internal/channel"
 )
 
@@ -103,15 +102,12 @@ type config struct {
 }
 
 func parse(values map[string]string) (*config, error) {
-	kind := Kind()
-	if err := channel.Validate(kind.Settings, values); err != nil {
+	v, err := channel.Read(Kind().Settings, values)
+	if err != nil {
 		return nil, err
 	}
-	v := channel.WithDefaults(kind.Settings, values)
-	var faults []belfry.Field
-	fault := func(name, format string, args ...any) {
-		faults = append(faults, belfry.Field{Pointer: "/settings/" + name, Message: fmt.Sprintf(format, args...)})
-	}
+	var faults channel.Faults
+	fault := faults.Add
 	c := &config{}
 	if msg := c.readURL(v[settingURL]); msg != "" {
 		fault(settingURL, "%s", msg)
@@ -174,7 +170,7 @@ func parse(values map[string]string) (*config, error) {
 	} else if !isDomain(c.hello) {
 		fault(settingHello, "must be a host name such as belfry.school.example")
 	}
-	if err := belfry.Faults(faults); err != nil {
+	if err := faults.Err(); err != nil {
 		return nil, err
 	}
 	return c, nil

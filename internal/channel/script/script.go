@@ -80,15 +80,12 @@ type sender struct {
 }
 
 func open(values map[string]string) (*sender, error) {
-	kind := Kind()
-	if err := channel.Validate(kind.Settings, values); err != nil {
+	v, err := channel.Read(Kind().Settings, values)
+	if err != nil {
 		return nil, err
 	}
-	v := channel.WithDefaults(kind.Settings, values)
-	var faults []belfry.Field
-	fault := func(name, format string, args ...any) {
-		faults = append(faults, belfry.Field{Pointer: "/settings/" + name, Message: fmt.Sprintf(format, args...)})
-	}
+	var faults channel.Faults
+	fault := faults.Add
 	s := &sender{command: v[settingCommand], directory: v[settingDirectory], arguments: lines(v[settingArguments])}
 	if !supported {
 		fault(settingCommand, "scripts are not available on this system")
@@ -125,7 +122,7 @@ func open(values map[string]string) (*sender, error) {
 	if s.output < 1 || s.output > maxOutput {
 		fault(settingOutput, "must be from 1 to %d", maxOutput)
 	}
-	if err := belfry.Faults(faults); err != nil {
+	if err := faults.Err(); err != nil {
 		return nil, err
 	}
 	s.ending, s.end = context.WithCancel(context.Background())
