@@ -82,7 +82,7 @@ var rooms = []room{
 	{path: "internal/channel/webhook", may: "belfry channel outbound", suite: "internal/channel/channeltest", modules: map[string]string{
 		"golang.org/x/net": "which header fields are valid",
 	}},
-	{path: "internal/pipeline", may: "belfry channel condition directory expr match render resolve route", modules: map[string]string{
+	{path: "internal/pipeline", may: "belfry channel condition directory expr match render resolve route words", modules: map[string]string{
 		"github.com/hashicorp/golang-lru/v2": "bounded cache of readers",
 		"golang.org/x/time":                  "rates of endpoints",
 	}},
@@ -113,7 +113,7 @@ var rooms = []room{
 		"github.com/danielgtaylor/huma/v2": "routes and their description in one",
 		"github.com/swaggest/swgui":        "the API browser, offline",
 	}},
-	{path: "internal/web/ui", may: "belfry"},
+	{path: "internal/web/ui", may: "belfry words"},
 
 	// What puts it together, shows it and measures it.
 	{path: "internal/app", may: "*", clock: "hands the clock to everybody", modules: map[string]string{

@@ -152,12 +152,18 @@ type ConditionView struct {
 	Needed  int        `json:"needed,omitempty"` // of a count
 	Within  string     `json:"within,omitempty"` // the window, or the span of the absence
 	Value   *string    `json:"value,omitempty"`  // of a change: what it is now
+	Side    string     `json:"side,omitempty"`   // of a change across limits: above | below | between, from the beginning
 	First   *time.Time `json:"first,omitempty"`  // the earliest of those that count
 	Last    *time.Time `json:"last,omitempty"`   // the newest event
 	Quiet   *time.Time `json:"quiet_until,omitempty"`
-	Due     *time.Time `json:"due,omitempty"`  // of an absence: when it is met if nothing comes
-	Firings int        `json:"firings"`        // how often it was met
-	Met     *time.Time `json:"met,omitempty"`  // when it was last
-	Open    bool       `json:"open,omitempty"` // an absence that lasts
-	Text    string     `json:"text"`           // in words
+	Since   *time.Time `json:"since,omitempty"` // of an absence: from when it is counted
+	Due     *time.Time `json:"due,omitempty"`   // of an absence: when it is met if nothing comes
+	Firings int        `json:"firings"`         // how often it was met
+	Met     *time.Time `json:"met,omitempty"`   // when it was last
+	Open    bool       `json:"open,omitempty"`  // an absence that lasts
+	Ended   *time.Time `json:"ended,omitempty"` // when its time was over
+	Text    string     `json:"text"`            // in words, in the language of Accept-Language
 }
+
+// Between is the side of a value that was on none of the limits' sides yet.
+const Between = "between"

@@ -108,9 +108,28 @@ func (s *Spec) asks(was, is Value) bool {
 	if first && !s.Opening || !first && s.key(was) == s.key(is) {
 		return false
 	}
+	from := ""
+	if !first {
+		from = s.key(was)
+	}
+	return s.steps(from, s.key(is))
+}
+
+// steps reports whether a transition is asked for; from nothing at all is from
+// anything.
+func (s *Spec) steps(from, to string) bool {
 	return len(s.Steps) == 0 || slices.ContainsFunc(s.Steps, func(step belfry.Step) bool {
-		return (anything(step.From) || !first && step.From == s.key(was)) && (anything(step.To) || step.To == s.key(is))
+		return (Anything(step.From) || from != "" && step.From == from) && (Anything(step.To) || step.To == to)
 	})
+}
+
+// Crosses reports whether it is told that a value comes to a side of the limits
+// from the other.
+func (s *Spec) Crosses(to string) bool {
+	if to == belfry.SideAbove {
+		return s.steps(belfry.SideBelow, to)
+	}
+	return s.steps(belfry.SideAbove, to)
 }
 
 // Limit is the limit that was crossed to a side.

@@ -170,11 +170,11 @@ func (s *Spec) change(c *belfry.Condition, fault func(pointer, format string, ar
 			switch at := fmt.Sprintf("/transitions/%d/%s", i, end.name); {
 			case len(end.value) > MaxStep:
 				fault(at, "has %d bytes: a value has at most %d", len(end.value), MaxStep)
-			case s.Limits() && !anything(end.value) && end.value != belfry.SideAbove && end.value != belfry.SideBelow:
+			case s.Limits() && !Anything(end.value) && end.value != belfry.SideAbove && end.value != belfry.SideBelow:
 				fault(at, "%q is no side of a limit: it is %s, %s or *", end.value, belfry.SideAbove, belfry.SideBelow)
 			}
 		}
-		if step.From == step.To && !anything(step.From) {
+		if step.From == step.To && !Anything(step.From) {
 			fault(fmt.Sprintf("/transitions/%d", i), "is no change: both are %q", step.From)
 		}
 	}
@@ -191,8 +191,8 @@ func mark(expression string) string {
 // Keep is how a value of the expression of a change is kept with an observation.
 func (s *Spec) Keep(value string) string { return s.Mark + value }
 
-// anything reports whether an end of a transition is any value.
-func anything(value string) bool { return value == "" || value == "*" }
+// Anything reports whether an end of a transition is any value.
+func Anything(value string) bool { return value == "" || value == "*" }
 
 // Number writes a limit as people do.
 func Number(f float64) string { return strconv.FormatFloat(f, 'g', -1, 64) }

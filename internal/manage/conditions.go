@@ -1,7 +1,6 @@
 package manage
 
 import (
-	"fmt"
 	"strconv"
 	"strings"
 
@@ -45,7 +44,7 @@ func conditionWarnings(s *belfry.Subscription) (out []string) {
 
 // often are the words of a condition behind what happens: , 4 times in 10
 // minutes for each event.actor, then quiet for 1 hour.
-func often(c *belfry.Condition) string {
+func (r reading) often(c *belfry.Condition) string {
 	if c == nil {
 		return ""
 	}
@@ -53,75 +52,85 @@ func often(c *belfry.Condition) string {
 	text := ""
 	switch {
 	case spec.Change():
-		text += ", " + changes(c, &spec)
+		text = r.changes(c, &spec)
 	case !spec.Absence():
-		text += ", " + spec.Text()
+		text = r.Say("rule.count", "Count", strconv.Itoa(spec.Count), "Span", r.Span(condition.Words(spec.Span)))
 	}
 	if spec.Grouped {
-		text += " for each " + short(c.GroupBy)
+		text += r.Say("rule.each", "Group", short(c.GroupBy))
 	}
 	if spec.Cooldown > 0 {
-		text += ", then quiet for " + condition.Words(spec.Cooldown)
+		text += r.Say("rule.cooldown", "Span", r.Span(condition.Words(spec.Cooldown)))
 	}
 	if spec.Absence() && c.Resolved {
-		text += ", and when it is over"
+		text += r.Say("rule.resolved")
 	}
 	if c.Until != nil {
-		text += ", until " + c.Until.UTC().Format("2 January 2006, 15:04 UTC")
+		text += r.Say("rule.until", "Date", r.DateTime(c.Until.UTC()))
 	}
 	return text
 }
 
 // changes are the words of a change: and event.data.state changes from "open" to
-// "closed", or to "failed".
-func changes(c *belfry.Condition, spec *condition.Spec) string {
-	const most = 8
-	text := "and " + short(c.Change) + " changes"
-	switch {
-	case c.Above != nil && c.Below != nil:
-		text = "and " + short(c.Change) + " rises above " + condition.Number(*c.Above) + " or falls below " + condition.Number(*c.Below)
-	case c.Above != nil:
-		text = "and " + short(c.Change) + " rises above " + condition.Number(*c.Above) + " or falls back"
-	case c.Below != nil:
-		text = "and " + short(c.Change) + " falls below " + condition.Number(*c.Below) + " or rises back"
-	}
-	var ways []string
-	for i, step := range c.Steps {
-		if i == most && len(c.Steps) > most+1 {
-			ways = append(ways, fmt.Sprintf("%d more ways", len(c.Steps)-most))
-			break
+// "closed" or to "failed".
+func (r reading) changes(c *belfry.Condition, spec *condition.Spec) string {
+	text := ""
+	if spec.Limits() {
+		text = r.crosses(c, spec)
+	} else {
+		text = r.Say("rule.changes", "What", short(c.Change))
+		if len(c.Steps) > 0 {
+			text += " " + r.or(r.ways(c.Steps))
 		}
-		way := ""
-		if step.From != "" && step.From != "*" {
-			way = "from " + strconv.Quote(step.From)
-		}
-		if step.To != "" && step.To != "*" {
-			way = strings.TrimSpace(way + " to " + strconv.Quote(step.To))
-		}
-		if way == "" {
-			way = "to anything"
-		}
-		ways = append(ways, way)
-	}
-	if len(ways) > 0 {
-		if spec.Limits() {
-			text += ","
-		}
-		text += " " + list(ways, "or")
 	}
 	if spec.Opening {
-		text += ", or has its first value"
+		text += r.Say("rule.first")
 	}
 	return text
 }
 
-// never are the words of an absence before what does not happen: for 26 hours
-// no backup.done.
-func never(s *belfry.Subscription) string {
-	spec, _ := condition.Parse(s.Condition)
-	text := "for " + condition.Words(spec.Span)
-	if len(s.Types) == 0 {
-		return text + " nothing"
+// ways are the transitions that are asked for, the first ones.
+func (r reading) ways(steps []belfry.Step) (out []string) {
+	const most = 8
+	for i, step := range steps {
+		if i == most && len(steps) > most+1 {
+			return append(out, r.Say("rule.more", "Count", strconv.Itoa(len(steps)-most)))
+		}
+		from, to := strconv.Quote(step.From), strconv.Quote(step.To)
+		switch anyFrom, anyTo := condition.Anything(step.From), condition.Anything(step.To); {
+		case anyFrom && anyTo:
+			out = append(out, r.Say("rule.to_any"))
+		case anyFrom:
+			out = append(out, r.Say("rule.to", "To", to))
+		case anyTo:
+			out = append(out, r.Say("rule.from", "From", from))
+		default:
+			out = append(out, r.Say("rule.from_to", "From", from, "To", to))
+		}
 	}
-	return text + " no " + list(s.Types, "or")
+	return out
+}
+
+// crosses are the words of a change across limits: and event.data.n rises above
+// 30 or falls below 28.
+func (r reading) crosses(c *belfry.Condition, spec *condition.Spec) string {
+	number := func(limit *float64) string {
+		if limit == nil {
+			return ""
+		}
+		text, _ := r.Number(strconv.FormatFloat(*limit, 'f', -1, 64)) // it is one
+		return text
+	}
+	id, limit := "rule.crosses", ""
+	switch up, down := spec.Crosses(belfry.SideAbove), spec.Crosses(belfry.SideBelow); {
+	case up && !down:
+		id, limit = "rule.up", number(spec.Limit(belfry.SideAbove))
+	case down && !up:
+		id, limit = "rule.down", number(spec.Limit(belfry.SideBelow))
+	case c.Below == nil:
+		id = "rule.rises"
+	case c.Above == nil:
+		id = "rule.falls"
+	}
+	return r.Say(id, "What", short(c.Change), "Above", number(c.Above), "Below", number(c.Below), "Limit", limit)
 }

@@ -189,3 +189,10 @@ func (m *Manager) combine(ctx context.Context, f *faults, tenant string, s *belf
 	}
 	s.Combined = combined
 }
+
+// SayFilter says a saved filter in a reader's language.
+func SayFilter(f *belfry.SavedFilter, p *words.Printer) {
+	if f.Readable != "" {
+		f.Readable, _ = expr.Readable(f.Filter, p, nil) // it compiled when it was saved
+	}
+}

@@ -13,11 +13,9 @@ import (
 // labelTypes is how many event types are asked for labels at most.
 const labelTypes = 20
 
-// labels are what the event types of a subscription call the fields and values
-// of their data; what several call differently is the first one's. A type that
-// is a prefix, or not in the catalogue, has none.
-func (m *Manager) labels(ctx context.Context, tenant string, types []string, languages ...string) (expr.Labels, error) {
-	out := expr.Labels{}
+// schemas are those of the event types of a subscription. A type that is a
+// prefix, or not in the catalogue, has none.
+func (m *Manager) schemas(ctx context.Context, tenant string, types []string) (out []json.RawMessage, err error) {
 	for _, t := range types[:min(len(types), labelTypes)] {
 		if strings.HasSuffix(t, "*") {
 			continue
@@ -27,16 +25,25 @@ func (m *Manager) labels(ctx context.Context, tenant string, types []string, lan
 			return nil, err
 		}
 		var et belfry.EventType
-		if !ok || json.Unmarshal(doc.Body, &et) != nil {
-			continue
+		if ok && json.Unmarshal(doc.Body, &et) == nil {
+			out = append(out, et.Schema)
 		}
-		for path, label := range expr.LabelsOf(et.Schema, languages...) {
+	}
+	return out, nil
+}
+
+// labelsOf are what schemas call the fields and values of data; what several
+// call differently is the first one's.
+func labelsOf(schemas []json.RawMessage, languages ...string) expr.Labels {
+	out := expr.Labels{}
+	for _, schema := range schemas {
+		for path, label := range expr.LabelsOf(schema, languages...) {
 			if _, known := out[path]; !known {
 				out[path] = label
 			}
 		}
 	}
-	return out, nil
+	return out
 }
 
 // FilterWords says a filter in a reader's language, with the labels of event
@@ -45,11 +52,11 @@ func (m *Manager) FilterWords(ctx context.Context, tenant, filter string, types 
 	if filter == "" {
 		return "", nil
 	}
-	labels, err := m.labels(ctx, tenant, types, p.Language())
+	schemas, err := m.schemas(ctx, tenant, types)
 	if err != nil {
 		return "", err
 	}
-	text, err := expr.Readable(filter, p, labels)
+	text, err := expr.Readable(filter, p, labelsOf(schemas, p.Language()))
 	if err != nil {
 		return "", nil // it compiled when it was saved: a later version may see it otherwise
 	}

@@ -6,72 +6,92 @@ import (
 	"strings"
 
 	"github.com/belfryhq/belfry/internal/belfry"
+	"github.com/belfryhq/belfry/internal/condition"
 	"github.com/belfryhq/belfry/internal/expr"
 	"github.com/belfryhq/belfry/internal/words"
 )
 
+// In says the rule in another language.
+func (s *Stored) In(p *words.Printer) {
+	if s.known != nil {
+		s.Readable = readable(&s.Subscription, s.known, p)
+	}
+}
+
 // readable says a subscription in words: When core.course_* happens in CPR
 // (course/41) or below and shortname is "CPR", tell Ada, group Staff and
 // whoever is editingteacher there by inbox and email; call endpoint ep_….
-func readable(s *belfry.Subscription, known *facts) string {
-	var b strings.Builder
-	b.WriteString("When ")
-	if c := s.Condition; c != nil && c.Absence != "" {
-		b.WriteString(never(s))
-	} else if len(s.Types) == 0 {
-		b.WriteString("anything")
-	} else {
-		b.WriteString(list(s.Types, "or"))
+func readable(s *belfry.Subscription, known *facts, p *words.Printer) string {
+	r := reading{p, known}
+	what, when, span := p.Say("rule.anything"), "rule.when", ""
+	if len(s.Types) > 0 {
+		what = r.or(s.Types)
 	}
-	b.WriteString(" happens ")
-	b.WriteString(where(s, known))
-	if len(s.ObjectTypes) > 0 {
-		b.WriteString(" to objects of type " + list(s.ObjectTypes, "or"))
-	}
-	if filter := s.WholeFilter(); filter != "" {
-		text, err := expr.Readable(filter, words.For(), known.labels)
-		if err != nil {
-			text = "its filter cannot be read"
+	if c := s.Condition; c != nil {
+		if spec, _ := condition.Parse(c); spec.Absence() {
+			when, span = "rule.when_not", p.Span(condition.Words(spec.Span))
+			if len(s.Types) == 0 {
+				when = "rule.when_nothing"
+			}
 		}
-		b.WriteString(", and " + text)
 	}
-	b.WriteString(often(s.Condition))
-	b.WriteString(": ")
-	b.WriteString(strings.Join(deeds(s, known), "; "))
+	where := r.where(s)
+	if len(s.ObjectTypes) > 0 {
+		where += p.Say("rule.object_types", "Types", r.or(s.ObjectTypes))
+	}
+	var b strings.Builder
+	b.WriteString(p.Say(when, "What", what, "Where", where, "Span", span))
+	if filter := s.WholeFilter(); filter != "" {
+		text, err := expr.Readable(filter, p, known.labels(p.Language()))
+		if err != nil {
+			text = p.Say("rule.filter_unread")
+		}
+		b.WriteString(p.Say("rule.if", "Filter", text))
+	}
+	b.WriteString(r.often(s.Condition))
+	deeds := r.deeds(s)
 	if !s.ExcludesActor() {
-		b.WriteString("; also whoever did it")
+		deeds = append(deeds, p.Say("rule.actor"))
 	}
 	if n := len(s.Exclude.Users) + len(s.Exclude.Emails); n > 0 {
-		b.WriteString("; but not " + few(append(namesOf(known, s.Exclude.Users), s.Exclude.Emails...)))
+		deeds = append(deeds, p.Say("rule.but", "Who", r.few(append(r.namesOf(s.Exclude.Users), s.Exclude.Emails...))))
 	}
+	b.WriteString(p.Say("rule.colon"))
+	b.WriteString(strings.Join(deeds, p.Say("rule.semicolon")))
 	return b.String()
 }
 
-func where(s *belfry.Subscription, known *facts) string {
+// reading is what the parts of a sentence are made with.
+type reading struct {
+	*words.Printer
+	known *facts
+}
+
+func (r reading) where(s *belfry.Subscription) string {
 	place, root := "", s.ScopeObject() == belfry.RootObject
-	switch {
+	switch o := r.known.object; {
 	case root:
-		place = "the whole site"
-	case known.object != nil && known.object.Title != "":
-		place = known.object.Title + " (" + s.Scope.Object + ")"
+		place = r.Say("rule.site")
+	case o != nil && o.Title != "":
+		place = o.Title + " (" + s.Scope.Object + ")"
 	default:
 		place = s.Scope.Object
 	}
 	switch s.Scope.Applies {
 	case belfry.AppliesSelf:
-		return "at " + place + " itself"
+		return r.Say("rule.at", "Place", place)
 	case belfry.AppliesChildren:
-		return "directly below " + place
+		return r.Say("rule.below", "Place", place)
 	}
 	if root {
-		return "anywhere"
+		return r.Say("rule.anywhere")
 	}
-	return "in " + place + " or below"
+	return r.Say("rule.within", "Place", place)
 }
 
 // deeds are what is done, one part each.
-func deeds(s *belfry.Subscription, known *facts) []string {
-	people := recipients(s, known)
+func (r reading) deeds(s *belfry.Subscription) []string {
+	people := r.recipients(s)
 	notify := s.Notify
 	if len(notify) == 0 {
 		notify = []belfry.Notify{{}}
@@ -80,107 +100,121 @@ func deeds(s *belfry.Subscription, known *facts) []string {
 	for _, n := range notify {
 		switch {
 		case n.Endpoint != "":
-			out = append(out, "call endpoint "+n.Endpoint)
+			out = append(out, r.Say("rule.call", "Endpoint", n.Endpoint))
 		case n.Script != "" && n.Per == belfry.PerRecipient:
-			out = append(out, "run script "+n.Script+" for each of "+people)
+			out = append(out, r.Say("rule.script_each", "Script", n.Script, "Who", people))
 		case n.Script != "":
-			out = append(out, "run script "+n.Script)
+			out = append(out, r.Say("rule.script", "Script", n.Script))
 		case len(n.Channels) > 0:
-			out = append(out, "tell "+people+" by "+list(n.Channels, "and"))
+			out = append(out, r.Say("rule.tell_by", "Who", people, "Channels", r.and(n.Channels)))
 		default:
-			out = append(out, "tell "+people+" as they prefer")
+			out = append(out, r.Say("rule.tell", "Who", people))
 		}
 	}
 	return out
 }
 
-func recipients(s *belfry.Subscription, known *facts) string {
+func (r reading) recipients(s *belfry.Subscription) string {
 	var out []string
-	for _, r := range s.Recipients {
+	for _, rule := range s.Recipients {
 		switch {
-		case r.Explicit != nil:
-			who := namesOf(known, r.Explicit.Users)
-			for _, g := range r.Explicit.Groups {
-				switch group := known.groups[g]; {
+		case rule.Explicit != nil:
+			who := r.namesOf(rule.Explicit.Users)
+			for _, g := range rule.Explicit.Groups {
+				switch group := r.known.groups[g]; {
 				case g == belfry.GroupAuthenticated || g == belfry.GroupAnyone:
-					who = append(who, "everybody")
+					who = append(who, r.Say("rule.everybody"))
 				case group.Name != "":
-					who = append(who, "group "+group.Name)
+					who = append(who, r.Say("rule.group", "Group", group.Name))
 				default:
-					who = append(who, "group "+g)
+					who = append(who, r.Say("rule.group", "Group", g))
 				}
 			}
-			out = append(out, few(append(who, r.Explicit.Emails...)))
-		case r.Role != nil:
-			out = append(out, holders(r.Role))
-		case r.Workflow != nil:
-			out = append(out, workers(r.Workflow))
-		case r.Computed != nil:
-			out = append(out, "those that "+short(r.Computed.Expression)+" gives")
-		case r.Related != nil && (r.Related.Path == "" || r.Related.Path == "related"):
-			out = append(out, "those it is about")
-		case r.Related != nil:
-			out = append(out, "those named by "+r.Related.Path)
+			out = append(out, r.few(append(who, rule.Explicit.Emails...)))
+		case rule.Role != nil:
+			out = append(out, r.holders(rule.Role))
+		case rule.Workflow != nil:
+			out = append(out, r.workers(rule.Workflow))
+		case rule.Computed != nil:
+			out = append(out, r.Say("rule.computed", "Expression", short(rule.Computed.Expression)))
+		case rule.Related != nil && (rule.Related.Path == "" || rule.Related.Path == "related"):
+			out = append(out, r.Say("rule.related"))
+		case rule.Related != nil:
+			out = append(out, r.Say("rule.related_path", "Path", rule.Related.Path))
 		}
 	}
-	return list(append(out, "those who joined"), "and")
+	return r.and(append(out, r.Say("rule.joined")))
 }
 
-func holders(r *belfry.RoleRule) string {
-	on := map[string]string{belfry.OnContainer: "on its container", belfry.OnDestination: "at the destination"}[r.On]
-	if on == "" {
-		on = "there"
+func (r reading) holders(rule *belfry.RoleRule) string {
+	on := r.Say("rule.there")
+	switch rule.On {
+	case belfry.OnContainer:
+		on = r.Say("rule.on_container")
+	case belfry.OnDestination:
+		on = r.Say("rule.on_destination")
 	}
-	has := func(origin string) bool { return slices.Contains(r.Origins, origin) }
-	closest := "on the closest " + list(r.AncestorTypes, "or") + " above it"
+	has := func(origin string) bool { return slices.Contains(rule.Origins, origin) }
+	types := r.or(rule.AncestorTypes)
 	var places []string
 	switch {
-	case has(belfry.OriginMerged) || len(r.Origins) == 0:
+	case has(belfry.OriginMerged) || len(rule.Origins) == 0:
 		places = append(places, on)
 	case has(belfry.OriginLocal):
-		places = append(places, on+", not above")
+		places = append(places, r.Say("rule.not_above", "Place", on))
 	}
 	switch {
 	case has(belfry.OriginAncestorMerged):
-		places = append(places, closest+" or above that")
+		places = append(places, r.Say("rule.closest_merged", "Types", types))
 	case has(belfry.OriginAncestorLocal):
-		places = append(places, closest+", not above that")
+		places = append(places, r.Say("rule.closest_local", "Types", types))
 	}
-	return "whoever is " + list(r.Roles, "or") + " " + list(places, "or")
+	return r.Say("rule.holders", "Roles", r.or(rule.Roles), "Places", r.or(places))
 }
 
 // workers are the people of a workflow rule: whoever last did submit or publish
 // to it, those in reviewers of every step of its parent.
-func workers(r *belfry.WorkflowRule) string {
-	steps := "step"
+func (r reading) workers(rule *belfry.WorkflowRule) string {
+	every := rule.Lookup == belfry.LookupAll
+	id := "rule.step_last"
+	if every {
+		id = "rule.step_every"
+	}
+	steps := ""
 	switch {
-	case len(r.Transitions) > 0 && r.Transitions[0] == "-":
-		if len(r.Transitions) > 1 {
-			steps += " but " + list(r.Transitions[1:], "and")
-		}
-	case len(r.Transitions) > 0 && !slices.Contains(r.Transitions, "*"):
-		steps = list(r.Transitions, "or")
+	case len(rule.Transitions) > 1 && rule.Transitions[0] == "-":
+		steps = r.Say(id+"_but", "Steps", r.and(rule.Transitions[1:]))
+	case len(rule.Transitions) > 0 && rule.Transitions[0] != "-" && !slices.Contains(rule.Transitions, "*"):
+		steps = r.Say(id+"_of", "Steps", r.or(rule.Transitions))
+	default:
+		steps = r.Say(id)
 	}
-	if r.Lookup == belfry.LookupAll {
-		steps = "every " + steps
-	} else {
-		steps = "the last " + steps
-	}
-	places := map[string]string{belfry.OriginContext: "it", belfry.OriginContainer: "its parent", belfry.OriginAncestor: "the closest " + list(r.AncestorTypes, "or") + " above it"}
 	var of []string
-	for _, o := range r.Origins {
-		of = append(of, places[o])
+	for _, o := range rule.Origins {
+		switch o {
+		case belfry.OriginContainer:
+			of = append(of, r.Say("rule.of_parent"))
+		case belfry.OriginAncestor:
+			of = append(of, r.Say("rule.of_closest", "Types", r.or(rule.AncestorTypes)))
+		default:
+			of = append(of, r.Say("rule.of_it"))
+		}
 	}
 	if len(of) == 0 {
-		of = []string{"it"}
+		of = []string{r.Say("rule.of_it")}
 	}
-	who := r.Variables
+	who := slices.Clone(rule.Variables)
 	if len(who) == 0 {
 		who = []string{belfry.VariableActor}
 	}
-	text := "the " + list(who, "and") + " of " + steps + " of " + list(of, "and")
-	if r.History == belfry.HistoryGlobal {
-		text += ", in any of its places"
+	for i := range who {
+		if who[i] == belfry.VariableActor {
+			who[i] = r.Say("rule.variable_actor")
+		}
+	}
+	text := r.Say("rule.workers", "Who", r.and(who), "Steps", steps, "Of", r.and(of))
+	if rule.History == belfry.HistoryGlobal {
+		text += r.Say("rule.all_places")
 	}
 	return text
 }
@@ -195,10 +229,10 @@ func short(text string) string {
 }
 
 // namesOf are people by their names, where they have one.
-func namesOf(known *facts, users []string) []string {
+func (r reading) namesOf(users []string) []string {
 	out := make([]string, 0, len(users))
 	for _, u := range users {
-		if p := known.persons[u]; p != nil && p.User.Name != "" {
+		if p := r.known.persons[u]; p != nil && p.User.Name != "" {
 			out = append(out, p.User.Name)
 		} else {
 			out = append(out, u)
@@ -208,21 +242,25 @@ func namesOf(known *facts, users []string) []string {
 }
 
 // few lists the first ones only.
-func few(who []string) string {
+func (r reading) few(who []string) string {
 	if len(who) > 10 {
 		rest := len(who) - 8
-		who = append(slices.Clone(who[:8]), strconv.Itoa(rest)+" more")
+		who = append(slices.Clone(who[:8]), r.Say("rule.more", "Count", strconv.Itoa(rest)))
 	}
-	return list(who, "and")
+	return r.and(who)
 }
 
-// list joins words: a, b and c.
-func list(words []string, last string) string {
-	switch len(words) {
+// and joins words: a, b and c.
+func (r reading) and(list []string) string { return r.join(list, "filter.and") }
+
+func (r reading) or(list []string) string { return r.join(list, "filter.or") }
+
+func (r reading) join(list []string, last string) string {
+	switch len(list) {
 	case 0:
-		return "nobody"
+		return r.Say("rule.nobody")
 	case 1:
-		return words[0]
+		return list[0]
 	}
-	return strings.Join(words[:len(words)-1], ", ") + " " + last + " " + words[len(words)-1]
+	return strings.Join(list[:len(list)-1], ", ") + " " + r.Say(last) + " " + list[len(list)-1]
 }

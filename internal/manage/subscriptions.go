@@ -11,14 +11,17 @@ import (
 
 	"github.com/belfryhq/belfry/internal/belfry"
 	"github.com/belfryhq/belfry/internal/expr"
+	"github.com/belfryhq/belfry/internal/words"
 )
 
 // Stored is a subscription with what saving it found.
 type Stored struct {
 	belfry.Subscription
-	Readable string   `json:"readable,omitempty" doc:"The rule in words"`
+	Readable string   `json:"readable,omitempty" doc:"The rule in words, in the language of Accept-Language"`
 	Filtered string   `json:"filter_readable,omitempty" doc:"The filter in words, in the language of Accept-Language; of GET"`
 	Warnings []string `json:"warnings,omitempty" doc:"What is allowed but perhaps not meant"`
+
+	known *facts // what Readable names; nil = it is not to be said
 }
 
 // SubscriptionQuery selects subscriptions in the order of their ids. Type and
@@ -62,7 +65,7 @@ func (m *Manager) describe(ctx context.Context, tenant string, s belfry.Subscrip
 	if err != nil {
 		return Stored{}, err
 	}
-	out := Stored{Subscription: s, Readable: readable(&s, known)}
+	out := Stored{Subscription: s, Readable: readable(&s, known, words.For()), known: known}
 	out.Warnings, err = m.warnings(ctx, tenant, &s, known)
 	return out, err
 }
@@ -212,7 +215,7 @@ func (m *Manager) saveSubscription(ctx context.Context, by By, action string, s 
 		return Stored{}, err
 	}
 	s.Version = v
-	out := Stored{Subscription: s, Readable: readable(&s, known)}
+	out := Stored{Subscription: s, Readable: readable(&s, known, words.For()), known: known}
 	out.Warnings, err = m.warnings(ctx, by.Tenant, &s, known)
 	return out, err
 }
@@ -294,8 +297,11 @@ type facts struct {
 	groups    map[string]belfry.Group
 	endpoints map[string]bool
 	templates map[string]bool
-	labels    expr.Labels // of the data of its event types
+	schemas   []json.RawMessage // of the data of its event types
 }
+
+// labels are what its event types call the data, in a language.
+func (k *facts) labels(language string) expr.Labels { return labelsOf(k.schemas, language) }
 
 // gather reads what s refers to.
 func (m *Manager) gather(ctx context.Context, tenant string, s *belfry.Subscription) (*facts, error) {
@@ -323,7 +329,7 @@ func (m *Manager) gather(ctx context.Context, tenant string, s *belfry.Subscript
 	}
 	if s.WholeFilter() != "" {
 		var err error
-		if k.labels, err = m.labels(ctx, tenant, s.Types); err != nil {
+		if k.schemas, err = m.schemas(ctx, tenant, s.Types); err != nil {
 			return nil, err
 		}
 	}

@@ -168,7 +168,7 @@ func TestConditionLimits(t *testing.T) {
 	if a := supposed("30"); a.Because[len(a.Because)-1].Code != belfry.ConditionCounted || *a.Condition.Value != "30" {
 		t.Errorf("within the limits: %+v", a)
 	}
-	if a := supposed("30.1"); a.Because[len(a.Because)-1].Code != belfry.ConditionIsMet || !strings.HasSuffix(a.Condition.Text, "on the side above") {
+	if a := supposed("30.1"); a.Because[len(a.Because)-1].Code != belfry.ConditionIsMet || !strings.HasSuffix(a.Condition.Text, "above the limit") {
 		t.Errorf("above: %+v", a)
 	}
 	if a := supposed(`"warm"`); a.Because[len(a.Because)-1].Code != belfry.ConditionNoValue {

@@ -9,6 +9,7 @@ import (
 	"github.com/belfryhq/belfry/internal/belfry"
 	"github.com/belfryhq/belfry/internal/condition"
 	"github.com/belfryhq/belfry/internal/match"
+	"github.com/belfryhq/belfry/internal/words"
 )
 
 // GroupReader reads where conditions stand.
@@ -88,7 +89,7 @@ func (x *Explainer) standing(ctx context.Context, g *belfry.ConditionGroup, spec
 		}
 	}
 	if more == nil {
-		return spec.View(&st, g.Group, counted, now), nil, nil
+		return say(spec.View(&st, g.Group, counted, now)), nil, nil
 	}
 	sure := *spec
 	sure.Wait = 0
@@ -111,13 +112,19 @@ func (x *Explainer) standing(ctx context.Context, g *belfry.ConditionGroup, spec
 			continue
 		}
 		if f.Firings[i].Over == spec.Absence() { // an absence: that it is over
-			return spec.View(&f.State, g.Group, nil, now), &f.Firings[i], nil
+			return say(spec.View(&f.State, g.Group, nil, now)), &f.Firings[i], nil
 		}
 	}
 	if spec.Count > 0 {
 		counted = append(counted, *more)
 	}
-	return spec.View(&f.State, g.Group, counted, now), nil, nil
+	return say(spec.View(&f.State, g.Group, counted, now)), nil, nil
+}
+
+// say puts it into words: English, until somebody knows the reader.
+func say(v *belfry.ConditionView) *belfry.ConditionView {
+	v.Text = words.For().Condition(v)
+	return v
 }
 
 // weigh explains what a subscription's condition makes of an event: the answer

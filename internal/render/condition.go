@@ -3,7 +3,6 @@ package render
 import (
 	"encoding/json"
 	"strconv"
-	"strings"
 	"time"
 
 	"github.com/belfryhq/belfry/internal/belfry"
@@ -38,7 +37,7 @@ func (it *Item) condition() object {
 		events[i] = id
 	}
 	v := object{
-		"group": d.Group, "count": int64(d.Count), "needed": int64(d.Needed), "within": it.span(d.Within), "firing": int64(d.Firing),
+		"group": d.Group, "count": int64(d.Count), "needed": int64(d.Needed), "within": it.say().Span(d.Within), "firing": int64(d.Firing),
 		"first": it.dated(d.First), "last": it.dated(d.Last), "events": events, "event": object{},
 		"before": given(d.Before), "after": given(d.After), "crossed": "", "limit": "",
 	}
@@ -76,15 +75,6 @@ func (it *Item) limit(d *belfry.ConditionData) string {
 	return text
 }
 
-// span is a length of time as conditions write it, in the reader's language.
-func (it *Item) span(text string) string {
-	count, unit, ok := strings.Cut(text, " ")
-	if !ok {
-		return text
-	}
-	return it.say().Say("span."+unit, "Count", count)
-}
-
 // conditionDetails say what met a condition when nobody wrote a template.
 func (it *Item) conditionDetails(d *belfry.ConditionData) (out list) {
 	say := it.say()
@@ -104,9 +94,9 @@ func (it *Item) conditionDetails(d *belfry.ConditionData) (out list) {
 		add("condition.before", given(d.Before))
 		add("condition.after", now)
 	case d.Needed == 0:
-		add("condition.nothing", it.span(d.Within))
+		add("condition.nothing", it.say().Span(d.Within))
 	default:
-		add("condition.count", say.Say("condition.events", "Count", strconv.Itoa(d.Count), "Span", it.span(d.Within)))
+		add("condition.count", say.Say("condition.events", "Count", strconv.Itoa(d.Count), "Span", it.say().Span(d.Within)))
 	}
 	if d.Event != nil {
 		add("condition.event", TypeTitle(d.Event.Type))

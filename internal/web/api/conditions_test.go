@@ -55,7 +55,7 @@ func TestConditions(t *testing.T) {
 		`{"change":" event.data.state ","group_by":"event.object","cooldown":"1h"}`:                                                                                  "and event.data.state changes for each event.object, then quiet for 1 hour",
 		`{"change":"event.data.state","group_by":"event.object","transitions":[{"from":"open","to":"closed"},{"to":"failed"},{"from":"new","to":"*"}],"first":true}`: `and event.data.state changes from "open" to "closed", to "failed" or from "new", or has its first value for each event.object`,
 		`{"change":"event.data.n","group_by":"event.object","above":30,"below":28.5}`:                                                                                "and event.data.n rises above 30 or falls below 28.5 for each event.object",
-		`{"change":"event.data.n","group_by":"event.object","above":30,"transitions":[{"to":"above"}]}`:                                                              `and event.data.n rises above 30 or falls back, to "above" for each event.object`,
+		`{"change":"event.data.n","group_by":"event.object","above":30,"transitions":[{"to":"above"}]}`:                                                              `and event.data.n rises above 30 for each event.object`,
 	} {
 		var got struct{ Readable string }
 		h.want(201, "POST", "/v1/subscriptions", `{"types":["ticket.updated"],"condition":`+condition+`}`).into(t, &got)

@@ -7,12 +7,14 @@ import (
 	"io"
 	"net/http"
 	"reflect"
+	"slices"
 	"strconv"
 	"strings"
 	"unicode/utf8"
 
 	"github.com/belfryhq/belfry/internal/auth"
 	"github.com/belfryhq/belfry/internal/belfry"
+	"github.com/belfryhq/belfry/internal/words"
 	"github.com/danielgtaylor/huma/v2"
 	"github.com/danielgtaylor/huma/v2/adapters/humago"
 )
@@ -108,6 +110,10 @@ func route[I, O any](s *Server, sp spec, h func(ctx context.Context, c *call, in
 	if limit == 0 {
 		limit = maxRequestBytes
 	}
+	spoken := speaks(reflect.TypeFor[O](), map[reflect.Type]bool{})
+	if spoken && !reads(reflect.TypeFor[I](), "Accept-Language") {
+		op.Parameters = append(op.Parameters, &huma.Param{Name: "Accept-Language", In: "header", Description: readersLanguage, Schema: &huma.Schema{Type: huma.TypeString}})
+	}
 	var zero I
 	takes, hasBody := any(&zero).(bodied)
 	ids := pathIDs(reflect.TypeFor[I]())
@@ -119,6 +125,9 @@ func route[I, O any](s *Server, sp spec, h func(ctx context.Context, c *call, in
 		if p := c.allowed(sp); p != nil {
 			c.fail(w, p)
 			return
+		}
+		if spoken {
+			w.Header().Add("Vary", "Accept-Language")
 		}
 		next(hc)
 	}}
@@ -149,6 +158,9 @@ func route[I, O any](s *Server, sp spec, h func(ctx context.Context, c *call, in
 		}()
 		if err != nil {
 			return nil, c.problem(err)
+		}
+		if language := c.r.Header.Get("Accept-Language"); spoken && language != "" && out != nil {
+			say(out, words.Accepting(language, "en"))
 		}
 		return out, nil
 	})
@@ -187,6 +199,11 @@ func operationAt(doc *huma.OpenAPI, method, path string) *huma.Operation {
 		return item.Delete
 	}
 	return nil
+}
+
+// reads reports whether an input has a field for a header.
+func reads(t reflect.Type, header string) bool {
+	return slices.ContainsFunc(reflect.VisibleFields(t), func(f reflect.StructField) bool { return f.Tag.Get("header") == header })
 }
 
 // pathIDs finds the fields of type PathID.

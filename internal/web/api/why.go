@@ -37,21 +37,6 @@ func (s *Server) whyRoutes() {
 	op.Responses["200"].Content["application/json"] = &huma.MediaType{Schema: s.huma.OpenAPI().Components.Schemas.Schema(reflect.TypeFor[belfry.Why](), true, "")}
 }
 
-// say puts the texts of an answer into a reader's language.
-func say(w *belfry.Why, p *words.Printer) {
-	for _, list := range [][]belfry.ReasonView{w.Named, w.Decided} {
-		for i := range list {
-			list[i].Text = p.Reason(list[i].Reason)
-		}
-	}
-	if g := w.Subscription.Gone; g != nil {
-		g.Text = p.Reason(g.Reason)
-	}
-	for i := range w.Change {
-		w.Change[i].Text = p.Say("why." + w.Change[i].Code)
-	}
-}
-
 func (s *Server) showWhy(w http.ResponseWriter, r *http.Request) {
 	found, err := s.Public.Why(r.Context(), r.PathValue("token"))
 	reader := words.Accepting(r.Header.Get("Accept-Language"), found.Locale)
