@@ -193,7 +193,7 @@ func (a *App) wire(ctx context.Context, cfg *config.Config, box *secret.Box, o O
 		Window: cfg.Limits.Window, Poll: poll, Grace: cfg.Limits.Drain,
 	})
 	a.sealer = pipeline.NewSealer(pipeline.SealerOptions{
-		Store: a.db, Facts: facts, Channels: a.channels, Dispatcher: a.dispatcher, Shards: here, Peers: here, Counters: a.counters, Log: a.log, Now: now, Poll: poll,
+		Store: a.db, Facts: facts, Stages: stages, Channels: a.channels, Dispatcher: a.dispatcher, Shards: here, Peers: here, Counters: a.counters, Log: a.log, Now: now, Poll: poll,
 	})
 	a.planner = pipeline.NewPlanner(pipeline.PlannerOptions{
 		Store: a.db, Stages: stages, Dispatcher: a.dispatcher, Sealer: a.sealer, Watch: watch, Shards: here, Peers: here, Poll: poll, Counters: a.counters, Log: a.log, Now: now,
@@ -204,7 +204,7 @@ func (a *App) wire(ctx context.Context, cfg *config.Config, box *secret.Box, o O
 		},
 	})
 	a.backlog = &backlog{Planner: a.planner}
-	a.publisher.dispatcher, a.publisher.planner = a.dispatcher, a.backlog
+	a.publisher.dispatcher, a.publisher.planner, a.publisher.sealer = a.dispatcher, a.backlog, a.sealer
 	a.ingest, err = ingest.New(ingest.Options{
 		Store: a.db, Catalogue: catalogue{dir}, Planner: a.backlog, Now: now,
 		Limits:             ingest.Limits{Pending: cfg.Limits.PendingEvents},

@@ -102,6 +102,12 @@ func (f *follower) Reach(ctx context.Context, tenant string, version int64) erro
 	return f.follow(ctx, tenant, t, at, known)
 }
 
+// Reached is the version up to which every edit is in force here.
+func (f *follower) Reached(tenant string) int64 {
+	at, _ := f.of(tenant).state()
+	return at
+}
+
 // changesPage is how many rows of the log of changes are read at once.
 const changesPage = 2000
 
@@ -137,6 +143,7 @@ func (f *follower) follow(ctx context.Context, tenant string, t *followed, after
 		return err
 	}
 	f.start(tenant, now)
+	f.p.sealer.Look()
 	return nil
 }
 

@@ -34,6 +34,7 @@ type publisher struct {
 	sources    *sources
 	templates  *templates
 	dispatcher *pipeline.Dispatcher
+	sealer     *pipeline.Sealer
 	planner    ingest.Planner
 	conditions *pipeline.Conditions
 	doubts     *doubts
@@ -145,17 +146,21 @@ func (p *publisher) declared(ctx context.Context, tenant, origin string, docs []
 
 // inForce makes caches and indexes follow an edit. The tenant's lock is held.
 func (p *publisher) inForce(ctx context.Context, version int64, ch *belfry.Changes) error {
-	p.dir.Published(ch.Tenant, version, ch)
 	for i := range ch.Subscriptions {
 		ch.Subscriptions[i].Version = version
 	}
-	if err := p.subs.Publish(ctx, ch.Tenant, ch.Subscriptions); err != nil {
+	err := p.subs.Publish(ctx, ch.Tenant, ch.Subscriptions)
+	p.dir.Published(ch.Tenant, version, ch) // last: its version stands for all, see Stages.page
+	if err != nil {
 		return err
 	}
 	p.release(ch.Tenant, ch.Subscriptions)
 	p.forget(ch)
 	if len(ch.Subscriptions) > 0 { // they may have conditions
 		p.conditions.Look(ch.Tenant)
+	}
+	if len(ch.Users)+len(ch.Settings)+len(ch.Preferences)+len(ch.Subscriptions)+len(ch.Members)+len(ch.Documents)+len(ch.DropDocuments) > 0 {
+		p.sealer.Look()
 	}
 	if p.follower != nil {
 		p.follower.made(ch.Tenant, version)

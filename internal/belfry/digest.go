@@ -131,3 +131,39 @@ type ItemDrop struct {
 	ID      string
 	Because Reason
 }
+
+// Look says that something changed that decides how and when digests that
+// gather are told: those of a person, or with things of a subscription, or of
+// an event type, or all there are.
+type Look struct {
+	Tenant, What, Item string
+	Shard              int
+	Version            int64 // of the last change
+}
+
+// What a Look is at.
+const (
+	LookPerson       = "person" // or a bare address: a destination
+	LookSubscription = "subscription"
+	LookType         = "type"
+	LookAll          = "all"
+)
+
+// Regather is what becomes of items of a bundle that gathers, by what holds now.
+type Regather struct {
+	Tenant, Bundle string
+	Slot           *Delivery // whose Principal, Address, Channel and Digest name the bundle's place
+	Seen           int       // how many items it had that wait
+	At             time.Time
+	Moves          []ItemMove
+}
+
+// ItemMove is what becomes of an item.
+type ItemMove struct {
+	Item string
+	// To is where it waits from now on, by To.Digest, or is told, in the inbox.
+	// When its ID is not Item, it goes by another channel: then the item is left
+	// out where it was, for Because. nil = it is left out.
+	To      *Delivery
+	Because Reason
+}

@@ -112,6 +112,8 @@ type PlanPage struct {
 	From, To     string
 	Last         bool
 	Resend       bool        // a replay: what was delivered goes again
+	Decided      int64       // the tenant's version that all of it was decided by, at least
+	Gathers      bool        // something of it waits for a digest; set by the store
 	Matches      []MatchNote // on the first page only: what matched, for the trace
 	Deliveries   []Delivery
 	Suppressions []Suppression

@@ -73,6 +73,7 @@ const (
 	ContactDead        = "contact_dead"
 	SameAddress        = "same_address"
 	ChannelForbidden   = "channel_forbidden"
+	ChannelOff         = "channel_off" // chosen when it was planned, and not any more
 	ChannelUnknown     = "channel_unknown"
 	NoChannel          = "no_channel"
 	EndpointUnknown    = "endpoint_unknown"
@@ -208,6 +209,7 @@ var texts = map[string]string{
 	ContactDead:        "the address is dead",
 	SameAddress:        "another recipient with the same address is told",
 	ChannelForbidden:   "an administrator forbids this channel for this type",
+	ChannelOff:         "the channel was switched off before it was told",
 	ChannelUnknown:     "no such channel is set up",
 	NoChannel:          "no channel is left",
 	EndpointUnknown:    "no such endpoint exists",

@@ -171,6 +171,13 @@ func (d *Directory) At(ctx context.Context, tenant string, asOf int64) (*View, e
 	return &View{d: d, t: t, ctx: ctx}, nil
 }
 
+// Version is a version that all the view shows is of, or later.
+func (v *View) Version() int64 {
+	v.t.mu.Lock()
+	defer v.t.mu.Unlock()
+	return v.t.applied
+}
+
 // Passing is the same view for a pass over very many people: those it reads are
 // not kept, and so do not push out those that others ask for again and again.
 func (v *View) Passing() *View {

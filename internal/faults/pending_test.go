@@ -21,12 +21,13 @@ import (
 )
 
 // Killed at any moment while much is pending, every digest has its items under
-// one Message-ID for good, conditions are met as often as they are and each
+// one Message-ID for good, however often those it is for choose to be told,
+// conditions are met as often as they are and each
 // time is told once, each step of an escalation is taken once, a throttle lets
 // through what it is to and no more, who cannot be told by one channel is told
 // once by another, and a paused subscription stays paused and keeps what waited
 // for it.
-// feature: NEW-10, NEW-11, NEW-6, NEW-12
+// feature: NEW-10, NEW-11, NEW-6, NEW-12, CPS-23
 func TestKilledWithMuchPending(t *testing.T) {
 	t.Run("SQLite", func(t *testing.T) {
 		t.Parallel()
@@ -179,8 +180,22 @@ func pendingRounds(t *testing.T, h *home, office *postOffice, nodes, short int) 
 		p.call(http.MethodPost, "/v1/subscriptions/"+noted+"/resume", nil, nil)
 		pauses[len(pauses)-1].resumed, pauses[len(pauses)-1].to = at, time.Now()
 	}
+	// choose has somebody told in another way from now on, also of what waits.
+	choose := func(p *process, who string, round int, sure bool) {
+		body, err := json.Marshal([]any{map[string]any{"type": "news", "frequency": []string{"daily", "immediate", "weekly", "hourly", "monthly"}[round%5]}})
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		// While it dies the answer may be lost.
+		a, err := do(&http.Client{Timeout: 10 * time.Second}, http.MethodPut, p.url+"/v1/users/"+who+"/preferences", "application/json", bytes.NewReader(body))
+		if sure && (err != nil || a.status != http.StatusOK) {
+			t.Errorf("choosing anew: %v, %v", a, err)
+		}
+	}
 	var deaths []death
 	for round := range rounds(t, short) {
+		choose(ps[0], "gus", round, true)
 		if round%2 == 1 { // a pause begins in one of these and ends in the next
 			toggle(ps[0])
 		}
@@ -195,6 +210,9 @@ func pendingRounds(t *testing.T, h *home, office *postOffice, nodes, short int) 
 		}
 		n := 1 + chance.IntN(nodes)
 		chance.Shuffle(nodes, func(i, j int) { ps[i], ps[j] = ps[j], ps[i] })
+		var choosing sync.WaitGroup
+		last := ps[0]
+		choosing.Go(func() { choose(last, "hilda", round, false) })
 		d := death{sent: time.Now()}
 		for _, p := range ps[:n] {
 			p.alive()
@@ -202,6 +220,7 @@ func pendingRounds(t *testing.T, h *home, office *postOffice, nodes, short int) 
 		}
 		d.dead = time.Now()
 		deaths = append(deaths, d)
+		choosing.Wait()
 		if n < nodes {
 			l.to(ps[n:]...)
 			<-time.After(time.Duration(chance.Int64N(int64(2 * lease)))) // with or without a take-over
@@ -223,6 +242,7 @@ func pendingRounds(t *testing.T, h *home, office *postOffice, nodes, short int) 
 	p.none("looks at conditions", "SELECT count(*) FROM condition_groups WHERE low < 9223372036854775807")
 	p.none("steps of escalations", "SELECT count(*) FROM timers")
 	p.none("plans", "SELECT count(*) FROM plans")
+	p.none("digests to be decided anew", "SELECT count(*) FROM bundle_looks")
 	if h.driver == "sqlite" {
 		p.kill()
 		now := time.Now()

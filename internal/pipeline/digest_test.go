@@ -322,14 +322,20 @@ func (d *dying) SealBundles(ctx context.Context, seals []belfry.Seal) ([]bool, e
 	return die(d, func() ([]bool, error) { return d.DB.SealBundles(ctx, seals) })
 }
 
+func (d *dying) Regather(ctx context.Context, list []belfry.Regather, done []belfry.Look) error {
+	_, err := die(d, func() (bool, error) { return true, d.DB.Regather(ctx, list, done) })
+	return err
+}
+
 func (d *dying) RecordAttempts(ctx context.Context, as []belfry.Attempt) ([]bool, error) {
 	return die(d, func() ([]bool, error) { return d.DB.RecordAttempts(ctx, as) })
 }
 
-// Whenever the process dies, each item is in exactly one sealed digest, and the
-// only repeat is the same items under the same id.
+// Whenever the process dies, and whatever people choose while it plans, decides
+// anew and seals, each item is in exactly one sealed digest, and the only repeat
+// is the same items under the same id.
 //
-// feature: NEW-11
+// feature: NEW-11, CPS-23
 func TestDigestsSurviveDeath(t *testing.T) {
 	for _, engine := range []struct {
 		name string
@@ -389,7 +395,18 @@ func surviveDeath(t *testing.T, db *store.DB, at int, after bool) {
 		people = append(people, belfry.User{ID: id})
 	}
 	h.people(people...)
-	h.join("course.updated", &belfry.Frequency{Every: belfry.Daily}, names...)
+	id := h.join("course.updated", &belfry.Frequency{Every: belfry.Daily}, names...)
+	chosen := []belfry.Frequency{{Every: belfry.Hourly}, {Every: belfry.Weekly}, {Every: belfry.Daily, Clock: belfry.ClockElapsed}, {Every: belfry.Monthly}, {Every: belfry.Daily, At: "12:00"}}
+	// choose lets everybody choose anew, in several edits.
+	choose := func(round int) {
+		for u, name := range names {
+			f := &chosen[(round*users+u)%len(chosen)]
+			h.apply(belfry.Changes{Members: []belfry.Member{{Subscription: id, Principal: name, Frequency: f, Since: clock()}}})
+		}
+		who := names[round%users]
+		h.apply(belfry.Changes{Users: []belfry.User{{ID: who, Email: who + "@example.org", State: belfry.UserActive, TimeZone: []string{"Asia/Kathmandu", "America/Sao_Paulo"}[round%2]}}})
+		h.apply(belfry.Changes{Settings: []belfry.UserSettings{{User: who, Settings: belfry.Settings{DigestAt: "07:15", Quiet: &belfry.Window{From: "22:00", To: "07:00"}}}}})
+	}
 	revive := func() {
 		select {
 		case <-dy.dead:
@@ -404,8 +421,9 @@ func surviveDeath(t *testing.T, db *store.DB, at int, after bool) {
 	}
 	h.run()
 	var events []string
-	for range rounds {
+	for round := range rounds {
 		events = append(events, h.accept(2, "course.updated")...)
+		choose(round) // while it is planned
 		settle := func(what string, holds func() bool) {
 			h.until(what, func() bool { revive(); return holds() })
 		}
@@ -413,8 +431,11 @@ func surviveDeath(t *testing.T, db *store.DB, at int, after bool) {
 			st, err := db.Stats(context.Background())
 			return err == nil && st.Tenants[belfry.DefaultTenant].PendingPlans == 0
 		})
-		c.set(c.now().Add(24 * time.Hour))
+		choose(round + 1) // while it waits
+		c.set(c.now().Add(40 * 24 * time.Hour))
+		choose(round + 2) // while it falls due
 		settle("sent", func() bool {
+			c.set(c.now().Add(time.Hour)) // quiet hours end
 			// Read of the table: figures in memory follow a commit a moment later.
 			list, _, err := db.ListBundles(context.Background(), belfry.DefaultTenant, store.BundleFilter{Limit: 1000})
 			return err == nil && len(list) > 0 && !slices.ContainsFunc(list, func(b belfry.Bundle) bool { return b.State != belfry.BundleSent })

@@ -4,7 +4,8 @@
 // takes open deliveries to recorded attempts; Explainer and Backtester run the
 // same stages without committing anything. Beside them walk those who wait for
 // a time or an answer, each over the shards this process has: the Sealer makes
-// digests that are due messages (door 4), Conditions turns observations into
+// digests that are due messages (door 4), and decides anew about those that
+// gather when what people choose has changed, Conditions turns observations into
 // events, Timers takes the steps of escalations and reminds of mutes, the Gate
 // lets go what the platform was asked about first.
 //

@@ -181,7 +181,7 @@ func newHouse(t testing.TB, db *store.DB, tune func(*PlannerOptions, *Dispatcher
 	}
 	h.send = NewDispatcher(do)
 	po.Dispatcher = h.send
-	h.seal = NewSealer(SealerOptions{Store: db, Facts: facts, Channels: oneChannel{h.r}, Dispatcher: h.send, Shards: do.Shards, Peers: do.Peers, Counters: counters,
+	h.seal = NewSealer(SealerOptions{Store: db, Facts: facts, Stages: stages, Channels: oneChannel{h.r}, Dispatcher: h.send, Shards: do.Shards, Peers: do.Peers, Counters: counters,
 		Log: log, Now: do.Now, Poll: 50 * time.Millisecond})
 	po.Sealer = h.seal
 	h.plan = NewPlanner(po)
@@ -251,10 +251,11 @@ func (h *house) apply(ch belfry.Changes) {
 	if err != nil {
 		h.t.Fatal(err)
 	}
-	h.dir.Published(ch.Tenant, v, &ch)
 	if err := h.subs.Publish(context.Background(), ch.Tenant, ch.Subscriptions); err != nil {
 		h.t.Fatal(err)
 	}
+	h.dir.Published(ch.Tenant, v, &ch)
+	h.seal.Look()
 }
 
 // endpoints makes n endpoints ep_000.. and a subscription of each to types.

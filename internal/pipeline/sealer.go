@@ -17,12 +17,22 @@ type SealStore interface {
 	// NextBundles is NextBundle of all tenants that have one.
 	NextBundles(ctx context.Context, shards []int) (map[string]time.Time, error)
 	SealBundles(ctx context.Context, seals []belfry.Seal) ([]bool, error)
+
+	// What is decided anew while digests gather: see regather.go.
+	Looks(ctx context.Context, shards []int, limit int) ([]belfry.Look, error)
+	OpenBundles(ctx context.Context, tenant string, who []string, after string, now time.Time, limit int) ([]belfry.Bundle, error)
+	BundleItems(ctx context.Context, tenant string, bundles []string, limit int) (map[string][]belfry.BundleItem, error)
+	Events(ctx context.Context, tenant string, ids []string) (map[string]*belfry.Accepted, error)
+	DeliveryStates(ctx context.Context, tenant string, ids []string) (map[string]belfry.State, error)
+	InboxEntries(ctx context.Context, tenant string, ids []string) (map[string]bool, error)
+	Regather(ctx context.Context, list []belfry.Regather, done []belfry.Look) error
 }
 
 // SealerOptions are the parts a Sealer works with; all are needed.
 type SealerOptions struct {
 	Store      SealStore
 	Facts      *Facts
+	Stages     *Stages
 	Channels   ChannelList
 	Dispatcher *Dispatcher
 	Shards     Shards
@@ -58,6 +68,15 @@ func (s *Sealer) Expect(tenant string, due time.Time) {
 	if !s.expect(tenant, due) {
 		return
 	}
+	select {
+	case s.wake <- struct{}{}:
+	default:
+	}
+}
+
+// Look makes the Sealer decide anew where something was edited that decides how
+// and when digests are told.
+func (s *Sealer) Look() {
 	select {
 	case s.wake <- struct{}{}:
 	default:
@@ -107,6 +126,9 @@ func (s *Sealer) Run(ctx context.Context) error {
 		case <-due.C:
 		case <-poll.C:
 			s.survey(ctx)
+		}
+		if err := s.looks(ctx); err != nil && ctx.Err() == nil {
+			s.o.Log.Error("deciding anew about digests", "error", err)
 		}
 		due.Reset(s.round(ctx))
 	}

@@ -92,6 +92,10 @@ func (s *Stages) page(ctx context.Context, acc *belfry.Accepted, of part, now ti
 	if err := s.In.Reach(ctx, acc.Tenant, acc.AsOf); err != nil {
 		return page, err
 	}
+	var err error
+	if page.Decided, err = s.inForce(ctx, acc.Tenant); err != nil { // before anything is looked at
+		return page, err
+	}
 	snapshot, err := s.Subscriptions.Snapshot(ctx, acc.Tenant)
 	if err != nil {
 		return page, err
@@ -164,6 +168,15 @@ func (s *Stages) page(ctx context.Context, acc *belfry.Accepted, of part, now ti
 		page.Timers = escalations(acc, matches, now)
 	}
 	return page, nil
+}
+
+// inForce is a version that whatever is looked at from now on is of, or later.
+func (s *Stages) inForce(ctx context.Context, tenant string) (int64, error) {
+	dir, err := s.Directory.At(ctx, tenant, 0)
+	if err != nil {
+		return 0, err
+	}
+	return min(dir.Version(), s.In.Reached(tenant)), nil
 }
 
 func notesOf(matches []belfry.Match) []belfry.MatchNote {

@@ -46,7 +46,23 @@ var (
 // where there are none. A bundle that is being sealed on PostgreSQL is waited
 // for: what it did not take goes into the next.
 func (s *session) putItems(tenant string, items []*belfry.Delivery) error {
-	slots, byName := []*slot{}, map[string]*slot{}
+	slots, into, err := s.places(tenant, items)
+	if err != nil {
+		return err
+	}
+	rows := s.rows(insertItem)
+	for _, sl := range slots {
+		for _, d := range sl.items {
+			rows.text(tenant).text(into[sl.name]).text(d.ID).text(d.EventID).num(int64(d.Run)).text(d.Subscription).text(d.Template).text(s.scribe.reasons(d.Because))
+		}
+	}
+	_, err = rows.flush()
+	return err
+}
+
+// places finds, or begins, the open bundle of each slot that items go to.
+func (s *session) places(tenant string, items []*belfry.Delivery) (slots []*slot, into map[string]string, err error) {
+	byName := map[string]*slot{}
 	for _, d := range items {
 		name := slotOf(d)
 		sl := byName[name]
@@ -60,31 +76,24 @@ func (s *session) putItems(tenant string, items []*belfry.Delivery) error {
 	}
 	// In one order everywhere, so that transactions do not wait for each other.
 	slices.SortFunc(slots, func(a, b *slot) int { return strings.Compare(a.name, b.name) })
+	into = make(map[string]string, len(slots)) // slot -> bundle
 	if err := s.dues(tenant, slots); err != nil {
-		return err
+		return nil, nil, err
 	}
-	into := make(map[string]string, len(slots)) // slot -> bundle
 	for left := slots; len(left) > 0; {
 		if err := s.openBundles(tenant, left, byName, into); err != nil {
-			return err
+			return nil, nil, err
 		}
 		if left = slices.DeleteFunc(slices.Clone(left), func(sl *slot) bool { return into[sl.name] != "" }); len(left) == 0 {
 			break
 		}
 		if err := s.beginBundles(tenant, left, into); err != nil {
-			return err
+			return nil, nil, err
 		}
 		// Begun by somebody else meanwhile: found when looked for again.
 		left = slices.DeleteFunc(left, func(sl *slot) bool { return into[sl.name] != "" })
 	}
-	rows := s.rows(insertItem)
-	for _, sl := range slots {
-		for _, d := range sl.items {
-			rows.text(tenant).text(into[sl.name]).text(d.ID).text(d.EventID).num(int64(d.Run)).text(d.Subscription).text(d.Template).text(s.scribe.reasons(d.Because))
-		}
-	}
-	_, err := rows.flush()
-	return err
+	return slots, into, nil
 }
 
 // dues says when a bundle of each slot goes out that is begun now: for some by
@@ -313,9 +322,15 @@ var (
 
 func commitSeals(s *session, jobs []*job) error {
 	for _, j := range jobs {
-		p := j.data.(*sealing)
-		clear(p.applied)
-		if err := s.seal(p); err != nil {
+		var err error
+		switch p := j.data.(type) {
+		case *sealing:
+			clear(p.applied)
+			err = s.seal(p)
+		case *regathering:
+			err = s.regather(p)
+		}
+		if err != nil {
 			return err
 		}
 	}

@@ -204,6 +204,11 @@ type edit struct {
 	ch      *belfry.Changes
 	tenant  string
 	version int64
+
+	// What is to be decided anew of digests that gather.
+	people  []string // whose
+	looks   []belfry.Look
+	gathers *bool // once it was asked
 }
 
 // apply stores an edit within the session's transaction.
@@ -214,12 +219,12 @@ func (s *session) apply(ch *belfry.Changes) (int64, error) {
 	if err != nil {
 		return 0, err
 	}
-	e := &edit{s, ch, ch.Tenant, version}
+	e := &edit{session: s, ch: ch, tenant: ch.Tenant, version: version}
 	for _, step := range []func() error{
 		e.expect, e.objects, e.deleteObjects, e.places, e.users, e.deleteUsers, e.groups, e.dropGroups, e.eraseUsers, e.dropGroupMembers, e.grants, e.history,
 		e.settings, e.preferences, e.subscriptions, e.conditions, e.dropAsks, e.members, e.dropMembers, e.optOuts, e.dropOptOuts, e.asks, e.deadContacts, e.documents, e.dropDocuments,
 		e.acknowledgements, e.timers,
-		e.cancels, e.retries, e.jobs, e.cancelJobs, e.audit,
+		e.cancels, e.retries, e.jobs, e.cancelJobs, e.lookAgain, e.audit,
 	} {
 		if err := step(); err != nil {
 			return 0, err
@@ -418,6 +423,9 @@ func (e *edit) users() error {
 		}
 		put.text(e.tenant).text(u.ID).text(stored.State).num(e.version).blob(body).blob(nil).blob(nil)
 		before, after := emailsOf(old), emailsOf(stored)
+		if old != nil && old.TimeZone != stored.TimeZone {
+			e.people = append(e.people, u.ID)
+		}
 		gained[u.ID], lost[u.ID] = without(after, before), without(before, after)
 		e.note(belfry.KindUser, u.ID)
 	}
@@ -723,7 +731,7 @@ func (e *edit) subscriptions() error {
 	if len(e.ch.Subscriptions) == 0 {
 		return nil
 	}
-	rows := e.rows(putSubscription)
+	rows, bodies := e.rows(putSubscription), map[string][]byte{}
 	for _, sub := range last(e.ch.Subscriptions, func(s *belfry.Subscription) string { return s.ID }) {
 		stored := *sub
 		stored.Version = e.version
@@ -732,7 +740,11 @@ func (e *edit) subscriptions() error {
 			return belfry.Errorf(belfry.Invalid, "subscription %s: %w", sub.ID, err)
 		}
 		rows.text(e.tenant).text(sub.ID).text(sub.State).num(e.version).blob(body)
+		bodies[sub.ID] = body
 		e.note(belfry.KindSubscription, sub.ID)
+	}
+	if err := e.lookAtSubscriptions(bodies); err != nil {
+		return err
 	}
 	_, err := rows.flush()
 	return err
@@ -743,7 +755,11 @@ func (e *edit) members() error {
 		return nil
 	}
 	rows := e.rows(putMember)
-	for _, m := range last(e.ch.Members, func(m *belfry.Member) string { return m.Subscription + "\x00" + m.Principal + "\x00" + m.Object }) {
+	list := last(e.ch.Members, func(m *belfry.Member) string { return m.Subscription + "\x00" + m.Principal + "\x00" + m.Object })
+	if err := e.lookAtMembers(list); err != nil {
+		return err
+	}
+	for _, m := range list {
 		choice, err := memberChoice(m)
 		if err != nil {
 			return err
@@ -772,10 +788,19 @@ func (e *edit) documents() error {
 	if len(e.ch.Documents) == 0 {
 		return nil
 	}
-	rows := e.rows(putDocument)
+	rows, bodies := e.rows(putDocument), map[string]map[string][]byte{}
 	for _, d := range last(e.ch.Documents, func(d *belfry.Document) string { return d.Kind + "\x00" + d.ID }) {
 		rows.text(e.tenant).text(d.Kind).text(d.ID).num(e.version).blob(d.Body)
+		if bodies[d.Kind] == nil {
+			bodies[d.Kind] = map[string][]byte{}
+		}
+		bodies[d.Kind][d.ID] = d.Body
 		e.note(d.Kind, d.ID)
+	}
+	for _, kind := range slices.Sorted(maps.Keys(bodies)) {
+		if err := e.lookAtDocuments(kind, bodies[kind]); err != nil {
+			return err
+		}
 	}
 	_, err := rows.flush()
 	return err
@@ -783,6 +808,9 @@ func (e *edit) documents() error {
 
 func (e *edit) dropDocuments() error {
 	for _, d := range e.ch.DropDocuments {
+		if err := e.lookAtDocuments(d.Kind, map[string][]byte{d.ID: nil}); err != nil {
+			return err
+		}
 		if _, err := e.exec("DELETE FROM documents WHERE tenant = $1 AND kind = $2 AND id = $3", e.tenant, d.Kind, d.ID); err != nil {
 			return err
 		}

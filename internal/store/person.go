@@ -96,6 +96,7 @@ var personTables = []personTable{
 	{part: "acknowledgements", table: "acknowledgements", columns: personColumns("event_id:k who:K at:t how:s"), drop: true},
 	{part: "timers", table: "timers", columns: personColumns("kind:k id:K due:t"), where: "kind = 'mute_ends' AND id = $2", drop: true},
 	{part: "quotas", table: "quotas", columns: personColumns("principal:K name:k until_at:t grants:j"), where: "principal = $2", drop: true},
+	{part: "looks", table: "bundle_looks", columns: personColumns("what:k item:K version:#"), where: "item = $2", drop: true},
 	{part: "follows", table: "follows", columns: personColumns("who:K event_id:k muted:# told:# at:t"), where: "who = $2", drop: true},
 	{part: "observations", table: "observations", columns: personColumns("subscription:k grp:X at:n event_id:k"), drop: true},
 	{part: "conditions", table: "condition_groups", columns: personColumns("subscription:k grp:X born:t due:t"), drop: true},

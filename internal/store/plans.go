@@ -102,6 +102,9 @@ func commitPlans(s *session, jobs []*job) error {
 		p := j.data.(*planning)
 		copy(p.errs, p.bad)
 	}
+	if err := s.late(jobs); err != nil { // first: see there who waits for whom
+		return err
+	}
 	if err := s.moveCursors(jobs); err != nil {
 		return err
 	}
@@ -122,6 +125,7 @@ func checkPage(p *belfry.PlanPage) error {
 			return err
 		}
 		if d.Digest != nil {
+			p.Gathers = true
 			if err := clean(d.Digest.Key); err != nil {
 				return err
 			}

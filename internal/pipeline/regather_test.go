@@ -1,0 +1,240 @@
+package pipeline
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/belfryhq/belfry/internal/belfry"
+	"github.com/belfryhq/belfry/internal/store"
+	"github.com/belfryhq/belfry/internal/store/storetest"
+	"github.com/belfryhq/belfry/internal/testdb"
+)
+
+// open lists what waits: "channel key due items".
+func (h *house) open() (out []string) {
+	h.t.Helper()
+	state := belfry.BundleOpen
+	list, _, err := h.db.ListBundles(context.Background(), belfry.DefaultTenant, store.BundleFilter{State: &state})
+	if err != nil {
+		h.t.Fatal(err)
+	}
+	for _, b := range list {
+		out = append(out, fmt.Sprintf("%s %q %s %d", b.Channel, b.Key, b.Due.Format("Mon 15:04"), b.Items))
+	}
+	slices.Sort(out)
+	return out
+}
+
+func (h *house) setting(kind, id string, v any) {
+	h.t.Helper()
+	body, err := json.Marshal(v)
+	if err != nil {
+		h.t.Fatal(err)
+	}
+	h.apply(belfry.Changes{Documents: []belfry.Document{{Kind: kind, ID: id, Body: body}}})
+}
+
+// decided waits until nothing is to be decided anew.
+func (h *house) decided() {
+	h.t.Helper()
+	h.until("all is decided anew", func() bool {
+		looks, err := h.db.Looks(context.Background(), nil, 1)
+		return err == nil && len(looks) == 0
+	})
+}
+
+// What waits follows what people, and those who decide for them, choose
+// meanwhile.
+//
+// feature: CPS-23, NEW-5, NEW-11
+func TestDigestsFollowChanges(t *testing.T) {
+	tomorrow := time.Date(2026, 5, 10, 0, 0, 0, 0, time.UTC)
+	daily, weekly := &belfry.Frequency{Every: belfry.Daily}, &belfry.Frequency{Every: belfry.Weekly}
+	prefer := func(p belfry.Preference) belfry.Changes {
+		return belfry.Changes{Preferences: []belfry.UserPreferences{{User: "u1", Preferences: []belfry.Preference{p}}}}
+	}
+	settings := func(s belfry.Settings) belfry.Changes {
+		return belfry.Changes{Settings: []belfry.UserSettings{{User: "u1", Settings: s}}}
+	}
+	sub := func(f *belfry.Frequency, channels ...string) belfry.Changes {
+		return belfry.Changes{Subscriptions: []belfry.Subscription{{ID: "sub_course_updated", Title: "News of course.updated", Types: []string{"course.updated"}, State: belfry.SubscriptionActive, Created: clock(),
+			Recipients: []belfry.Rule{{Explicit: &belfry.ExplicitRule{}}}, Notify: []belfry.Notify{{Channels: channels}}, Frequency: f}}}
+	}
+	member := func(f *belfry.Frequency, channels ...string) belfry.Changes {
+		return belfry.Changes{Members: []belfry.Member{{Subscription: "sub_course_updated", Principal: "u1", Frequency: f, Channels: channels, Since: clock()}}}
+	}
+	// It is Saturday, half past nine; two things wait for Monday at eight.
+	before := []string{`email "weekly" Mon 08:00 2`}
+	at := func(text string) []string { return []string{text} }
+	for name, c := range map[string]struct {
+		member  *belfry.Frequency // nil = she leaves it to the subscription
+		change  belfry.Changes
+		waits   []string // then
+		mails   int      // at once
+		items   []string // of the two things: "state reason", when they are not told by mail
+		inboxes int
+	}{
+		"sooner":                    {change: prefer(belfry.Preference{Frequency: daily}), waits: at(`email "daily" Sun 08:00 2`)},
+		"later":                     {change: prefer(belfry.Preference{Frequency: &belfry.Frequency{Every: belfry.Monthly}}), waits: at(`email "monthly" Mon 08:00 2`)},
+		"at once":                   {change: prefer(belfry.Preference{Frequency: &belfry.Frequency{Every: belfry.Immediate}}), mails: 1},
+		"never":                     {change: prefer(belfry.Preference{Frequency: &belfry.Frequency{Every: belfry.Never}}), items: []string{"suppressed frequency_never", "suppressed frequency_never"}},
+		"of something else":         {change: prefer(belfry.Preference{Type: "post.created", Frequency: daily}), waits: before},
+		"another time":              {change: settings(belfry.Settings{DigestAt: "07:15", DigestWeekday: "sunday"}), waits: at(`email "weekly" Sun 07:15 2`)},
+		"another zone":              {change: belfry.Changes{Users: []belfry.User{{ID: "u1", Email: "u1@example.org", State: belfry.UserActive, TimeZone: "America/Sao_Paulo"}}}, waits: at(`email "weekly" Mon 11:00 2`)},
+		"another name":              {change: belfry.Changes{Users: []belfry.User{{ID: "u1", Name: "Una", Email: "u1@example.org", State: belfry.UserActive}}}, waits: before},
+		"quiet on Mondays":          {change: settings(belfry.Settings{Quiet: &belfry.Window{From: "06:00", To: "09:30", Days: []string{"mon"}}}), waits: at(`email "weekly" Mon 09:30 2`)},
+		"joined otherwise":          {member: weekly, change: member(daily), waits: at(`email "daily" Sun 08:00 2`)},
+		"joined for the inbox":      {change: member(weekly, "inbox"), inboxes: 2, items: []string{"suppressed channel_off", "suppressed channel_off"}},
+		"by a channel there is not": {change: prefer(belfry.Preference{Channels: []string{"pigeon"}}), items: []string{"suppressed channel_off", "suppressed channel_off"}},
+		"subscription":              {change: sub(daily, "email"), waits: at(`email "daily" Sun 08:00 2`)},
+		"subscription, her word":    {member: weekly, change: sub(daily, "email"), waits: before},
+		"subscription to inboxes":   {change: sub(weekly, "inbox"), inboxes: 2, items: []string{"suppressed channel_off", "suppressed channel_off"}},
+		"muted meanwhile":           {change: prefer(belfry.Preference{MuteUntil: &tomorrow}), waits: before},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			h, clk, box := postHouse(t, sqlite(t))
+			h.people(belfry.User{ID: "u1"})
+			h.join("course.updated", c.member, "u1")
+			h.apply(sub(weekly, "email"))
+			h.run()
+			events := h.accept(2, "course.updated")
+			h.allPlanned()
+			if got := h.open(); !slices.Equal(got, before) {
+				t.Fatalf("%q waits at first", got)
+			}
+			clk.set(clk.now().Add(30 * time.Minute))
+			h.apply(c.change)
+			h.decided()
+			h.until("as many mails as there are", func() bool { return len(box.of("u1@example.org")) == c.mails })
+			if got := h.open(); !slices.Equal(got, c.waits) {
+				t.Errorf("%q waits, want %q", got, c.waits)
+			}
+			var items []string
+			inboxes := 0
+			for _, e := range events {
+				rows, err := traceRows{h.db}.Trace(context.Background(), belfry.DefaultTenant, belfry.TraceQuery{EventID: e, Limit: 10})
+				if err != nil {
+					t.Fatal(err)
+				}
+				for _, d := range rows.Deliveries {
+					switch {
+					case d.Channel == belfry.ChannelInbox:
+						inboxes++
+					case d.State == belfry.Suppressed:
+						items = append(items, "suppressed "+d.Because[len(d.Because)-1].Code)
+					}
+				}
+			}
+			if !slices.Equal(items, c.items) || inboxes != c.inboxes {
+				t.Errorf("%q left out and %d in the inbox, want %q and %d", items, inboxes, c.items, c.inboxes)
+			}
+			clk.set(clk.now().Add(60 * 24 * time.Hour))
+			mails := c.mails
+			if mails == 0 && c.items == nil {
+				mails = 1
+			}
+			h.until("what waited is told", func() bool { return len(h.open()) == 0 && len(box.of("u1@example.org")) >= mails })
+			h.drained()
+			if n := len(box.of("u1@example.org")); n != mails {
+				t.Errorf("%d mails in all, want %d", n, mails)
+			}
+		})
+	}
+}
+
+// The defaults of a type and of the tenant hold for what waits, too.
+//
+// feature: CPS-23
+func TestDigestsFollowDefaults(t *testing.T) {
+	for _, engine := range []struct {
+		name string
+		open func(testing.TB) *store.DB
+	}{{"SQLite", storetest.SQLite}, {"PostgreSQL", func(t testing.TB) *store.DB { return storetest.Open(t, testdb.Postgres(t)) }}} {
+		t.Run(engine.name, func(t *testing.T) {
+			t.Parallel()
+			h, _, _ := postHouse(t, engine.open(t))
+			h.people(belfry.User{ID: "u1"}, belfry.User{ID: "u2"})
+			h.join("course.updated", nil, "u1", "u2")
+			h.join("post.created", nil, "u1")
+			tenant := func(every string) {
+				h.setting(belfry.KindSetting, belfry.TenantSettingsID, belfry.TenantSettings{Frequency: &belfry.Frequency{Every: every}})
+			}
+			tenant(belfry.Weekly)
+			h.run()
+			h.accept(2, "course.updated")
+			h.accept(1, "post.created")
+			h.allPlanned()
+			want := func(texts ...string) {
+				t.Helper()
+				h.decided()
+				if got := h.open(); !slices.Equal(got, texts) {
+					t.Errorf("%q waits, want %q", got, texts)
+				}
+			}
+			want(`email "weekly" Mon 08:00 2`, `email "weekly" Mon 08:00 3`)
+			tenant(belfry.Daily)
+			want(`email "daily" Sun 08:00 2`, `email "daily" Sun 08:00 3`)
+			h.setting(belfry.KindEventType, "post.created", belfry.EventType{Name: "post.created", Frequency: &belfry.Frequency{Every: belfry.Monthly}})
+			want(`email "daily" Sun 08:00 2`, `email "daily" Sun 08:00 2`, `email "monthly" Mon 08:00 1`)
+			h.setting(belfry.KindEventType, "post.created", belfry.EventType{Name: "post.created", Frequency: &belfry.Frequency{Every: belfry.Daily}})
+			want(`email "daily" Sun 08:00 2`, `email "daily" Sun 08:00 3`)
+			h.setting(belfry.KindEventType, "course.updated", belfry.EventType{Name: "course.updated", Channels: belfry.TypeChannels{Forbidden: []string{"email"}}})
+			want(`email "daily" Sun 08:00 3`)
+		})
+	}
+}
+
+// What was decided before an edit and comes into a digest after it is decided
+// anew, too.
+//
+// feature: NEW-11
+func TestLateDecisionsAreMadeAnew(t *testing.T) {
+	for _, engine := range []struct {
+		name string
+		open func(testing.TB) *store.DB
+	}{{"SQLite", storetest.SQLite}, {"PostgreSQL", func(t testing.TB) *store.DB { return storetest.Open(t, testdb.Postgres(t)) }}} {
+		t.Run(engine.name, func(t *testing.T) {
+			t.Parallel()
+			h, c, _ := postHouse(t, engine.open(t))
+			ctx := context.Background()
+			h.people(belfry.User{ID: "u1"}, belfry.User{ID: "u2"})
+			id := h.join("course.updated", &belfry.Frequency{Every: belfry.Weekly}, "u1", "u2")
+			event := h.accept(1, "course.updated")[0] // nobody plans it yet
+			acc, err := h.db.Events(ctx, belfry.DefaultTenant, []string{event})
+			if err != nil {
+				t.Fatal(err)
+			}
+			page, err := h.ex.Stages.page(ctx, acc[event], part{}, c.now())
+			if err != nil || len(page.Deliveries) != 2 {
+				t.Fatalf("%+v, %v", page.Deliveries, err)
+			}
+			h.apply(belfry.Changes{Members: []belfry.Member{{Subscription: id, Principal: "u1", Frequency: &belfry.Frequency{Every: belfry.Daily}, Since: clock()}}})
+			h.apply(belfry.Changes{Users: []belfry.User{{ID: "u3", State: belfry.UserActive}}, Objects: []belfry.Object{{ID: "course/2", Type: "course"}}})
+			errs, err := h.db.CommitPlans(ctx, []belfry.PlanPage{page})
+			if err != nil || errs[0] != nil {
+				t.Fatal(err, errs)
+			}
+			looks, err := h.db.Looks(ctx, nil, 10)
+			if err != nil || len(looks) != 2 { // members are known by their subscription
+				t.Fatalf("%+v, %v", looks, err)
+			}
+			h.run()
+			h.decided()
+			want := []string{`email "daily" Sun 08:00 1`, `email "weekly" Mon 08:00 1`}
+			if got := h.open(); !slices.Equal(got, want) {
+				t.Errorf("%q waits, want %q", got, want)
+			}
+			// What was decided by all there is, is not.
+			h.accept(1, "course.updated")
+			h.allPlanned()
+			if looks, err = h.db.Looks(ctx, nil, 10); err != nil || len(looks) != 0 {
+				t.Errorf("%+v, %v", looks, err)
+			}
+		})
+	}
+}
