@@ -126,7 +126,7 @@ var rooms = []room{
 		"github.com/standard-webhooks/standard-webhooks/libraries": "verifies webhooks as a receiver would",
 		"golang.org/x/sync":                                        "runs both servers",
 	}},
-	{path: "internal/bench", may: "belfry channel client config match pipeline store", clock: "it measures time", modules: map[string]string{
+	{path: "internal/bench", may: "belfry channel client config directory match pipeline resolve store", clock: "it measures time", modules: map[string]string{
 		"github.com/jackc/pgx/v5": "empties the PostgreSQL database it was given",
 	}},
 	{path: "internal/testdb", testing: true, modules: map[string]string{

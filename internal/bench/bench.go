@@ -67,6 +67,7 @@ type Size struct {
 	Failover    Failover
 	Planning    Planning
 	Digests     Digests
+	Roles       Roles
 }
 
 // Full takes some minutes.
@@ -79,7 +80,8 @@ func Full() Size {
 		Growth:   Growth{Stored: []int{10_000, 100_000, 1_000_000, 10_000_000}, Window: 4 * time.Second, Limit: 40 * time.Minute},
 		Failover: Failover{Nodes: 3, Endpoints: 10, People: 10, PerSecond: 200, Window: 40 * time.Second, KillAfter: 10 * time.Second},
 		Planning: Planning{People: 10_000, Subscriptions: 100, Rules: 10, Each: 1, Events: 9},
-		Digests:  Digests{People: 50_000, Group: 1000, Items: 20}}
+		Digests:  Digests{People: 50_000, Group: 1000, Items: 20},
+		Roles:    Roles{Objects: 100_000, Grants: 10, People: 20_000, Events: 100_000, Edits: 20}}
 }
 
 // Quick takes less than 45 seconds.
@@ -92,7 +94,8 @@ func Quick() Size {
 		Growth:   Growth{Stored: []int{10_000, 100_000}, Window: time.Second, Limit: 2 * time.Minute},
 		Failover: Failover{Nodes: 3, Endpoints: 10, People: 10, PerSecond: 100, Window: 10 * time.Second, KillAfter: 3 * time.Second, Lease: 2 * time.Second},
 		Planning: Planning{People: 10_000, Subscriptions: 100, Rules: 10, Each: 1, Events: 3},
-		Digests:  Digests{People: 5000, Group: 500, Items: 20}}
+		Digests:  Digests{People: 5000, Group: 500, Items: 20},
+		Roles:    Roles{Objects: 10_000, Grants: 10, People: 5000, Events: 5000, Edits: 5}}
 }
 
 // run is a run in progress.
@@ -141,6 +144,7 @@ func Run(ctx context.Context, o Options) (_ *Report, err error) {
 		{"growth", o.wants("growth"), r.growth},
 		{"inboxes of " + thousands(o.Size.Crowd.Members) + " members", o.wants("million"), r.million},
 		{"planning an event for " + thousands(o.Size.Planning.People) + " people", o.wants("plan"), r.planning},
+		{"roles on " + thousands(o.Size.Roles.Objects) + " objects", o.wants("roles"), r.roles},
 		{"digests of " + thousands(o.Size.Digests.People) + " people", o.wants("digests"), r.digests},
 		{"hanging endpoints", o.wants("hanging"), r.hanging},
 	} {

@@ -41,6 +41,7 @@ type Report struct {
 	Failover       *FailoverReport         `json:"failover,omitempty"`
 	Planning       *PlanningReport         `json:"planning,omitempty"`
 	Digests        *DigestsReport          `json:"digests,omitempty"`
+	Roles          *RolesReport            `json:"roles,omitempty"`
 	Database       string                  `json:"database"` // sqlite or postgres
 
 	notes notes
@@ -178,6 +179,10 @@ func (r *Report) Write(w io.Writer) error {
 		note := fmt.Sprintf("of the processor, %s people, %d subscriptions of %d rules, %d of which name each person", thousands(n.People), n.Subscriptions, n.Rules, n.Each)
 		line("planning an event, e-mail", fmt.Sprintf("%.0f ms", p.Email.CPU), fmt.Sprintf("%s; %.0f ms on the clock", note, p.Email.Wall))
 		line("  e-mail and inbox", fmt.Sprintf("%.0f ms", p.Both.CPU), fmt.Sprintf("of the processor; %.0f ms on the clock", p.Both.Wall))
+	}
+	if o := r.Roles; o != nil {
+		line("roles on "+thousands(o.Objects)+" objects", fmt.Sprintf("%.1f us", o.Cached), fmt.Sprintf("of the processor, an event to %.0f people, cached; %s grants; anywhere %.1f us", o.Told, thousands(o.Grants), o.Any))
+		line("  an edit of grants", fmt.Sprintf("%.1f ms", o.Visible), "at most, from the request to an event that is told by it")
 	}
 	if d := r.Digests; d != nil {
 		line("digests", perSecond(d.Shared.Digests), fmt.Sprintf("of %s people with %d items each, of %s events; %.0f us of the processor each", thousands(r.notes.digests.People), r.notes.digests.Items, thousands(d.Shared.Events), d.Shared.CPU))

@@ -53,8 +53,8 @@ func TestRun(t *testing.T) {
 		name, database string
 		only, plotted  []string
 	}{
-		{"sqlite", "", append([]string{"match", "load", "disk", "ceiling", "fanout", "single", "latency", "ingest", "inbox", "start", "backlog", "plan", "digests"}, plotted...), plotted},
-		{"postgres", testdb.Postgres(t), []string{"fanout", "ingest", "inbox", "start", "load", "plan", "digests", "million", "nodes", "failover"}, []string{"million", "failover"}},
+		{"sqlite", "", append([]string{"match", "load", "disk", "ceiling", "fanout", "single", "latency", "ingest", "inbox", "start", "backlog", "plan", "roles", "digests"}, plotted...), plotted},
+		{"postgres", testdb.Postgres(t), []string{"fanout", "ingest", "inbox", "start", "load", "plan", "roles", "digests", "million", "nodes", "failover"}, []string{"million", "failover"}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			temporary, plots := t.TempDir(), t.TempDir()
@@ -72,6 +72,7 @@ func TestRun(t *testing.T) {
 					Failover: bench.Failover{Nodes: 2, Endpoints: 2, People: 2, PerSecond: 60, Window: 5 * time.Second, KillAfter: time.Second, Lease: 2 * time.Second},
 					Hostile:  bench.Hostile{Members: 300, Endpoints: 5, PerSecond: 80, Small: 80, Idle: 500 * time.Millisecond},
 					Planning: bench.Planning{People: 60, Subscriptions: 3, Rules: 4, Each: 2, Events: 1},
+					Roles:    bench.Roles{Objects: 200, Grants: 4, People: 50, Events: 40, Edits: 2},
 					Digests:  bench.Digests{People: 40, Group: 10, Items: 4},
 				},
 				Only: c.only, Plots: plots,

@@ -42,6 +42,7 @@ var scenarios = []Scenario{
 	{"nodes", "fan-out of several servers on one PostgreSQL beside one server (--nodes)", byName},
 	{"failover", "one of three servers on one PostgreSQL is killed under load: the account of every event", byName},
 	{"plan", "one event that 100 subscriptions of 10 rules want, for 10,000 people: matched, resolved, routed and committed", fullRun},
+	{"roles", "role rules on a tree of 100,000 objects with 1,000,000 grants, and how soon an edit of grants counts", fullRun},
 	{"digests", "1,000,000 items in the digests of 50,000 people that fall due at once, of shared and of distinct events; takes some GB of disk", byName},
 	{"hanging", "50 endpoints of which 5 hang 10 s each request, beside a run without those", fullRun},
 }
