@@ -109,6 +109,7 @@ type EventType struct {
 	Content     []string          `json:"content,omitempty"`   // where the words of the thing are, the first that is there: like other.content, record.message; text or HTML
 	Template    string            `json:"template,omitempty"`  // of its messages, where the subscription names none
 	SeeRoles    []string          `json:"see_roles,omitempty"` // roles (merged, active) one of which is needed to be told
+	Subscribe   Subscribers       `json:"subscribe,omitzero"`  // who may subscribe to it by themselves
 	Mandatory   bool              `json:"mandatory,omitempty"`
 	Urgent      bool              `json:"urgent,omitempty"` // its messages go before others that wait, at once and in quiet hours
 	Record      bool              `json:"record,omitempty"` // CloudEvents of this type carry the row in data.record
@@ -116,6 +117,13 @@ type EventType struct {
 	Retention   string            `json:"retention,omitempty"`  // how long its events and all that hangs on them are kept: 30d, 12h, 0d = for ever; empty = as the server is set
 	Discovered  bool              `json:"discovered,omitempty"` // learned from an event, not declared
 	Origin      string            `json:"origin,omitempty"`     // the source that declared it; empty = a person, whose word stays
+}
+
+// Subscribers says who may subscribe to a type by themselves, or join a
+// subscription that names it.
+type Subscribers struct {
+	Who   string   `json:"who,omitempty"`   // none | members | roles | anyone, as of Joining; empty = as the subscription says
+	Roles []string `json:"roles,omitempty"` // held where she subscribes, or above; with who roles
 }
 
 // TypeChannels says what a type allows: names of channels.

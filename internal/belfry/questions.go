@@ -8,9 +8,13 @@ type Generator struct {
 	Object   string `json:"object"`
 	// Subscriptions are those that are looked up for it there.
 	Subscriptions []GeneratorSubscription `json:"subscriptions"`
-	// MaySee and Because speak of the user that was asked for, if one was.
-	MaySee  *bool        `json:"may_see,omitempty"`
-	Because []ReasonView `json:"because,omitempty"` // why not
+	// Subscribe says who may subscribe to it by themselves.
+	Subscribe Subscribers `json:"subscribe,omitzero"`
+	// MaySee, MaySubscribe and Because speak of the user that was asked for, if
+	// one was.
+	MaySee       *bool        `json:"may_see,omitempty"`
+	MaySubscribe *bool        `json:"may_subscribe,omitempty"`
+	Because      []ReasonView `json:"because,omitempty"` // why not
 }
 
 // GeneratorSubscription is a way to hear of a generator.

@@ -60,6 +60,7 @@ const (
 	RuleFault          = "rule_fault"       // a rule could not be worked out for this event: it names nobody
 	RuleCut            = "rule_cut"         // a rule gave more names than are taken
 	MayNotSee          = "may_not_see"
+	MayNotSubscribe    = "may_not_subscribe"
 	ObjectHidden       = "object_hidden"
 	JoinedElsewhere    = "joined_elsewhere"
 	Muted              = "muted"
@@ -196,6 +197,7 @@ var texts = map[string]string{
 	RuleFault:          "a rule of the subscription could not be worked out for this event",
 	RuleCut:            "a rule of the subscription names more people than are taken",
 	MayNotSee:          "may not see this",
+	MayNotSubscribe:    "may not subscribe to this",
 	ObjectHidden:       "the object is hidden",
 	JoinedElsewhere:    "joined at another place",
 	Muted:              "muted",

@@ -350,11 +350,9 @@ func ImportMembers(ctx context.Context, c *client.Client, out Out, t Table, in i
 	defer func() { _ = resp.Body.Close() }()
 	total := bytes.Count(raw, []byte{'\n'})
 	rows := 0
-	said := time.Time{}
 	show := func(r *importedRow) error {
 		rows++
-		if progress != nil && time.Since(said) > 200*time.Millisecond {
-			said = time.Now()
+		if progress != nil && rows%100 == 1 {
 			_, _ = fmt.Fprintf(progress, "\r%d of %d lines ", r.Row, total) // a terminal that is gone shows nothing
 		}
 		switch {

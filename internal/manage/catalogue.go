@@ -122,6 +122,7 @@ func (m *Manager) PutEventType(ctx context.Context, by By, t belfry.EventType, m
 			f.key("/see_roles/"+strconv.Itoa(i), r, 100)
 		}
 	}
+	f.subscribers("/subscribe", &t.Subscribe)
 	if life, ok := belfry.ParseSpan(t.Retention); t.Retention != "" && (!ok || life != 0 && life < time.Hour || life > longestLife) {
 		f.add("/retention", "must be a length of time from 1h to %s, like 30d or 12h, or 0d for ever", belfry.FormatSpan(longestLife))
 	}

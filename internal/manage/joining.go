@@ -186,6 +186,69 @@ func (m *Manager) mayJoin(ctx context.Context, tenant string, j *belfry.Joining,
 	return err
 }
 
+// subscribers checks who may subscribe to a type.
+func (f *faults) subscribers(p string, s *belfry.Subscribers) {
+	if s.Who != "" {
+		f.choice(p+"/who", s.Who, belfry.JoinNone, belfry.JoinMembers, belfry.JoinRoles, belfry.JoinAnyone)
+	}
+	switch {
+	case s.Who == belfry.JoinRoles && len(s.Roles) == 0:
+		f.add(p+"/roles", "name the roles that may subscribe")
+	case s.Who != belfry.JoinRoles && len(s.Roles) > 0:
+		f.add(p+"/roles", "is read with \"who\":\"roles\" only: leave it out, or say so")
+	case len(s.Roles) > 100:
+		f.add(p+"/roles", "has %d entries: at most 100 are allowed", len(s.Roles))
+	default:
+		keyList(f, p+"/roles", s.Roles)
+	}
+}
+
+// namedTypes gives each type that a subscription names, whole, and that the catalogue
+// has. A prefix stands for whatever an administrator lets in with it.
+func (m *Manager) namedTypes(ctx context.Context, tenant string, sub *belfry.Subscription, each func(*belfry.EventType) error) error {
+	for _, name := range sub.Types {
+		if strings.HasSuffix(name, "*") {
+			continue
+		}
+		t, _, err := m.EventType(ctx, tenant, name)
+		if belfry.KindOf(err) == belfry.NotFound {
+			continue
+		}
+		if err == nil {
+			err = each(&t)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// maySubscribe refuses a user whom one of a subscription's event types does not
+// let subscribe by herself.
+func (m *Manager) maySubscribe(ctx context.Context, tenant string, sub *belfry.Subscription, user, object string) error {
+	return m.namedTypes(ctx, tenant, sub, func(t *belfry.EventType) error {
+		if t.Subscribe.Who == "" {
+			return nil
+		}
+		return m.mayJoin(ctx, tenant, &belfry.Joining{Who: t.Subscribe.Who, Roles: t.Subscribe.Roles}, user, object, "event type "+t.Name)
+	})
+}
+
+// openToAddresses refuses addresses where the subscription, or one of its event
+// types, is not for them.
+func (m *Manager) openToAddresses(ctx context.Context, tenant string, sub *belfry.Subscription) error {
+	if sub.Joining.Who != belfry.JoinAnyone {
+		return belfry.Errorf(belfry.Forbidden, "subscription %s is not open to addresses: it is when joining.who is anyone", sub.ID)
+	}
+	return m.namedTypes(ctx, tenant, sub, func(t *belfry.EventType) error {
+		if t.Subscribe.Who != "" && t.Subscribe.Who != belfry.JoinAnyone {
+			return belfry.Errorf(belfry.Forbidden, "event type %s is not open to addresses: it is when its subscribe.who is anyone", t.Name)
+		}
+		return nil
+	})
+}
+
 // Join adds who asks for it, if the subscription lets them in. An address is
 // asked to confirm; whether it is known cannot be told from the answer.
 func (m *Manager) Join(ctx context.Context, by By, subscription string, j Joiner) (JoinAnswer, error) {
@@ -201,6 +264,9 @@ func (m *Manager) Join(ctx context.Context, by By, subscription string, j Joiner
 		where = sub.ScopeObject()
 	}
 	if err := m.mayJoin(ctx, by.Tenant, &sub.Joining, j.User, where, "subscription "+sub.ID); err != nil {
+		return JoinAnswer{}, err
+	}
+	if err := m.maySubscribe(ctx, by.Tenant, &sub, j.User, where); err != nil {
 		return JoinAnswer{}, err
 	}
 	mb := belfry.Member{Subscription: sub.ID, Principal: j.User, Object: at, Channels: j.Channels, Frequency: j.Frequency, Since: m.now()}
@@ -290,8 +356,10 @@ func (m *Manager) newAsk(by By, subscription, who, object string, kind belfry.As
 // decided afterwards (Consider): the same work is done here for every address,
 // so that neither the answer nor its time says anything about it.
 func (m *Manager) ask(ctx context.Context, by By, sub *belfry.Subscription, at string, kind belfry.AskKind, j *Joiner) (JoinAnswer, error) {
-	if kind == belfry.AskJoin && sub.Joining.Who != belfry.JoinAnyone {
-		return JoinAnswer{}, belfry.Errorf(belfry.Forbidden, "subscription %s is not open to addresses: it is when joining.who is anyone", sub.ID)
+	if kind == belfry.AskJoin {
+		if err := m.openToAddresses(ctx, by.Tenant, sub); err != nil {
+			return JoinAnswer{}, err
+		}
 	}
 	if !m.channels.Known(by.Tenant, "email") {
 		return JoinAnswer{}, belfry.Errorf(belfry.Conflict, "there is no channel email to ask the address by: set it up first")
@@ -510,8 +578,13 @@ func (m *Manager) Consider(ctx context.Context, a belfry.Ask) (Considered, error
 	}
 	switch a.Kind {
 	case belfry.AskJoin:
-		if sub.Joining.Who != belfry.JoinAnyone || st.Member && !st.OptedOut {
+		if st.Member && !st.OptedOut {
 			return drop, nil
+		}
+		if err := m.openToAddresses(ctx, a.Tenant, &sub); belfry.KindOf(err) == belfry.Forbidden {
+			return drop, nil
+		} else if err != nil {
+			return Considered{}, err
 		}
 		if !sub.Joining.Confirms() {
 			return edit(m.joins(ctx, by, &sub, m.memberOf(&a), "members.join"))
@@ -653,8 +726,13 @@ func (m *Manager) offer(ctx context.Context, tenant string, ref AskRef) (o JoinO
 		}
 		return o, a, sub, nil
 	}
-	if ref.Kind == belfry.AskJoin && sub.Joining.Who != belfry.JoinAnyone {
-		o.State = OfferClosed // it stays pending
+	if ref.Kind == belfry.AskJoin {
+		switch err := m.openToAddresses(ctx, tenant, &sub); {
+		case belfry.KindOf(err) == belfry.Forbidden:
+			o.State = OfferClosed // it stays pending
+		case err != nil:
+			return o, a, sub, err
+		}
 	}
 	return o, stored, sub, nil
 }

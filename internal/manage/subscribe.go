@@ -5,6 +5,7 @@ import (
 	"crypto/sha256"
 	"encoding/base32"
 	"encoding/json"
+	"errors"
 	"slices"
 	"strconv"
 	"strings"
@@ -43,6 +44,9 @@ func (m *Manager) Subscribe(ctx context.Context, by By, user string, w Wish) (Su
 		return Subscribed{}, err
 	}
 	if err := m.mayJoin(ctx, by.Tenant, &s.Joining, user, s.ScopeObject(), "what happens there"); err != nil {
+		return Subscribed{}, err
+	}
+	if err := m.maySubscribe(ctx, by.Tenant, &s, user, s.ScopeObject()); err != nil {
 		return Subscribed{}, err
 	}
 	return retry(nil, func() (Subscribed, error) {
@@ -162,6 +166,7 @@ type Membership struct {
 	Title   string `json:"title,omitempty"`
 	State   string `json:"state" enum:"active,paused,ended" doc:"Of the subscription"`
 	Because string `json:"because,omitempty" doc:"Why it is paused or ended"`
+	Closed  string `json:"closed,omitempty" doc:"Why she could not join it by herself any more; what she joined stays"`
 }
 
 // Memberships lists what a user joined, everywhere, by subscription.
@@ -185,7 +190,29 @@ func (m *Manager) Memberships(ctx context.Context, tenant, user, after string, l
 		if err != nil {
 			return nil, "", err
 		}
-		out = append(out, Membership{mb, sub.Title, sub.State, sub.Because})
+		ms := Membership{Member: mb, Title: sub.Title, State: sub.State, Because: sub.Because}
+		if mb.By == "" && sub.State != belfry.SubscriptionEnded {
+			at := mb.Object
+			if at == "" {
+				at = sub.ScopeObject()
+			}
+			err := m.mayJoin(ctx, tenant, &sub.Joining, user, at, "it")
+			if err == nil {
+				err = m.maySubscribe(ctx, tenant, &sub, user, at)
+			}
+			switch belfry.KindOf(err) {
+			case belfry.Forbidden:
+				var e *belfry.Error
+				errors.As(err, &e)
+				ms.Closed = e.Msg
+			case belfry.Invalid: // a group, which does nothing by itself
+			default:
+				if err != nil {
+					return nil, "", err
+				}
+			}
+		}
+		out = append(out, ms)
 	}
 	if len(ms) < limit {
 		return out, "", nil

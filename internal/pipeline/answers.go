@@ -202,7 +202,7 @@ func (x *Explainer) at(ctx context.Context, tenant, object, only, after string, 
 
 // Generators says what can be subscribed to at an object: the catalogue's
 // types that happen on objects of its type. For a user it also says whether she
-// may see them, and what she joined or opted out of.
+// may see them and subscribe to them by herself, and what she joined or opted out of.
 func (x *Explainer) Generators(ctx context.Context, tenant, object, user, after string, limit int) (list []belfry.Generator, next string, err error) {
 	h, err := x.at(ctx, tenant, object, "", after, limit)
 	if err != nil {
@@ -229,18 +229,18 @@ func (x *Explainer) Generators(ctx context.Context, tenant, object, user, after 
 	list = []belfry.Generator{}
 	for i := range h.types {
 		t := &h.types[i]
-		g := belfry.Generator{Type: t.Name, Title: t.Title, Category: t.Category, Object: h.view.ancestors[0].ID, Subscriptions: []belfry.GeneratorSubscription{}}
+		g := belfry.Generator{Type: t.Name, Title: t.Title, Category: t.Category, Object: h.view.ancestors[0].ID, Subscribe: t.Subscribe, Subscriptions: []belfry.GeneratorSubscription{}}
 		for k := range h.matches[t.Name] {
 			s := h.matches[t.Name][k].Subscription
 			g.Subscriptions = append(g.Subscriptions, belfry.GeneratorSubscription{ID: s.ID, Title: s.Title, Joined: joined[s.ID], OptedOut: out[s.ID]})
 		}
 		if user != "" {
-			why, err := resolve.Sees(h.view.dir, g.Object, *t, user, h.now)
+			why, err := resolve.MaySubscribe(h.view.dir, g.Object, *t, user, h.now)
 			if err != nil {
 				return nil, "", err
 			}
-			may := why == nil
-			if g.MaySee = &may; !may {
+			may, sees := why == nil, why == nil || why.Code == belfry.MayNotSubscribe
+			if g.MaySee, g.MaySubscribe = &sees, &may; !may {
 				g.Because = belfry.ViewReasons([]belfry.Reason{*why})
 			}
 		}

@@ -26,3 +26,23 @@ func Sees(dir Directory, object string, typ belfry.EventType, user string, now t
 	r.see.prepare(r)
 	return r.see.refuse(r, user), nil
 }
+
+// MaySubscribe is why a user may not subscribe by herself to events of a type at
+// an object; nil when she may. Whoever may not see them may not.
+func MaySubscribe(dir Directory, object string, typ belfry.EventType, user string, now time.Time) (*belfry.Reason, error) {
+	why, err := Sees(dir, object, typ, user, now)
+	if err != nil || why != nil {
+		return why, err
+	}
+	switch typ.Subscribe.Who {
+	case belfry.JoinNone:
+		return &belfry.Reason{Code: belfry.MayNotSubscribe, Detail: "nobody does by themselves"}, nil
+	case belfry.JoinRoles:
+		why, err := Sees(dir, object, belfry.EventType{SeeRoles: typ.Subscribe.Roles}, user, now)
+		if err == nil && why != nil && why.Code == belfry.MayNotSee {
+			why.Code = belfry.MayNotSubscribe
+		}
+		return why, err
+	}
+	return nil, nil
+}

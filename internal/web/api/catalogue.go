@@ -20,7 +20,7 @@ func (s *Server) catalogueRoutes() {
 	crud[belfry.EventType]{name: "eventType", path: "/v1/event-types", tag: "Catalogue",
 		idOf: func(t *belfry.EventType) *string { return &t.Name }, pointer: "/name",
 		get: s.Manage.EventType, put: s.Manage.PutEventType, drop: s.Manage.DeleteEventType,
-		detail: "schema is a JSON Schema that the data of events must fit; see_roles are roles one of which is needed to be told."}.routes(s)
+		detail: "schema is a JSON Schema that the data of events must fit; see_roles are roles one of which is needed to be told; subscribe says who may subscribe to it by themselves."}.routes(s)
 	s.templateRoutes()
 	s.endpointRoutes()
 	s.channelRoutes()
