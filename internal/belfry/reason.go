@@ -45,6 +45,7 @@ const (
 	Blacklisted        = "blacklisted"
 	IsActor            = "is_actor"
 	OptedOut           = "opted_out"
+	NoLongerNamed      = "no_longer_named" // left the group, the role or the subscription before the send
 	UserIsSuspended    = "user_suspended"
 	UserIsDeleted      = "user_deleted"
 	UserUnknown        = "user_unknown"
@@ -181,6 +182,7 @@ var texts = map[string]string{
 
 	Blacklisted:        "on the subscription's list of exclusions",
 	IsActor:            "did it themselves, and the subscription leaves out the actor",
+	NoLongerNamed:      "nothing names them any more",
 	OptedOut:           "opted out of this subscription",
 	UserIsSuspended:    "the user is suspended",
 	UserIsDeleted:      "the user is deleted",

@@ -196,6 +196,12 @@ func (m *Messages) person(ctx context.Context, d *belfry.Delivery, p *Payload, s
 	if err != nil || drop != nil {
 		return Composed{Drop: drop}, err
 	}
+	if who != nil && m.late(d) {
+		check := &itemCheck{m: m, d: d, who: who, now: m.now()}
+		if drop, err = check.since(ctx, p.Accepted, sub, d.Because); err != nil || drop != nil {
+			return Composed{Drop: drop}, err
+		}
+	}
 	if m.gate != nil {
 		if drop, hold, err := m.gate.recheck(ctx, d, p.Event); err != nil || drop != nil || hold {
 			return Composed{Drop: drop, Hold: hold}, err

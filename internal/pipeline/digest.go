@@ -165,7 +165,8 @@ type itemCheck struct {
 	d        *belfry.Delivery
 	who      *belfry.Person
 	now      time.Time
-	optedOut map[string]bool // by subscription
+	optedOut map[string]bool        // by subscription
+	holds    map[belfry.Reason]bool // whether what named her still does
 }
 
 // refuse is why an item is left out.
@@ -212,7 +213,7 @@ func (c *itemCheck) refuse(ctx context.Context, it *digestItem) (*belfry.Reason,
 	if c.d.Principal == "" {
 		return nil, nil
 	}
-	return c.m.facts.Sees(ctx, c.d.Tenant, it.acc.Event, c.d.Principal, c.now)
+	return c.since(ctx, it.acc, it.sub, it.Because)
 }
 
 // Sees is why a user may not be told of an event now; nil when she may.

@@ -242,22 +242,8 @@ func (a *again) ways(m belfry.ItemMove, instead []belfry.Delivery) (out []belfry
 func (a *again) item(ctx context.Context, b *belfry.Bundle, it *belfry.BundleItem, e *eventAgain) (route.Anew, error) {
 	st := a.s.o.Stages
 	if e.view == nil {
-		snapshot, err := st.Subscriptions.Snapshot(ctx, a.tenant)
-		if err != nil {
+		if err := st.matched(ctx, e, a.now); err != nil {
 			return route.Anew{}, err
-		}
-		if e.view, err = st.view(ctx, e.acc); err != nil {
-			return route.Anew{}, err
-		}
-		facts, err := e.view.facts(e.acc.Event, a.now)
-		if err != nil {
-			return route.Anew{}, err
-		}
-		e.matches = snapshot.Match(e.acc.Event, facts)
-		if e.acc.Event.FromConditions() {
-			if e.matches, err = st.made(ctx, e.acc, e.view, snapshot, e.matches); err != nil {
-				return route.Anew{}, err
-			}
 		}
 	}
 	// Those by which she was named: what she joins later tells of what comes later.
@@ -293,6 +279,30 @@ func (a *again) item(ctx context.Context, b *belfry.Bundle, it *belfry.BundleIte
 	}
 	alone := belfry.Delivery{Tenant: a.tenant, ID: it.ID, EventID: it.EventID, Run: it.Run, Subscription: it.Subscription, Channel: b.Channel, Principal: b.Principal, Address: b.Address}
 	return route.Again(in, &alone, b, a.now), nil
+}
+
+// matched looks at an event again as it is planned.
+func (s *Stages) matched(ctx context.Context, e *eventAgain, now time.Time) error {
+	snapshot, err := s.Subscriptions.Snapshot(ctx, e.acc.Tenant)
+	if err != nil {
+		return err
+	}
+	v, err := s.view(ctx, e.acc)
+	if err != nil {
+		return err
+	}
+	facts, err := v.facts(e.acc.Event, now)
+	if err != nil {
+		return err
+	}
+	e.matches = snapshot.Match(e.acc.Event, facts)
+	if e.acc.Event.FromConditions() {
+		if e.matches, err = s.made(ctx, e.acc, v, snapshot, e.matches); err != nil {
+			return err
+		}
+	}
+	e.view = v
+	return nil
 }
 
 // free leaves, of the other ways of an item, the first by which it is not told
