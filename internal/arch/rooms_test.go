@@ -113,7 +113,7 @@ var rooms = []room{
 		"github.com/danielgtaylor/huma/v2": "routes and their description in one",
 		"github.com/swaggest/swgui":        "the API browser, offline",
 	}},
-	{path: "internal/web/ui", may: "belfry"},
+	{path: "internal/web/ui", may: "belfry words"},
 
 	// What puts it together, shows it and measures it.
 	{path: "internal/app", may: "*", clock: "hands the clock to everybody", modules: map[string]string{

@@ -125,31 +125,31 @@ var types = []belfry.EventType{
 func Scenes() []ui.Scene {
 	return []ui.Scene{
 		{
-			Key: "discussion", Title: "Tomás opens a discussion", Text: "Four students follow this forum. One wrote it, one muted the course, one stopped all messages.",
+			Key: "discussion", Title: "demo.discussion", Text: "demo.discussion_text",
 			Event: event("mod_forum.discussion_created", forum, tomas, `{"subject":"Why does the mass not matter?","message":"A heavy bob and a light one swing together. Why?"}`),
 		},
 		{
-			Key: "course", Title: "Henrik moves the exam", Text: "Teachers, a manager by the category, and the records system by a signed webhook.",
+			Key: "course", Title: "demo.course", Text: "demo.course_text",
 			Event: event("core.course_updated", mechanics, henrik, `{"fullname":"Classical mechanics","changed":"exam date","exam":"12 June, 09:00, hall B"}`),
 		},
 		{
-			Key: "handin", Title: "Priya hands in her work", Text: "Amara is told by a role on the category above; Samir's enrolment is suspended.",
+			Key: "handin", Title: "demo.handin", Text: "demo.handin_text",
 			Event: event("mod_assign.assessable_submitted", pendulum, priya, `{"files":2,"late":false}`),
 		},
 		{
-			Key: "mark", Title: "Amara marks Tomás's work", Text: "The event is about Tomás, so he is told.",
+			Key: "mark", Title: "demo.mark", Text: "demo.mark_text",
 			Event: related(event("mod_assign.submission_graded", pendulum, amara, `{"mark":"17 of 20","comment":"Clear figures; mind the units."}`), tomas),
 		},
 		{
-			Key: "anonymous", Title: "Somebody answers the feedback", Text: "Anonymous: no mail, inbox or webhook says who. Only administrators can read the event itself.",
+			Key: "anonymous", Title: "demo.anonymous", Text: "demo.anonymous_text",
 			Event: flagged(event("mod_feedback.response_submitted", opinion, priya, `{"answers":5}`), belfry.FlagAnonymous),
 		},
 		{
-			Key: "completed", Title: "Lena completes the course", Text: "The records system hears of it, and the teachers do.",
+			Key: "completed", Title: "demo.completed", Text: "demo.completed_text",
 			Event: related(event("core.course_completed", mechanics, lena, `{"mark":"18 of 20"}`), lena),
 		},
 		{
-			Key: "backup", Title: "The nightly backup runs", Text: "Marked silent by the platform: kept, traceable, told to nobody.",
+			Key: "backup", Title: "demo.backup", Text: "demo.backup_text",
 			Event: flagged(event("core.course_backup_created", mechanics, "", `{"size":"48 MB"}`), belfry.FlagSilent),
 		},
 	}
@@ -158,15 +158,15 @@ func Scenes() []ui.Scene {
 // People are those the page introduces; endpoint is the records system's id.
 func People(endpoint string) []ui.Person {
 	notes := []struct{ id, note string }{
-		{olga, "manages the Science category"},
-		{henrik, "teaches Classical mechanics"},
-		{amara, "teaches everything in Science, by a role on the category"},
-		{grace, "assists in the course; her mail address was never confirmed"},
-		{samir, "teacher whose enrolment is suspended"},
-		{tomas, "student, follows the forum"},
-		{yuki, "student, follows the forum, muted the course for a week"},
-		{lena, "student, follows the forum, stopped all messages"},
-		{priya, "student, follows the forum in the inbox only"},
+		{olga, "demo.olga"},
+		{henrik, "demo.henrik"},
+		{amara, "demo.amara"},
+		{grace, "demo.grace"},
+		{samir, "demo.samir"},
+		{tomas, "demo.tomas"},
+		{yuki, "demo.yuki"},
+		{lena, "demo.lena"},
+		{priya, "demo.priya"},
 	}
 	var people []ui.Person
 	for _, n := range notes {
@@ -176,7 +176,7 @@ func People(endpoint string) []ui.Person {
 			}
 		}
 	}
-	return append(people, ui.Person{ID: endpoint, Name: "Student records", Note: "another system, told by webhook"})
+	return append(people, ui.Person{ID: endpoint, Name: "demo.records", Note: "demo.records_text"})
 }
 
 // Places are the titles of the school's objects, by id.

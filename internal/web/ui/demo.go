@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"github.com/belfryhq/belfry/internal/belfry"
+	"github.com/belfryhq/belfry/internal/words"
 )
 
 // Bounds of the page.
@@ -66,9 +67,24 @@ var assets embed.FS
 //go:embed demo.html
 var demoSource string
 
-var demoPage = template.Must(template.New("demo").Funcs(template.FuncMap{
-	"clock": func(t time.Time) string { return t.Format("15:04:05") },
-}).Parse(demoSource))
+// demoPages are the page by the language of its texts.
+var demoPages = func() map[string]*template.Template {
+	pages := map[string]*template.Template{}
+	for _, language := range words.Languages() {
+		p := words.For(language)
+		pages[language] = template.Must(template.New("demo").Funcs(template.FuncMap{
+			"clock":    func(t time.Time) string { return t.Format("15:04:05") },
+			"language": p.Language,
+			"say":      p.Say,
+		}).Parse(demoSource))
+	}
+	return pages
+}()
+
+// reader is the printer for whoever reads the page.
+func reader(r *http.Request) *words.Printer {
+	return words.Accepting(r.Header.Get("Accept-Language"), "en")
+}
 
 // NewDemo makes the demonstration's handler. It serves everything below
 // /demo/.
@@ -131,26 +147,27 @@ func (d *Demo) page(w http.ResponseWriter, r *http.Request) {
 	if id == "" && len(data.Moments) > 0 {
 		id = data.Moments[0].EventID
 	}
-	status := http.StatusOK
+	status, p := http.StatusOK, reader(r)
 	if id != "" {
-		data.Story = d.story(ctx, id)
+		data.Story = d.story(ctx, id, p)
 		if data.Story.Missing {
 			status = http.StatusNotFound
 		}
 	}
-	d.write(w, status, "page", data)
+	d.write(w, status, p, "page", data)
 }
 
 // write renders a template whole before a byte leaves, so that a fault is a
 // 500 and not half a page.
-func (d *Demo) write(w http.ResponseWriter, status int, name string, data any) {
+func (d *Demo) write(w http.ResponseWriter, status int, p *words.Printer, name string, data any) {
 	var out bytes.Buffer
-	if err := demoPage.ExecuteTemplate(&out, name, data); err != nil {
+	if err := demoPages[p.Language()].ExecuteTemplate(&out, name, data); err != nil {
 		d.o.Log.Error("rendering the demonstration", "template", name, "error", err)
 		http.Error(w, "The page could not be rendered; the log says why.", http.StatusInternalServerError)
 		return
 	}
 	w.Header().Set("Content-Type", "text/html; charset=utf-8")
+	w.Header().Add("Vary", "Accept-Language")
 	w.WriteHeader(status)
 	_, _ = w.Write(out.Bytes()) // an error means that the reader has gone
 }
@@ -275,7 +292,7 @@ func (d *Demo) live(w http.ResponseWriter, r *http.Request) {
 	w.Header().Set("Content-Type", "text/event-stream")
 	w.Header().Set("Cache-Control", "no-store")
 	w.Header().Set("X-Accel-Buffering", "no")
-	d.follow(r.Context(), id, func(line string) error {
+	d.follow(r.Context(), id, reader(r), func(line string) error {
 		// A stream outlives the server's write time-out for answers.
 		if err := out.SetWriteDeadline(d.o.Now().Add(readTime)); err != nil {
 			return err
@@ -290,16 +307,16 @@ func (d *Demo) live(w http.ResponseWriter, r *http.Request) {
 // follow sends the story whenever it reads differently, until ctx ends or send
 // fails. While something is still under way it looks again soon, later less
 // often; what the catcher gets makes it look at once.
-func (d *Demo) follow(ctx context.Context, id string, send func(string) error) {
+func (d *Demo) follow(ctx context.Context, id string, p *words.Printer, send func(string) error) {
 	const soon, late, idle = 100 * time.Millisecond, 2 * time.Second, 15 * time.Second
 	timer := time.NewTimer(idle)
 	defer timer.Stop()
 	sent, wait := "", soon
 	for {
 		changed := d.o.Catcher.Changed() // before reading, so that no arrival is missed
-		s := d.story(ctx, id)
+		s := d.story(ctx, id, p)
 		var page bytes.Buffer
-		if err := demoPage.ExecuteTemplate(&page, "story", s); err != nil {
+		if err := demoPages[p.Language()].ExecuteTemplate(&page, "story", s); err != nil {
 			d.o.Log.Error("rendering the demonstration", "template", "story", "error", err)
 			return
 		}

@@ -141,6 +141,29 @@ func TestWithoutScript(t *testing.T) {
 	}
 }
 
+// The page and its reasons are in the reader's language.
+func TestInLanguages(t *testing.T) {
+	s := serve(t)
+	id, to := s.press(t, "course")
+	s.house.plan(id)
+	for language, want := range map[string][]string{
+		"de-AT":      {`<html lang="de">`, "Wer benachrichtigt wurde, wer nicht, und warum", "2 Empfänger benachrichtigt, 2 nicht; 1 Eintrag in Posteingängen", "Hat eine Rolle, die das Abonnement nennt, Rolle teacher, bei Mechanics"},
+		"fr, en":     {`<html lang="fr">`, "2 destinataires prévenus, 2 non ; 1 entrée en boîte", ", rôle teacher, "},
+		"es":         {`<html lang="es">`, "2 destinatarios avisados, 2 no; 1 entrada en bandejas"},
+		"pt, en;q=0": {`<html lang="en">`, "2 recipients told, 2 not; 1 inbox entry"},
+	} {
+		_, head, page := s.do(t, http.MethodGet, to, nil, map[string]string{"Accept-Language": language})
+		for _, part := range want {
+			if !strings.Contains(page, part) {
+				t.Errorf("%s: %s is not on the page", language, part)
+			}
+		}
+		if head.Get("Vary") != "Accept-Language" {
+			t.Errorf("%s: %v", language, head)
+		}
+	}
+}
+
 // words are the words of a page as a reader sees them.
 func words(page string) string {
 	var b strings.Builder

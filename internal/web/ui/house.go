@@ -82,7 +82,8 @@ type Hook struct {
 }
 
 // Scene is something that can happen in the school, at the press of a button.
-// The page fills in the event's id and time.
+// The page fills in the event's id and time. Title and Text are ids of package
+// words, or themselves.
 type Scene struct {
 	Key   string // names the button
 	Title string // what happens, as a sentence
@@ -93,7 +94,7 @@ type Scene struct {
 // Person is somebody of the school.
 type Person struct {
 	ID      string
-	Name    string
+	Name    string // of a person, or an id of package words
 	Address string // mailbox
-	Note    string // who they are and what they chose
+	Note    string // who they are and what they chose: an id of package words, or itself
 }

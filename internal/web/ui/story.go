@@ -9,10 +9,12 @@ import (
 	"hash/fnv"
 	"html/template"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
 	"github.com/belfryhq/belfry/internal/belfry"
+	"github.com/belfryhq/belfry/internal/words"
 )
 
 // story is everything that came of one event.
@@ -104,14 +106,15 @@ func (s *story) mailIDs() []int {
 }
 
 // story reads what came of an event. What cannot be read is said on the page.
-func (d *Demo) story(ctx context.Context, id string) *story {
+func (d *Demo) story(ctx context.Context, id string, p *words.Printer) *story {
 	s := &story{EventID: id}
+	t := teller{d, p}
 	answer, err := d.o.House.Trace(ctx, id)
 	if err != nil {
-		s.Missing, s.Problem = true, "Belfry has nothing to say about this event: "+err.Error()
+		s.Missing, s.Problem = true, p.Say("demo.no_event", "Error", err.Error())
 		return s
 	}
-	s.Title = d.title(id, answer.Event.Type)
+	s.Title = t.title(id, answer.Event.Type)
 	s.JSON = pretty(answer.Event.Event)
 	if answer.Event.Accepted != nil {
 		s.Accepted = *answer.Event.Accepted
@@ -119,7 +122,7 @@ func (d *Demo) story(ctx context.Context, id string) *story {
 	s.Pending = !answer.Planned
 	deliveries, err := d.o.House.Deliveries(ctx, id)
 	if err != nil {
-		s.Problem = "The deliveries cannot be read: " + err.Error()
+		s.Problem = p.Say("demo.no_deliveries", "Error", err.Error())
 	}
 	states := map[string]Delivery{}
 	for _, x := range deliveries {
@@ -130,49 +133,49 @@ func (d *Demo) story(ctx context.Context, id string) *story {
 	}
 	for _, sub := range answer.Subscriptions {
 		if sub.Matched {
-			s.Subscriptions = append(s.Subscriptions, storySubscription{Title: cmp.Or(sub.Title, sub.ID), Because: words(sub.Because)})
+			s.Subscriptions = append(s.Subscriptions, storySubscription{Title: cmp.Or(sub.Title, sub.ID), Because: t.sentences(sub.Because)})
 		}
 	}
 	ours := map[string]bool{} // ids of the event's deliveries
-	for _, p := range answer.People {
+	for _, who := range answer.People {
 		l := line{
-			ID: cmp.Or(p.Principal, p.Address, p.Endpoint), Channel: p.Channel,
-			Because: d.reasons(p.Because),
+			ID: cmp.Or(who.Principal, who.Address, who.Endpoint), Channel: who.Channel,
+			Because: t.reasons(who.Because),
 		}
-		l.Name = d.name(l.ID)
-		for _, dlv := range p.Deliveries {
+		l.Name = t.name(l.ID)
+		for _, dlv := range who.Deliveries {
 			ours[dlv] = true
 			x := send{Channel: states[dlv].Channel, State: states[dlv].State}
-			if x.Channel == "" && dlv == belfry.DeliveryID(id, 0, belfry.ChannelInbox, p.Principal) {
+			if x.Channel == "" && dlv == belfry.DeliveryID(id, 0, belfry.ChannelInbox, who.Principal) {
 				x = send{Channel: belfry.ChannelInbox, State: belfry.Delivered.String()}
 			}
 			l.Sends = append(l.Sends, x)
 		}
 		slices.SortFunc(l.Sends, func(a, b send) int { return cmp.Compare(order(a.Channel), order(b.Channel)) })
-		if p.Outcome != belfry.Told {
+		if who.Outcome != belfry.Told {
 			s.NotTold = append(s.NotTold, l)
 			continue
 		}
 		s.Told = append(s.Told, l)
-		if p.Principal != "" {
-			s.readInbox(ctx, d, p.Principal)
+		if who.Principal != "" {
+			s.readInbox(ctx, t, who.Principal)
 		}
 	}
 	s.catch(d, ours)
-	s.Summary = s.summary()
+	s.Summary = s.summary(p)
 	return s
 }
 
-func (s *story) readInbox(ctx context.Context, d *Demo, user string) {
-	items, err := d.o.House.Inbox(ctx, user)
+func (s *story) readInbox(ctx context.Context, t teller, user string) {
+	items, err := t.d.o.House.Inbox(ctx, user)
 	if err != nil {
-		s.Problem = "An inbox cannot be read: " + err.Error()
+		s.Problem = t.Say("demo.no_entries", "Error", err.Error())
 		return
 	}
 	for _, it := range items {
 		if it.Event == s.EventID {
 			s.Inbox = append(s.Inbox, entry{
-				Name: d.name(user), Title: it.Title, Read: it.Read, Because: sentence(d.text(it.Reason)),
+				Name: t.name(user), Title: it.Title, Read: it.Read, Because: sentence(t.text(it.Reason)),
 				HTML: template.HTML(it.HTML), // sanitised where it was made, and the page's policy runs nothing
 			})
 		}
@@ -212,7 +215,7 @@ func (s *story) catch(d *Demo, ours map[string]bool) {
 	slices.Reverse(s.Hooks) // the newest try is what one waits for
 }
 
-func (s *story) summary() string {
+func (s *story) summary(p *words.Printer) string {
 	told := map[string]bool{}
 	for _, l := range s.Told {
 		told[l.ID] = true
@@ -223,63 +226,60 @@ func (s *story) summary() string {
 			not[l.ID] = true
 		}
 	}
-	text := fmt.Sprintf("%s told, %d not; %s, %s, %s", many(len(told), "recipient", "recipients"), len(not),
-		many(len(s.Inbox), "inbox entry", "inbox entries"), many(len(s.Mails), "mail", "mails"), many(len(s.Hooks), "webhook request", "webhook requests"))
+	text := p.Say("demo.summary", "Told", p.Count("demo.told_count", len(told)), "Not", strconv.Itoa(len(not)), "Inbox", p.Count("demo.inbox_count", len(s.Inbox)),
+		"Mail", p.Count("demo.mail_count", len(s.Mails)), "Hook", p.Count("demo.hook_count", len(s.Hooks)))
 	if s.Pending {
-		return text + "; still under way"
+		return text + p.Say("demo.under_way")
 	}
 	return text
 }
 
-func many(n int, one, more string) string {
-	if n == 1 {
-		return "1 " + one
-	}
-	return fmt.Sprintf("%d %s", n, more)
+// teller tells a story in a language.
+type teller struct {
+	d *Demo
+	*words.Printer
 }
 
-func (d *Demo) title(id, typ string) string {
-	for _, m := range d.told() {
+func (t teller) title(id, typ string) string {
+	for _, m := range t.d.told() {
 		if m.EventID == id {
-			return m.Title
+			return t.Say(m.Title)
 		}
 	}
 	return typ
 }
 
-func (d *Demo) name(id string) string {
-	if n := d.names[id]; n != "" {
-		return n
+func (t teller) name(id string) string {
+	if n := t.d.names[id]; n != "" {
+		return t.Say(n)
 	}
 	return id
 }
 
 // reasons are the words of reasons, each once.
-func (d *Demo) reasons(list []belfry.ReasonView) []string {
+func (t teller) reasons(list []belfry.ReasonView) []string {
 	var out []string
 	for _, r := range list {
-		if t := sentence(d.text(r)); t != "" && !slices.Contains(out, t) {
-			out = append(out, t)
+		if s := sentence(t.text(r)); s != "" && !slices.Contains(out, s) {
+			out = append(out, s)
 		}
 	}
 	return out
 }
 
 // text is a reason with the names people know in the place of ids.
-func (d *Demo) text(r belfry.ReasonView) string {
-	if place := d.o.Places[r.Object]; place != "" {
-		return strings.ReplaceAll(r.Text, "at "+r.Object, "at "+place)
+func (t teller) text(r belfry.ReasonView) string {
+	if place := t.d.o.Places[r.Object]; place != "" {
+		r.Object = place
 	}
-	return r.Text
+	return t.Reason(r.Reason)
 }
 
-// words are reasons as one sentence.
-func words(list []belfry.ReasonView) string {
+// sentences are reasons as one sentence.
+func (t teller) sentences(list []belfry.ReasonView) string {
 	texts := make([]string, 0, len(list))
 	for _, r := range list {
-		if r.Text != "" {
-			texts = append(texts, r.Text)
-		}
+		texts = append(texts, t.Reason(r.Reason))
 	}
 	return sentence(strings.Join(texts, "; "))
 }
