@@ -84,6 +84,23 @@ func (r *rig) crowdHas(ctx context.Context, members, events int) error {
 	return nil
 }
 
+// counted waits for a figure to be a number: figures follow a commit a moment
+// later.
+func (r *rig) counted(ctx context.Context, name string, want float64) error {
+	const patience = 10 * time.Second
+	tick := time.NewTicker(20 * time.Millisecond)
+	defer tick.Stop()
+	for deadline := time.Now().Add(patience); ; <-tick.C {
+		got, err := figure(ctx, r.api, name)
+		if err != nil || got == want {
+			return err
+		}
+		if got > want || time.Now().After(deadline) {
+			return fmt.Errorf("%s is %.0f, not %.0f", name, got, want)
+		}
+	}
+}
+
 // million measures events to the inboxes of many members who have entries
 // already.
 func (r *run) million(ctx context.Context) error {
@@ -112,12 +129,8 @@ func (r *run) million(ctx context.Context) error {
 				rates = append(rates, got)
 			}
 		}
-		after, err := figure(ctx, rig.api, "belfry_deliveries_planned_total")
-		if err != nil {
+		if err := rig.counted(ctx, "belfry_deliveries_planned_total", before+float64(c.Members*events)); err != nil {
 			return err
-		}
-		if n := int(after - before); n != c.Members*events {
-			return fmt.Errorf("%d inbox rows were made of %d", n, c.Members*events)
 		}
 		if err := rig.crowdHas(ctx, c.Members, events); err != nil {
 			return err

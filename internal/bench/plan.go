@@ -157,17 +157,8 @@ func (r *rig) plan(ctx context.Context, n Planning, name string, rows int, p *po
 	if err != nil {
 		return t, err
 	}
-	for got, tries := 0, 0; got != rows*n.People; tries++ { // counted a moment after the commit
-		after, err := figure(ctx, r.api, "belfry_deliveries_planned_total")
-		if err != nil {
-			return t, err
-		}
-		if got = int(after - before); got > rows*n.People || tries == 100 {
-			return t, fmt.Errorf("%d deliveries were planned for %d people", got, n.People)
-		}
-		if err := settle(ctx, 10*time.Millisecond); err != nil {
-			return t, err
-		}
+	if err := r.counted(ctx, "belfry_deliveries_planned_total", before+float64(rows*n.People)); err != nil {
+		return t, err
 	}
 	return t, p.wait(ctx, n.People, 2*time.Minute)
 }
