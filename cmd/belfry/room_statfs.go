@@ -4,11 +4,11 @@ package main
 
 import "syscall"
 
-// room is how many bytes the disk of a folder still takes, 0 when unknown.
+// room is how many bytes the disk of a folder still takes, below 0 when unknown.
 func room(folder string) int64 {
 	var s syscall.Statfs_t
 	if err := syscall.Statfs(folder, &s); err != nil {
-		return 0
+		return -1
 	}
 	return int64(s.Bavail) * int64(s.Bsize)
 }

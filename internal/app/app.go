@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
 	"math/rand/v2"
 	"net"
@@ -88,8 +89,7 @@ type App struct {
 // wires the rooms. Errors are sentences for whoever starts the program.
 func New(ctx context.Context, o Options) (_ *App, err error) {
 	cfg := o.Config
-	box, err := openBox(&cfg, o.Log)
-	if err != nil {
+	if err := makeFolder(&cfg); err != nil {
 		return nil, err
 	}
 	clock := &clock{ahead: o.Ahead}
@@ -103,6 +103,10 @@ func New(ctx context.Context, o Options) (_ *App, err error) {
 			err = errors.Join(err, a.Close())
 		}
 	}()
+	box, err := openBox(ctx, &cfg, db, o.Log)
+	if err != nil {
+		return nil, err
+	}
 	if a.listener, err = net.Listen("tcp", cfg.Listen); err != nil {
 		return nil, fmt.Errorf("cannot listen on %s: %w; choose another address with --listen or BELFRY_LISTEN", cfg.Listen, err)
 	}
@@ -116,18 +120,38 @@ func New(ctx context.Context, o Options) (_ *App, err error) {
 	return a, nil
 }
 
+// makeFolder makes the data folder, where there is to be one.
+func makeFolder(cfg *config.Config) error {
+	if cfg.OnPostgres() {
+		return nil
+	}
+	if err := os.MkdirAll(cfg.DataDir, 0o700); err != nil {
+		return fmt.Errorf("cannot make the data folder: %w; name another with --data-dir or BELFRY_DATA_DIR", err)
+	}
+	return nil
+}
+
 // openBox makes the box of the configured keys, or of the key in the data
-// folder, which is made when missing.
-func openBox(cfg *config.Config, log *slog.Logger) (*secret.Box, error) {
+// folder. That one is made when it is missing, but not for a database that has
+// been at work with another: a backup brought back without its key would lose
+// every secret in silence.
+func openBox(ctx context.Context, cfg *config.Config, db *store.DB, log *slog.Logger) (*secret.Box, error) {
 	keys := cfg.SecretKeys()
 	if len(keys) == 0 {
 		if cfg.OnPostgres() {
 			return nil, errors.New("on PostgreSQL every node needs the same secret key: set BELFRY_SECRET_KEY to 32 random bytes in base64, for example from: openssl rand -base64 32")
 		}
-		if err := os.MkdirAll(cfg.DataDir, 0o700); err != nil {
-			return nil, fmt.Errorf("cannot make the data folder: %w; name another with --data-dir or BELFRY_DATA_DIR", err)
-		}
 		file := filepath.Join(cfg.DataDir, "secret.key")
+		if _, err := os.Stat(file); errors.Is(err, fs.ErrNotExist) {
+			tenants, err := db.Tenants(ctx)
+			if err != nil {
+				return nil, err
+			}
+			if len(tenants) > 0 {
+				return nil, fmt.Errorf("%[1]s is missing, and the database was used with it: put it back from your backup, or set BELFRY_SECRET_KEY. If it is lost, make another with `(umask 077; head -c 32 /dev/urandom | base64 > %[1]s)`: "+
+					"links in messages sent so far end, and secrets of endpoints, channels and sources have to be set anew", file)
+			}
+		}
 		made := false
 		var err error
 		if keys, made, err = secret.LoadOrMake(file); err != nil {

@@ -133,6 +133,33 @@ func TestDoctor(t *testing.T) {
 		t.Error(sound, err, b.String())
 	}
 
+	// A disk on which nothing fits is a fault; one that nothing is known of is not told of.
+	p.Room = func(string) int64 { return 0 }
+	if got := states(Doctor(context.Background(), p))["disk"]; got != Fault {
+		t.Errorf("a full disk: %q, want %s", got, Fault)
+	}
+	p.Room = func(string) int64 { return -1 }
+	if got := states(Doctor(context.Background(), p))["disk"]; got != "" {
+		t.Errorf("an unknown disk: %q, want nothing", got)
+	}
+
+	// A database without its key is a backup of which half was brought back.
+	if err := os.Rename(filepath.Join(dir, "secret.key"), filepath.Join(dir, "elsewhere")); err != nil {
+		t.Fatal(err)
+	}
+	if got := states(Doctor(context.Background(), p))["secret key"]; got != OK {
+		t.Errorf("neither key nor database: %s, want %s", got, OK)
+	}
+	if err := os.WriteFile(filepath.Join(dir, "belfry.db"), []byte("rows"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if got := states(Doctor(context.Background(), p))["secret key"]; got != Warning {
+		t.Errorf("a database without its key: %s, want %s", got, Warning)
+	}
+	if err := os.Rename(filepath.Join(dir, "elsewhere"), filepath.Join(dir, "secret.key")); err != nil {
+		t.Fatal(err)
+	}
+
 	// Well, but for what is only to be known.
 	if err := os.Chmod(filepath.Join(dir, "secret.key"), 0o600); err != nil {
 		t.Fatal(err)

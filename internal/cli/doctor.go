@@ -35,7 +35,7 @@ type Patient struct {
 	// Open opens the database and closes it again, and says how many bytes it
 	// has and how many of them are free; its error says what to do.
 	Open func(ctx context.Context) (size, free int64, err error)
-	// Room says how many bytes the disk of a folder still takes; 0 = unknown.
+	// Room says how many bytes the disk of a folder still takes; below 0 = unknown.
 	Room func(folder string) int64
 	Now  func() time.Time
 	// Channels says what keeps the configured channels from being opened, as
@@ -134,6 +134,8 @@ func (d *examination) key() {
 	file := filepath.Join(d.Config.DataDir, "secret.key")
 	info, err := os.Stat(file)
 	switch {
+	case os.IsNotExist(err) && d.made():
+		d.say("secret key", Warning, "%s is missing, and there is a database: if it was used before, put the key back from your backup", file)
 	case os.IsNotExist(err):
 		d.say("secret key", OK, "none yet: the first start makes %s", file)
 	case err != nil:
@@ -143,6 +145,16 @@ func (d *examination) key() {
 	default:
 		d.say("secret key", OK, "%s; keep a copy with your backups, without it stored secrets are lost", file)
 	}
+}
+
+// made reports whether there is an SQLite database.
+func (d *examination) made() bool {
+	path, ok := strings.CutPrefix(d.Config.DatabaseURL(), "sqlite:")
+	if info, err := os.Stat(path); err == nil && info.IsDir() {
+		path = filepath.Join(path, "belfry.db")
+	}
+	info, err := os.Stat(path)
+	return ok && err == nil && info.Size() > 0
 }
 
 func (d *examination) database(ctx context.Context, serving bool) {
@@ -193,7 +205,9 @@ func (d *examination) retention() {
 		}
 	}
 	switch room := d.Room(folder); {
-	case room == 0: // the folder is not there yet, or the system does not say
+	case room < 0: // the folder is not there yet, or the system does not say
+	case room < fullRoom:
+		d.say("disk", Fault, "%s is full: make room; what was accepted is not lost, and new events are answered 503 until then", folder)
 	case room < leastRoom:
 		d.say("disk", Warning, "%s has room for %s only: make room, or keep things for less long", folder, inBytes(room))
 	default:
@@ -203,6 +217,9 @@ func (d *examination) retention() {
 
 // leastRoom is what a disk should have left: log and housekeeping take some.
 const leastRoom = 1 << 30
+
+// fullRoom is less than the database takes at a time.
+const fullRoom = 1 << 20
 
 // inBytes writes a number of bytes for people.
 func inBytes(n int64) string {

@@ -91,6 +91,14 @@ func fillDisk(t *testing.T, h *home, full, free func(*process)) {
 	l.grows(p, 60)
 	l.end()
 	l.settle(p, a)
+	// Each refused request has met the disk; the log has some lines of it.
+	log := p.logged()
+	if n := strings.Count(log, "commit failed"); n == 0 || n > 100 {
+		t.Errorf("%d lines tell of failed commits, want a few", n)
+	}
+	if !strings.Contains(log, "commits succeed again") {
+		t.Error("no line tells that the disk takes commits again")
+	}
 	l.noRepeats(a)
 	p.signal(syscall.SIGTERM)
 	if code := p.exit(); code != 0 {

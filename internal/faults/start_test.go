@@ -5,10 +5,16 @@ package faults_test
 import (
 	bigendian "encoding/binary"
 	"errors"
+	"io/fs"
 	"net"
+	"net/http"
 	"net/url"
+	"os"
+	"os/exec"
+	"path/filepath"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 
 	"github.com/jackc/pgx/v5/pgproto3"
@@ -55,6 +61,36 @@ func TestHopelessStarts(t *testing.T) {
 	if code := p.exit(); code != 2 || !strings.Contains(p.logged(), "--rolls") {
 		t.Errorf("a flag that is none: exit code %d, want 2\n%s", code, p.logged())
 	}
+}
+
+// A database that was used is not started without its key: every secret in it
+// would be lost in silence. One that was only prepared has nothing to lose.
+func TestDatabaseWithoutItsKey(t *testing.T) {
+	h := newHome(t)
+	if out, err := exec.Command(binary, "migrate", "--data-dir", h.dir).CombinedOutput(); err != nil {
+		t.Fatal(err, string(out))
+	}
+	p := h.start()
+	p.call(http.MethodPut, "/v1/users/ada", map[string]any{"name": "Ada"}, nil)
+	p.signal(syscall.SIGTERM)
+	if code := p.exit(); code != 0 {
+		t.Fatalf("exit code %d", code)
+	}
+	if info, err := os.Stat(filepath.Join(h.dir, "belfry.db")); err != nil || info.Mode().Perm() != 0o600 {
+		t.Errorf("the database may be read by others: %v %v", info.Mode(), err)
+	}
+	key := filepath.Join(h.dir, "secret.key")
+	if err := os.Rename(key, key+".away"); err != nil {
+		t.Fatal(err)
+	}
+	h.refused(key+" is missing", "put it back from your backup", "BELFRY_SECRET_KEY", "If it is lost")
+	if _, err := os.Stat(key); !errors.Is(err, fs.ErrNotExist) {
+		t.Error("a start that was refused made a key")
+	}
+	if err := os.Rename(key+".away", key); err != nil {
+		t.Fatal(err)
+	}
+	h.start().call(http.MethodGet, "/v1/users/ada", nil, nil)
 }
 
 // oldPostgres is a server that says to be PostgreSQL 12, and else nothing.

@@ -7,6 +7,7 @@ import (
 	"slices"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"github.com/belfryhq/belfry/internal/belfry"
 )
@@ -82,7 +83,39 @@ type writer struct {
 	taken  int           // jobs of the transaction at hand
 	signal chan struct{} // one token: there may be work, or an end
 
-	session *session // of the goroutine alone
+	// Of the goroutine alone.
+	session *session
+	trouble trouble
+}
+
+// trouble is what keeps a writer from committing: a full disk meets every
+// request, and the log, which may share the disk, has a line of it now and then.
+type trouble struct {
+	text    string
+	logged  time.Time
+	commits int // that failed since it began
+}
+
+// troubleEvery is how often trouble that goes on is logged.
+const troubleEvery = 10 * time.Second
+
+// failed tells the log of a commit that the database did not take.
+func (w *writer) failed(jobs int, err error) {
+	t, now := &w.trouble, w.db.now()
+	t.commits++
+	since := now.Sub(t.logged)
+	if text := err.Error(); text != t.text || since < 0 || since >= troubleEvery {
+		t.text, t.logged = text, now
+		w.db.log.Warn("store: commit failed", "jobs", jobs, "failed", t.commits, "error", err)
+	}
+}
+
+// succeeded tells the log that trouble is over.
+func (w *writer) succeeded() {
+	if w.trouble.commits > 0 {
+		w.db.log.Info("store: commits succeed again", "failed", w.trouble.commits)
+		w.trouble = trouble{}
+	}
 }
 
 func (db *DB) newWriter(doors ...*door) *writer {
@@ -221,6 +254,7 @@ func (w *writer) serve(batch []*job) {
 				j.err = nil
 			}
 			w.db.jobs.Add(int64(len(batch)))
+			w.succeeded()
 			return
 		}
 		err = fault(err)
@@ -228,7 +262,7 @@ func (w *writer) serve(batch []*job) {
 			for _, j := range batch {
 				j.fail(err)
 			}
-			w.db.log.Warn("store: commit failed", "jobs", len(batch), "error", err)
+			w.failed(len(batch), err)
 			return
 		}
 		if c := (*culprit)(nil); errors.As(err, &c) {

@@ -39,6 +39,11 @@ func (db *DB) openSQLite(ctx context.Context, path string) error {
 		return err
 	}
 	db.lock = lock
+	// Nobody else reads what people are told, also in a folder that was there
+	// before; SQLite gives its other files the mode of this one.
+	if f, err := os.OpenFile(path, os.O_CREATE|os.O_RDWR, 0o600); err == nil {
+		_ = f.Close() // what is wrong with it is said below
+	}
 	// The writer's connection: WAL with a sync at every commit. Only it ever
 	// writes, so busy is met only while another program (a backup) holds a lock.
 	if db.write, err = sql.Open("sqlite", dsn(path, "page_size(4096)", "journal_mode(WAL)", "synchronous(FULL)", "busy_timeout(10000)",

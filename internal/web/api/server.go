@@ -56,6 +56,30 @@ type Server struct {
 	done chan struct{} // closed by Drain
 	idem *idempotency
 	spec []byte // the OpenAPI document
+	away away
+}
+
+// away keeps the log readable, and its disk from filling, while a part of the
+// service is away and every request ends alike.
+type away struct {
+	mu       sync.Mutex
+	text     string
+	logged   time.Time
+	unlogged int
+}
+
+// quiet reports whether a request that ended so goes without a line: one with
+// the same words was logged within the last second. Else it gives how many did.
+func (a *away) quiet(text string, now time.Time) (unlogged int, quiet bool) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if since := now.Sub(a.logged); text == a.text && since >= 0 && since < time.Second {
+		a.unlogged++
+		return 0, true
+	}
+	unlogged = a.unlogged
+	a.text, a.logged, a.unlogged = text, now, 0
+	return unlogged, false
 }
 
 // New makes a Server. It panics when two routes contradict each other, which a
@@ -201,6 +225,15 @@ func (s *Server) log(ctx context.Context, c *call, out *recorder, pattern string
 	}
 	if !s.Log.Enabled(ctx, level) {
 		return
+	}
+	if out.status == http.StatusServiceUnavailable && c.err != nil && !out.panicked {
+		unlogged, quiet := s.away.quiet(c.err.Error(), s.Now())
+		if quiet {
+			return
+		}
+		if unlogged > 0 {
+			c.note(slog.Int("unlogged", unlogged))
+		}
 	}
 	attrs := make([]slog.Attr, 0, 12+len(c.details))
 	attrs = append(attrs, slog.String("request_id", c.id), slog.String("method", c.r.Method), slog.String("route", pattern),
