@@ -241,7 +241,7 @@ func (a *App) wire(ctx context.Context, cfg *config.Config, box *secret.Box, o O
 		Store: a.db, Subscriptions: subs, Directory: dir, In: in, Events: own{a}, Shards: here, Counters: a.counters, Log: a.log, Now: now, Poll: poll,
 	})
 	a.publisher.conditions = a.conditions
-	a.sources = newSources(sourceParts{db: a.db, ingest: a.ingest, publish: a.publisher, planner: a.backlog, shards: here, secret: box, now: now, log: a.log})
+	a.sources = newSources(sourceParts{db: a.db, ingest: a.ingest, publish: a.publisher, planner: a.backlog, shards: here, secret: box, now: now, log: a.log, guarded: guard.Dialer().DialContext})
 	a.publisher.sources = a.sources
 
 	backtests := pipeline.NewBacktester(stages, a.db, now)

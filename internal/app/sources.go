@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"log/slog"
+	"net"
 	"slices"
 	"sync"
 	"time"
@@ -32,6 +33,16 @@ type sourceParts struct {
 	secret  opener
 	now     func() time.Time
 	log     *slog.Logger
+	guarded func(ctx context.Context, network, address string) (net.Conn, error)
+}
+
+// dial is how sources of a tenant connect. The tenant every server has is its
+// operator's, whose platform is mostly beside it; others reach what webhooks do.
+func (p *sourceParts) dial(tenant string) func(ctx context.Context, network, address string) (net.Conn, error) {
+	if tenant == belfry.DefaultTenant {
+		return nil
+	}
+	return p.guarded
 }
 
 // sources runs every active source of every tenant.
@@ -190,7 +201,7 @@ func (s *sources) run(ctx context.Context, key sourceKey, c belfry.Configured, r
 	if err != nil {
 		return err
 	}
-	src, err := kind.New(connector.Deps{Name: c.Name, Kind: c.Kind, Log: log, Now: s.now}, values)
+	src, err := kind.New(connector.Deps{Name: c.Name, Kind: c.Kind, Log: log, Now: s.now, Dial: s.dial(key.tenant)}, values)
 	if err != nil {
 		return err
 	}

@@ -23,7 +23,7 @@ type Config struct {
 	BootstrapKey Secret   `koanf:"bootstrap_key" form:"16 characters or more" help:"A root key accepted from the first start, for automation. Empty: none, and the first start prints a key once."`
 	SecretKey    []Secret `koanf:"secret_key" form:"list of 32 random bytes in base64" help:"Encrypts secrets in the database and signs links: the first key does, all are accepted. Empty: on SQLite made in the data folder; on PostgreSQL the start is refused."`
 
-	OutboundAllow []string `koanf:"outbound_allow" form:"list of CIDRs" help:"Private networks that webhooks and providers may reach all the same, like 10.1.0.0/16. Everything private is refused otherwise."`
+	OutboundAllow []string `koanf:"outbound_allow" form:"list of CIDRs" help:"Private networks that webhooks, providers and the sources of other tenants than default may reach all the same, like 10.1.0.0/16. Everything private is refused otherwise; sources of the tenant default, the operator's own, reach everything."`
 
 	Channels map[string]map[string]string `koanf:"channels" form:"channels.name.setting" help:"Channels of every tenant, like channels.email.url (smtp://user:password@host:port or smtps://…) and channels.email.from; what each kind knows is in GET /v1/channels of a running server."`
 

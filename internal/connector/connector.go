@@ -19,6 +19,7 @@ package connector
 import (
 	"context"
 	"log/slog"
+	"net"
 	"time"
 
 	"github.com/belfryhq/belfry/internal/belfry"
@@ -90,6 +91,9 @@ type Deps struct {
 	Kind string       // the kind's name, e.g. "moodle"
 	Log  *slog.Logger // its lines name tenant and source already
 	Now  func() time.Time
+	// Dial makes every connection of the source; nil = as the system does. It
+	// bounds which addresses a tenant's settings may make this machine reach.
+	Dial func(ctx context.Context, network, address string) (net.Conn, error)
 }
 
 // Origin is the source attribute of the events and the origin of the directory

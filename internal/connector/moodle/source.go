@@ -107,7 +107,7 @@ func pause(ctx context.Context, d time.Duration) bool {
 }
 
 func (s *source) begin() error {
-	db, err := sqlread.Open(sqlread.Options{DSN: s.conf.dsn, Prefix: s.conf.prefix, Statement: s.conf.statement})
+	db, err := sqlread.Open(sqlread.Options{DSN: s.conf.dsn, Prefix: s.conf.prefix, Statement: s.conf.statement, Dial: s.deps.Dial})
 	if err != nil {
 		return err
 	}

@@ -20,6 +20,7 @@ import (
 	"database/sql/driver"
 	"errors"
 	"fmt"
+	"net"
 	"net/url"
 	"slices"
 	"strconv"
@@ -55,6 +56,8 @@ type Options struct {
 	Statement time.Duration
 	// Connections bounds the open connections; 0 = 2.
 	Connections int
+	// Dial makes the connections; nil = as the system does.
+	Dial func(ctx context.Context, network, address string) (net.Conn, error)
 }
 
 // DB is a database opened for reading.
@@ -87,7 +90,7 @@ func Open(o Options) (*DB, error) {
 	switch u.Scheme {
 	case "postgres", "postgresql":
 		d.Dialect = Postgres
-		c, err = openPostgres(o)
+		c, err = openPostgres(u, o)
 	case "mysql", "mariadb":
 		d.Dialect = MySQL
 		c, err = openMySQL(u, o)
@@ -105,10 +108,24 @@ func Open(o Options) (*DB, error) {
 	return d, nil
 }
 
-func openPostgres(o Options) (driver.Connector, error) {
+func openPostgres(u *url.URL, o Options) (driver.Connector, error) {
+	q := u.Query()
+	for _, name := range []string{"passfile", "service", "servicefile"} {
+		if q.Has(name) {
+			return nil, belfry.Errorf(belfry.Invalid, "the PostgreSQL address names a %s: write out what it says in the address itself", name)
+		}
+	}
 	c, err := pgx.ParseConfig(o.DSN)
 	if err != nil {
 		return nil, belfry.Errorf(belfry.Invalid, "the PostgreSQL address cannot be read; write postgres://user:password@host:5432/database?sslmode=require")
+	}
+	// Passwords of this machine (PGPASSWORD, ~/.pgpass) are not for whatever
+	// host an address names.
+	if _, ok := u.User.Password(); !ok && !q.Has("password") {
+		c.Password = ""
+	}
+	if o.Dial != nil {
+		c.DialFunc = o.Dial
 	}
 	if c.ConnectTimeout == 0 {
 		c.ConnectTimeout = ConnectTimeout
@@ -156,6 +173,8 @@ func openMySQL(u *url.URL, o Options) (driver.Connector, error) {
 		c.WriteTimeout = ConnectTimeout
 	}
 	c.MultiStatements = false
+	c.AllowAllFiles = false // else a server may ask for any file of this machine
+	c.DialFunc = o.Dial
 	c.InterpolateParams = true // one round trip a query instead of three
 	c.ParseTime = false
 	c.Logger = &mysql.NopLogger{} // what it would say comes back as errors
