@@ -22,46 +22,26 @@ var (
 	che101      = place{59, 50, 4, 4}
 )
 
-// digests are those of u12 in a state, the newest first.
-func (w *walk) digests(state string) []struct {
-	ID, State string
-	Items     int
-	Due       time.Time
-	Frequency belfry.Frequency
-} {
-	w.t.Helper()
-	var page struct {
-		Items []struct {
-			ID, State string
-			Items     int
-			Due       time.Time
-			Frequency belfry.Frequency
-		}
-	}
-	w.call(http.MethodGet, "/v1/digests?recipient=user%2F14&state="+state, nil, &page)
-	return page.Items
-}
-
 // hasten makes an open digest due, in Belfry's own database: no test waits for
 // a Monday.
-func (w *walk) hasten(digest string) {
-	w.t.Helper()
+func (h *house) hasten(digest string) {
+	h.t.Helper()
 	var db *sql.DB
-	if url := w.cfg.Database; url != "" {
-		db = testdb.Open(w.outer, string(url))
+	if url := h.cfg.Database; url != "" {
+		db = testdb.Open(h.t, string(url))
 	} else {
 		var err error
-		if db, err = sql.Open("sqlite", "file:"+filepath.Join(w.cfg.DataDir, "belfry.db")+"?_pragma=busy_timeout(10000)"); err != nil {
-			w.t.Fatal(err)
+		if db, err = sql.Open("sqlite", "file:"+filepath.Join(h.cfg.DataDir, "belfry.db")+"?_pragma=busy_timeout(10000)"); err != nil {
+			h.t.Fatal(err)
 		}
 		defer db.Close()
 	}
 	res, err := db.Exec("UPDATE bundles SET due = $1 WHERE id = $2 AND state = 0", time.Now().UnixMicro(), digest)
 	if err != nil {
-		w.t.Fatal(err)
+		h.t.Fatal(err)
 	}
 	if n, err := res.RowsAffected(); n != 1 || err != nil {
-		w.t.Fatalf("%d digests are due, %v", n, err)
+		h.t.Fatalf("%d digests are due, %v", n, err)
 	}
 }
 
@@ -87,7 +67,7 @@ func (w *walk) weekly() {
 		w.told(w.school.log(viewed(who)))
 	}
 	w.quiet()
-	open := w.digests("open")
+	open := w.digestsOf(u(12), "open")
 	if len(open) != 1 || open[0].Items != 2 || open[0].Frequency.Every != "weekly" {
 		w.t.Fatalf("u12's open digests: %+v", open)
 	}
@@ -126,10 +106,10 @@ func (w *walk) weekly() {
 	if text := letters[0].text; strings.Count(text, "Course viewed") != 2 || !strings.Contains(text, "Mária Telkes") || !strings.Contains(text, "Niels Bohr") || strings.Contains(text, "by Łukasz Nowak") {
 		w.t.Errorf("the digest %q reads %s", letters[0].subject, text)
 	}
-	if sent := w.digests("sent"); len(sent) != 1 || sent[0].ID != open[0].ID || sent[0].Items != 2 {
+	if sent := w.digestsOf(u(12), "sent"); len(sent) != 1 || sent[0].ID != open[0].ID || sent[0].Items != 2 {
 		w.t.Errorf("digests that were sent: %+v", sent)
 	}
-	if next := w.digests("open"); len(next) != 1 || next[0].Items != 1 || next[0].ID == open[0].ID || !slices.ContainsFunc(mondays, next[0].Due.Equal) {
+	if next := w.digestsOf(u(12), "open"); len(next) != 1 || next[0].Items != 1 || next[0].ID == open[0].ID || !slices.ContainsFunc(mondays, next[0].Due.Equal) {
 		w.t.Errorf("the next digest: %+v", next)
 	}
 	w.call(http.MethodDelete, "/v1/subscriptions/"+made.ID, nil, nil)
