@@ -79,7 +79,7 @@ func Full() Size {
 		Hostile:  Hostile{Members: 1_000_000, Endpoints: 1000, PerSecond: 1000, Small: 50_000, Idle: 10 * time.Second},
 		Growth:   Growth{Stored: []int{10_000, 100_000, 1_000_000, 10_000_000}, Window: 4 * time.Second, Limit: 40 * time.Minute},
 		Failover: Failover{Nodes: 3, Endpoints: 10, People: 10, PerSecond: 200, Window: 40 * time.Second, KillAfter: 10 * time.Second},
-		Planning: Planning{People: 10_000, Subscriptions: 100, Rules: 10, Each: 1, Events: 9},
+		Planning: Planning{People: 10_000, Subscriptions: 100, Rules: 10, Each: 100, Events: 9},
 		Digests:  Digests{People: 50_000, Group: 1000, Items: 20},
 		Roles:    Roles{Objects: 100_000, Grants: 10, People: 20_000, Events: 100_000, Edits: 20}}
 }
@@ -93,7 +93,7 @@ func Quick() Size {
 		Hostile:  Hostile{Members: 50_000, Endpoints: 100, PerSecond: 400, Small: 2000, Idle: 5 * time.Second},
 		Growth:   Growth{Stored: []int{10_000, 100_000}, Window: time.Second, Limit: 2 * time.Minute},
 		Failover: Failover{Nodes: 3, Endpoints: 10, People: 10, PerSecond: 100, Window: 10 * time.Second, KillAfter: 3 * time.Second, Lease: 2 * time.Second},
-		Planning: Planning{People: 10_000, Subscriptions: 100, Rules: 10, Each: 1, Events: 3},
+		Planning: Planning{People: 10_000, Subscriptions: 100, Rules: 10, Each: 100, Events: 3},
 		Digests:  Digests{People: 5000, Group: 500, Items: 20},
 		Roles:    Roles{Objects: 10_000, Grants: 10, People: 5000, Events: 5000, Edits: 5}}
 }

@@ -109,6 +109,7 @@ type plan struct {
 	named        map[namedKey][]belfry.Reason
 	vars         *expr.Vars // of expressions of messages, made when one needs them
 	hers         hers       // of the person at hand
+	alike        map[waysKey]choices
 }
 
 // namedKey is a combination of reasons; people named in the same way share it.
@@ -263,6 +264,7 @@ type choice struct {
 	override belfry.Reason // ByMandatory, when it overrode something
 	blocked  *belfry.Reason
 	often    Often
+	because  []belfry.Reason // once it was told by: the reasons of everybody whose choice it is
 }
 
 // choices collects what the ways of a recipient chose: the first way that may
@@ -306,50 +308,7 @@ func (p *plan) person(r *belfry.Recipient) {
 	pref := p.prefer(person)
 	block := p.block(r, person, &pref)
 
-	var cs choices
-	for i := range r.Via {
-		via := &r.Via[i]
-		blocked, override := block, belfry.Reason{}
-		if block != nil && p.mandatory(via) && !(block.Code == belfry.GlobalStop && person.User.State == belfry.UserDeleted) {
-			blocked, override = nil, belfry.Reason{Code: belfry.ByMandatory, Detail: "although " + block.Text()}
-		}
-		if via.Match != nil && via.Match.Escalation > 0 && override.Code == "" {
-			override = escalated(via.Match)
-		}
-		often := p.often(via, &pref)
-		often.wait = p.wait(&often, via, person)
-		if blocked == nil && often.never() {
-			blocked = often.paused()
-		}
-		channels, decision := p.choose(via, &pref)
-		if via.Notify.Script != "" {
-			often = Often{} // a script is run at once
-		}
-		enough := p.throttled(r, via)
-		for _, c := range channels {
-			blocked := blocked
-			if blocked == nil && enough != nil && c != belfry.ChannelInbox {
-				blocked = enough
-			}
-			cs.add(choice{channel: c, via: via, decision: decision, override: override, blocked: blocked, often: often})
-		}
-	}
-	for _, c := range p.in.Type.Channels.Forced {
-		forced := choice{channel: c, via: lead(r), decision: belfry.Reason{Code: belfry.ByForced, Detail: p.in.Event.Event.Type}}
-		if forced.often = p.often(forced.via, &pref); forced.often.never() {
-			forced.often = Often{}
-		}
-		forced.often.wait = p.wait(&forced.often, forced.via, person)
-		at := slices.IndexFunc(cs, func(have choice) bool { return have.channel == c })
-		if at < 0 {
-			cs = append(cs, forced)
-			continue
-		}
-		if cs[at].blocked == nil {
-			forced.via, forced.often = cs[at].via, cs[at].often
-		}
-		cs[at] = forced
-	}
+	cs := p.chosen(r, person, &pref, block)
 	if block == nil {
 		block = cs.paused()
 	}
@@ -380,6 +339,81 @@ func (p *plan) person(r *belfry.Recipient) {
 	}
 }
 
+// chosen are the choices of a person's ways. Those of people who have set
+// nothing of their own are decided once for all who come by the same ways.
+func (p *plan) chosen(r *belfry.Recipient, person *belfry.Person, pref *Effective, block *belfry.Reason) choices {
+	set := &person.Settings
+	if len(r.Via) == 0 || len(person.Preferences) > 0 || block != nil || set.Quiet != nil || set.DigestAt != "" || set.DigestWeekday != "" || len(p.in.Throttled) > 0 {
+		return p.decide(r, person, pref, block)
+	}
+	key := waysKey{&r.Via[0], len(r.Via), person.User.TimeZone}
+	cs, known := p.alike[key]
+	if !known {
+		cs = slices.Clip(p.decide(r, person, pref, nil))
+		if p.alike == nil {
+			p.alike = map[waysKey]choices{}
+		}
+		p.alike[key] = cs
+	}
+	return cs
+}
+
+// waysKey is what decides for whoever has set nothing: the ways, and by whose
+// calendar.
+type waysKey struct {
+	first *belfry.Via
+	n     int
+	zone  string
+}
+
+func (p *plan) decide(r *belfry.Recipient, person *belfry.Person, pref *Effective, block *belfry.Reason) choices {
+	var cs choices
+	for i := range r.Via {
+		via := &r.Via[i]
+		blocked, override := block, belfry.Reason{}
+		if block != nil && p.mandatory(via) && !(block.Code == belfry.GlobalStop && person.User.State == belfry.UserDeleted) {
+			blocked, override = nil, belfry.Reason{Code: belfry.ByMandatory, Detail: "although " + block.Text()}
+		}
+		if via.Match != nil && via.Match.Escalation > 0 && override.Code == "" {
+			override = escalated(via.Match)
+		}
+		often := p.often(via, pref)
+		often.wait = p.wait(&often, via, person)
+		if blocked == nil && often.never() {
+			blocked = often.paused()
+		}
+		channels, decision := p.choose(via, pref)
+		if via.Notify.Script != "" {
+			often = Often{} // a script is run at once
+		}
+		enough := p.throttled(r, via)
+		for _, c := range channels {
+			blocked := blocked
+			if blocked == nil && enough != nil && c != belfry.ChannelInbox {
+				blocked = enough
+			}
+			cs.add(choice{channel: c, via: via, decision: decision, override: override, blocked: blocked, often: often})
+		}
+	}
+	for _, c := range p.in.Type.Channels.Forced {
+		forced := choice{channel: c, via: lead(r), decision: belfry.Reason{Code: belfry.ByForced, Detail: p.in.Event.Event.Type}}
+		if forced.often = p.often(forced.via, pref); forced.often.never() {
+			forced.often = Often{}
+		}
+		forced.often.wait = p.wait(&forced.often, forced.via, person)
+		at := slices.IndexFunc(cs, func(have choice) bool { return have.channel == c })
+		if at < 0 {
+			cs = append(cs, forced)
+			continue
+		}
+		if cs[at].blocked == nil {
+			forced.via, forced.often = cs[at].via, cs[at].often
+		}
+		cs[at] = forced
+	}
+	return cs
+}
+
 // stopped suppresses a choice that forbidding or blocking ends.
 func (p *plan) stopped(r *belfry.Recipient, c *choice) bool {
 	switch {
@@ -397,7 +431,10 @@ func (p *plan) tell(r *belfry.Recipient, person *belfry.Person, ch *ChannelInfo,
 	if p.stopped(r, c) {
 		return
 	}
-	because := p.reasons(r, c.decision, c.override, c.often.digest())
+	if c.because == nil {
+		c.because = p.reasons(r, c.decision, c.override, c.often.digest())
+	}
+	because := c.because
 	if ch.Kind == belfry.KindScript && c.via.Notify.Script == ch.Name {
 		p.deliver(r, ch.Name, belfry.ScriptAddress(ch.Name, r.Principal), belfry.ScriptAddress(ch.Name, ""), c.via, p.because(r, c.decision, c.override))
 		return

@@ -11,6 +11,7 @@ import (
 
 	"github.com/belfryhq/belfry/internal/belfry"
 	gocmp "github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
 	"pgregory.net/rapid"
 )
 
@@ -687,4 +688,62 @@ func BenchmarkPlan10000(b *testing.B) {
 // MarshalText lets a test write the plan's input down.
 func (th Throttled) MarshalText() ([]byte, error) {
 	return []byte(th.Principal + " " + th.Subscription), nil
+}
+
+// People who come by the same ways are planned together as each would be alone,
+// whatever some of them have set.
+func TestSharedWaysAreDecidedAsEachAlone(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		var shared [][]belfry.Via
+		for range rapid.IntRange(1, 3).Draw(t, "sets of ways") {
+			var vias []belfry.Via
+			for i := range rapid.IntRange(1, 4).Draw(t, "ways") {
+				sub := belfry.Subscription{ID: fmt.Sprintf("sub_%d_%d", len(shared), i), Mandatory: rapid.Bool().Draw(t, "mandatory"),
+					Fallback: rapid.SampledFrom([][]string{nil, {"sms"}, {"inbox"}}).Draw(t, "fallback")}
+				if every := rapid.SampledFrom([]string{"", belfry.Daily, belfry.Never, belfry.Hourly}).Draw(t, "every"); every != "" {
+					sub.Frequency = &belfry.Frequency{Every: every}
+				}
+				names := rapid.SampledFrom([][]string{nil, {"email"}, {"inbox", "email"}, {"push"}, {"none"}}).Draw(t, "channels")
+				vias = append(vias, via(sub, belfry.Notify{Channels: names}, nil))
+			}
+			shared = append(shared, vias)
+		}
+		in := input()
+		for i := range rapid.IntRange(2, 6).Draw(t, "people") {
+			p := ada(func(p *belfry.Person) {
+				p.User.ID, p.User.Email = fmt.Sprintf("p%d", i), rapid.SampledFrom([]string{"", fmt.Sprintf("p%d@example.org", i)}).Draw(t, "email")
+				p.User.TimeZone = rapid.SampledFrom([]string{"", "America/Sao_Paulo", "Asia/Tokyo"}).Draw(t, "zone")
+				switch rapid.IntRange(0, 6).Draw(t, "settings") {
+				case 0:
+					p.Settings.Stop = true
+				case 1:
+					p.Settings.DigestAt = "20:30"
+				case 2:
+					p.Settings.Quiet = &belfry.Window{From: "11:00", To: "13:30"}
+				case 3:
+					p.Preferences = []belfry.Preference{{Channels: []string{"sms", "inbox"}}}
+				case 4:
+					p.Preferences = []belfry.Preference{{Level: belfry.LevelNone}}
+				}
+			})
+			in.with(p)
+			in.Recipients = append(in.Recipients, to(p.User.ID, shared[rapid.IntRange(0, len(shared)-1).Draw(t, "set")]...))
+		}
+		gotDeliveries, gotSuppressions := Plan(in)
+		var deliveries []belfry.Delivery
+		var suppressions []belfry.Suppression
+		for _, r := range in.Recipients {
+			alone := in
+			alone.Recipients = []belfry.Recipient{r}
+			alone.Recipients[0].Via = slices.Clone(r.Via)
+			ds, ss := Plan(alone)
+			deliveries, suppressions = append(deliveries, ds...), append(suppressions, ss...)
+		}
+		if d := gocmp.Diff(deliveries, gotDeliveries, cmpopts.EquateEmpty()); d != "" {
+			t.Fatal(d)
+		}
+		if d := gocmp.Diff(suppressions, gotSuppressions, cmpopts.EquateEmpty()); d != "" {
+			t.Fatal(d)
+		}
+	})
 }

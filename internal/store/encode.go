@@ -39,17 +39,27 @@ type scribe struct {
 	page []byte
 	last []belfry.Reason // and what was written for them: everybody of a group has the same
 	text string
+	long packs
 }
 
 const scribePage = 64 << 10
 
-// reasons is the JSON array of rs, which nobody changes afterwards.
+// reasons is the JSON array of rs, which nobody changes afterwards, packed when
+// it is long.
 func (w *scribe) reasons(rs []belfry.Reason) string {
-	if len(rs) > 0 && len(rs) == len(w.last) && &rs[0] == &w.last[0] {
+	switch {
+	case len(rs) > 0 && len(rs) == len(w.last) && &rs[0] == &w.last[0]:
 		return w.text
+	case len(rs) < packMany:
+		w.last, w.text = rs, w.array(rs)
+	default:
+		w.last, w.text = rs, w.long.reasons(rs, w.array)
 	}
-	w.last, w.text = rs, w.write(func(b []byte) []byte { return appendReasons(b, rs) })
 	return w.text
+}
+
+func (w *scribe) array(rs []belfry.Reason) string {
+	return w.write(func(b []byte) []byte { return appendReasons(b, rs) })
 }
 
 // reason is the JSON of r, empty without one.
@@ -141,6 +151,10 @@ func appendText(b []byte, t string) []byte {
 // after the others.
 func readReasons(because, ended string) ([]belfry.Reason, error) {
 	var rs []belfry.Reason
+	because, err := unpack(because)
+	if err != nil {
+		return nil, err
+	}
 	if because != "" && because != "[]" {
 		if err := json.Unmarshal([]byte(because), &rs); err != nil {
 			return nil, err
@@ -160,8 +174,9 @@ func readReasons(because, ended string) ([]belfry.Reason, error) {
 // tells each recipient of each event for the same reasons, and reading them costs
 // as much as the row does. What it gives is shared: nobody changes it.
 type knownReasons struct {
-	mu sync.RWMutex
-	by map[string][]belfry.Reason
+	mu     sync.RWMutex
+	by     map[string][]belfry.Reason
+	packed map[string][]belfry.Reason
 }
 
 // Bounds of knownReasons; when it is full it begins anew.
@@ -171,7 +186,10 @@ const (
 )
 
 func (k *knownReasons) read(because, ended string) ([]belfry.Reason, error) {
-	if ended != "" || len(because) > maxKnownText {
+	switch {
+	case ended == "" && because != "" && because[0] == packMark:
+		return k.readPacked(because)
+	case ended != "", len(because) > maxKnownText:
 		return readReasons(because, ended)
 	}
 	k.mu.RLock()

@@ -156,6 +156,49 @@ func TestScribeWritesWhatJSONWould(t *testing.T) {
 	})
 }
 
+// Long texts of reasons are packed, come back as they were, and are small where
+// they are alike.
+func TestManyReasonsArePacked(t *testing.T) {
+	var w scribe
+	var known knownReasons
+	var many []belfry.Reason
+	for i := range 100 {
+		many = append(many, belfry.Reason{Code: belfry.NamedGroup, Subscription: belfry.NewID(belfry.SubscriptionPrefix, time.UnixMilli(int64(i))), Rule: 1 + i%10, Group: "Schüler <9a>"})
+	}
+	plain := w.array(many)
+	text := w.reasons(many)
+	if again := w.reasons(many[:50]); again == text || w.reasons(many) != text {
+		t.Error("reasons that begin alike are not told apart")
+	}
+	if len(text) > len(plain)/2 || text[0] != packMark || clean(text) != nil {
+		t.Errorf("%d bytes instead of %d: %s", len(text), len(plain), short(text))
+	}
+	if got, err := unpack(text); err != nil || got != plain {
+		t.Errorf("unpacked as %s, %v", short(got), err)
+	}
+	for range 2 {
+		got, err := known.read(text, "")
+		if err != nil || !reflect.DeepEqual(got, many) {
+			t.Fatalf("%d reasons read, %v", len(got), err)
+		}
+		_ = append(got, belfry.Reason{Code: belfry.Muted}) // must not show in the next
+	}
+	got, err := readReasons(text, w.reason(&belfry.Reason{Code: belfry.Erased}))
+	if err != nil || len(got) != 101 {
+		t.Errorf("%d reasons read, %v", len(got), err)
+	}
+	for _, bad := range []string{"~", "~!!", text[:len(text)-9], "~AAAA"} {
+		if _, err := unpack(bad); belfry.KindOf(err) != belfry.Internal {
+			t.Errorf("%s: %v", short(bad), err)
+		}
+	}
+	w.long.forget()
+	clear(many)
+	if w.last = nil; w.reasons(many) == text {
+		t.Error("other reasons have the text of those that lay there before")
+	}
+}
+
 func TestJudgeServer(t *testing.T) {
 	for _, c := range []struct {
 		version  int

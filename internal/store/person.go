@@ -270,6 +270,11 @@ func (t *personTable) scan(rows *sql.Rows) ([]string, error) {
 			row[i] = strconv.FormatInt(nums[i], 10)
 		case colBytes, colEvent:
 			row[i] = string(blobs[i])
+		case colJSON:
+			var err error
+			if row[i], err = unpack(row[i]); err != nil {
+				return nil, err
+			}
 		}
 	}
 	return row, nil

@@ -208,6 +208,7 @@ func placeholders(text string, n, size int) string {
 func (s *session) forget() {
 	s.changed, s.delta, s.fresh, s.recount = s.changed[:0], s.delta[:0], s.fresh[:0], false
 	s.scribe.last, s.scribe.text = nil, ""
+	s.scribe.long.forget()
 	for _, r := range s.batches {
 		r.reset()
 	}
