@@ -242,6 +242,7 @@ type Attempt struct {
 	// Then is told instead, by another contact or channel: it is planned with
 	// the attempt, once.
 	Then    *Delivery
+	Entries []Delivery // of a digest that goes on in the inbox: what it tells, Then being the first of them
 	Bundle  string     // the digest that was sent
 	Dropped []ItemDrop // what was left out of it
 }

@@ -12,7 +12,8 @@ import (
 // Fallback finds another way for what will never arrive.
 type Fallback interface {
 	// Next is what to try instead of a delivery whose attempt is its last; nil
-	// when there is nothing left.
+	// when there is nothing left. Of a digest it says in the attempt what is left
+	// out of it there, and what it puts into an inbox.
 	Next(ctx context.Context, d *belfry.Delivery, p *Payload, last *belfry.Attempt) (*belfry.Delivery, error)
 	// Told hears of deliveries that were planned so.
 	Told(d *belfry.Delivery)
@@ -29,7 +30,7 @@ func (noFallback) Told(*belfry.Delivery) {}
 // instead reports whether another way is looked for: a message to a person was
 // refused for good, or its address is of no use any more.
 func instead(d *belfry.Delivery, a *belfry.Attempt) bool {
-	if d.Principal == "" || d.Bundle != "" || d.Channel == belfry.ChannelWebhook {
+	if d.Principal == "" || d.Channel == belfry.ChannelWebhook {
 		return false
 	}
 	if a.Because != nil {
@@ -55,6 +56,8 @@ func later(a *belfry.Attempt, now time.Time) {
 type FallbackStore interface {
 	DeliveryStates(ctx context.Context, tenant string, ids []string) (map[string]belfry.State, error)
 	Message(ctx context.Context, tenant, id string) (belfry.Delivery, bool, error)
+	BundleItems(ctx context.Context, tenant string, bundles []string, limit int) (map[string][]belfry.BundleItem, error)
+	InboxEntries(ctx context.Context, tenant string, ids []string) (map[string]bool, error)
 }
 
 // Fallbacks is the Fallback of the house: the next contact by priority, then the
@@ -75,13 +78,11 @@ func (f *Fallbacks) Next(ctx context.Context, d *belfry.Delivery, p *Payload, la
 	if err != nil || person == nil || person.User.State != belfry.UserActive {
 		return nil, err
 	}
-	failure := route.Failure{Delivery: d, Person: person}
-	switch {
-	case last.Because != nil:
-		failure.Why = last.Because.Text()
-	default:
-		failure.Why = cut(cmp.Or(last.Outcome.Detail, last.Outcome.Kind.String()), 200)
+	if d.Bundle != "" {
+		return f.digest(ctx, d, p, person, last)
 	}
+	failure := route.Failure{Delivery: d, Person: person}
+	failure.Why = whyOf(last)
 	if d.Subscription != "" {
 		if failure.Subscription, _, err = f.Subscriptions.Standing(ctx, d.Tenant, d.Subscription); err != nil {
 			return nil, err
@@ -122,6 +123,14 @@ func (f *Fallbacks) Next(ctx context.Context, d *belfry.Delivery, p *Payload, la
 		return &ways[i], nil
 	}
 	return nil, nil
+}
+
+// whyOf says in words why a way failed.
+func whyOf(last *belfry.Attempt) string {
+	if last.Because != nil {
+		return last.Because.Text()
+	}
+	return cut(cmp.Or(last.Outcome.Detail, last.Outcome.Kind.String()), 200)
 }
 
 // Told wakes whoever looks at an inbox.

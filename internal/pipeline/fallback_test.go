@@ -8,6 +8,7 @@ import (
 
 	"github.com/belfryhq/belfry/internal/belfry"
 	"github.com/belfryhq/belfry/internal/channel"
+	"github.com/belfryhq/belfry/internal/store"
 )
 
 // fallible is a house whose mail server knows nobody of some addresses.
@@ -109,4 +110,85 @@ func TestFallBackFromWhatIsOfNoUse(t *testing.T) {
 	if got := h2.went(event); !slices.Equal(got, want) {
 		t.Errorf("%q\nwant %q", got, want)
 	}
+}
+
+// A digest that will never arrive goes another way with the same items, once:
+// to the next contact, then to the next channel, less what that one tells anyhow.
+//
+// feature: S3-19, PEER-12, NEW-11
+func TestDigestFallsBack(t *testing.T) {
+	refused, gone := belfry.OutcomeRefused, belfry.OutcomeGone
+	for name, c := range map[string]struct {
+		unknown map[string]belfry.OutcomeKind
+		off     bool // all her addresses, since it was planned
+		inbox   bool // she is told there anyhow
+		sent    string
+		want    []string // of each event
+	}{
+		"first":             {sent: "a@x.org", want: []string{"email a@x.org delivered in_digest"}},
+		"next contact":      {unknown: map[string]belfry.OutcomeKind{"a@x.org": refused}, sent: "b@x.org", want: []string{"email b@x.org delivered fell_back"}},
+		"the last contact":  {unknown: map[string]belfry.OutcomeKind{"a@x.org": gone, "b@x.org": refused}, sent: "c@x.org", want: []string{"email c@x.org delivered fell_back"}},
+		"next channel":      {unknown: map[string]belfry.OutcomeKind{"a@x.org": refused, "b@x.org": refused, "c@x.org": refused}, want: []string{"email c@x.org failed fell_back", "inbox ada delivered fell_back"}},
+		"told there anyhow": {unknown: map[string]belfry.OutcomeKind{"a@x.org": refused, "b@x.org": refused, "c@x.org": refused}, inbox: true, want: []string{"email c@x.org failed fell_back", "inbox ada delivered by_subscription"}},
+		"no address left":   {off: true, want: []string{"email a@x.org suppressed fell_back", "inbox ada delivered fell_back"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			h := fallible(t, c.unknown)
+			channels := []string{"email"}
+			if c.inbox {
+				channels = append(channels, "inbox")
+			}
+			h.apply(belfry.Changes{Subscriptions: []belfry.Subscription{{
+				ID: "sub_1", Types: []string{"course.*"}, State: belfry.SubscriptionActive, Created: clock(), Fallback: []string{"inbox"}, Frequency: &belfry.Frequency{Every: belfry.Weekly},
+				Recipients: []belfry.Rule{{Explicit: &belfry.ExplicitRule{Users: []string{"ada"}}}}, Notify: []belfry.Notify{{Channels: channels}},
+			}}})
+			events := h.accept(2, "course.updated")
+			h.everythingPlanned()
+			if c.off {
+				var off []belfry.Contact
+				for _, a := range []string{"a@x.org", "b@x.org", "c@x.org"} {
+					off = append(off, belfry.Contact{Kind: "email", Address: a, Verified: true, Disabled: true})
+				}
+				h.apply(belfry.Changes{Users: []belfry.User{{ID: "ada", State: belfry.UserActive, Contacts: off}}})
+			}
+			list := h.digest(func(b *belfry.Bundle) bool { return b.State == belfry.BundleOpen })
+			if err := h.sealNow(&list); err != nil {
+				t.Fatal(err)
+			}
+			h.digest(func(b *belfry.Bundle) bool { return b.State == belfry.BundleSent || b.State == belfry.BundleOver })
+			h.drained()
+			for _, e := range events {
+				if got := h.went(e); !slices.Equal(got, c.want) {
+					t.Errorf("%q\nwant %q", got, c.want)
+				}
+			}
+			h.r.mu.Lock()
+			defer h.r.mu.Unlock()
+			if len(h.r.got) > 1 || c.sent != "" && len(h.r.order[c.sent]) != 1 {
+				t.Errorf("sent %v", h.r.order)
+			}
+		})
+	}
+}
+
+// digest waits until the one digest there is holds something, and gives it.
+func (h *house) digest(holds func(*belfry.Bundle) bool) (out belfry.Bundle) {
+	h.t.Helper()
+	h.until("the digest is as it is to be", func() bool {
+		list, _, err := h.db.ListBundles(context.Background(), belfry.DefaultTenant, store.BundleFilter{})
+		if err != nil || len(list) != 1 || !holds(&list[0]) {
+			return false
+		}
+		out = list[0]
+		return true
+	})
+	return out
+}
+
+// sealNow seals a digest that is not due yet.
+func (h *house) sealNow(b *belfry.Bundle) error {
+	due := *b
+	due.Due = clock()
+	return h.seal.seal(context.Background(), belfry.DefaultTenant, []belfry.Bundle{due}, clock())
 }

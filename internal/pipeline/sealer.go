@@ -235,13 +235,17 @@ func (s *Sealer) seal(ctx context.Context, tenant string, due []belfry.Bundle, n
 		switch {
 		case !until.IsZero():
 			seal.Until = until
-		case why != nil:
-			seal.Drop = why
-		default:
+		case why != nil && b.Principal != "" && (why.Code == belfry.NoAddress || why.Code == belfry.NotVerified || why.Code == belfry.ContactDisabled || why.Code == belfry.ContactDead):
+			// The send says so, and looks for another way.
+			address = b.Address
+			fallthrough
+		case why == nil:
 			seal.Message = messageOf(b, person, address, now)
 			if first.IsZero() || b.Due.Before(first) {
 				first = b.Due
 			}
+		default:
+			seal.Drop = why
 		}
 		seals = append(seals, seal)
 	}

@@ -67,7 +67,7 @@ func (d *Dispatcher) send(ctx context.Context, ds *dest, it item) {
 		a = settle(&it.d, out, start, now.Sub(start), composed.Waits, d.o.Jitter())
 	}
 	a.Bundle, a.Dropped = it.d.Bundle, composed.Dropped
-	if it.d.Bundle == "" && instead(&it.d, &a) {
+	if instead(&it.d, &a) {
 		then, err := d.o.Fallback.Next(ctx, &it.d, it.p, &a)
 		if a.Then = then; err != nil {
 			d.o.Log.Error("looking for another way", "delivery", it.d.ID, "error", err)

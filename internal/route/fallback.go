@@ -3,6 +3,7 @@ package route
 import (
 	"slices"
 	"strconv"
+	"strings"
 
 	"github.com/belfryhq/belfry/internal/belfry"
 )
@@ -87,7 +88,8 @@ type Failure struct {
 // Instead are the other ways to tell what a delivery failed to, in the order in
 // which they are to be tried: the person's next contacts of the same channel by
 // priority, then the channels to fall back to. Those that exist already, as
-// deliveries, were tried or tell her anyhow.
+// deliveries, were tried or tell her anyhow. Those of a digest have no ids: what
+// was tried is among its reasons.
 func Instead(f Failure) []belfry.Delivery {
 	d := f.Delivery
 	p := &plan{in: &Input{Type: f.Type, Fallback: f.Fallback}}
@@ -100,12 +102,20 @@ func Instead(f Failure) []belfry.Delivery {
 	because := append(slices.Clone(d.Because), fellBack(d.Channel, d.Address, f.Why))
 	var out []belfry.Delivery
 	add := func(channel, address string) {
+		if d.Bundle != "" && (channel == d.Channel && address == d.Address || tried(d.Because, channel, address)) {
+			return
+		}
 		n := *d
 		n.Channel, n.Address, n.Because = channel, address, because
-		n.ID = belfry.DeliveryID(d.EventID, 0, channel+suffix, address)
+		n.ID = ""
+		if d.Bundle == "" {
+			n.ID = belfry.DeliveryID(d.EventID, 0, channel+suffix, address)
+		}
 		n.State, n.Due, n.Attempts, n.Base = belfry.Scheduled, f.About.Now, 0, 0
 		if channel == belfry.ChannelInbox {
-			n.ID = belfry.DeliveryID(d.EventID, 0, channel, address)
+			if d.Bundle == "" {
+				n.ID = belfry.DeliveryID(d.EventID, 0, channel, address)
+			}
 			n.State = belfry.Delivered
 		}
 		if n.ID != d.ID {
@@ -141,6 +151,12 @@ func Instead(f Failure) []belfry.Delivery {
 		}
 	}
 	return out
+}
+
+// tried reports whether a way is among those that failed, as reasons say.
+func tried(because []belfry.Reason, channel, address string) bool {
+	way := fellBack(channel, address, "").Detail
+	return slices.ContainsFunc(because, func(r belfry.Reason) bool { return r.Code == belfry.FellBack && strings.HasPrefix(r.Detail, way) })
 }
 
 // maxStep bounds the steps of an escalation.

@@ -164,16 +164,18 @@ func (s *session) planInstead(round []attemptRef, late map[attemptRef]bool) erro
 		}
 		because := s.scribe.reasons(d.Because)
 		if d.Channel == belfry.ChannelInbox {
-			inbox := s.rows(insertInbox)
-			inbox.text(d.Tenant).text(d.ID).text(d.EventID).text(d.Principal).text(d.Subscription).text(d.Locale).text(d.Template).text(because)
-			if _, err := inbox.flush(); err != nil {
+			entries := f.attempt().Entries
+			if len(entries) == 0 {
+				entries = []belfry.Delivery{*d}
+			}
+			if err := s.putEntries(entries); err != nil {
 				return err
 			}
 			continue
 		}
 		rows := s.rows(insertDelivery)
 		rows.text(d.Tenant).text(d.ID).text(d.EventID).num(int64(d.Run)).text(d.Subscription).text(d.Channel).text(d.Principal).text(d.Address).
-			text(d.Destination).num(int64(d.Shard)).num(int64(d.State)).num(micros(d.Due)).num(0).text("").
+			text(d.Destination).num(int64(d.Shard)).num(int64(d.State)).num(micros(d.Due)).num(0).text(d.Bundle).
 			num(int64(d.Priority)).num(0).text(d.Locale).text(d.Template).text(because)
 		n, err := rows.flush()
 		if err != nil {
@@ -182,6 +184,31 @@ func (s *session) planInstead(round []attemptRef, late map[attemptRef]bool) erro
 		s.count(d.Tenant, 0, n)
 	}
 	return nil
+}
+
+// putEntries puts entries into inboxes, or, those that the platform is asked about
+// first, among what is held.
+func (s *session) putEntries(entries []belfry.Delivery) error {
+	inbox, held := s.rows(insertInbox), s.rows(insertDelivery)
+	for i := range entries {
+		d := &entries[i]
+		because := s.scribe.reasons(d.Because)
+		if d.State != belfry.Held {
+			inbox.text(d.Tenant).text(d.ID).text(d.EventID).text(d.Principal).text(d.Subscription).text(d.Locale).text(d.Template).text(because)
+			continue
+		}
+		held.text(d.Tenant).text(d.ID).text(d.EventID).num(int64(d.Run)).text(d.Subscription).text(d.Channel).text(d.Principal).text(d.Address).
+			text(d.Destination).num(int64(d.Shard)).num(int64(d.State)).num(dueOf(d.State, d.Due)).num(0).text("").num(int64(d.Priority)).num(0).
+			text(d.Locale).text(d.Template).text(because)
+	}
+	if _, err := inbox.flush(); err != nil {
+		return err
+	}
+	n, err := held.flush()
+	if n > 0 {
+		s.count(entries[0].Tenant, 0, n)
+	}
+	return err
 }
 
 // noteLate counts the sends that ended after their delivery was cancelled: what

@@ -438,8 +438,14 @@ func (s *session) closeMany(p *sealing) error {
 }
 
 var (
+	// Why it went another way stays known.
 	endBundle = with("tenant:t id:t state:n ended:n because:t",
-		`UPDATE bundles SET state = a.state, ended = a.ended, because = a.because FROM a WHERE bundles.tenant = a.tenant AND bundles.id = a.id AND bundles.state + 0 > 0`)
+		`UPDATE bundles SET state = a.state, ended = a.ended, because = CASE WHEN a.because = '' THEN bundles.because ELSE a.because END
+		FROM a WHERE bundles.tenant = a.tenant AND bundles.id = a.id AND bundles.state + 0 > 0`)
+	// Told in another way: the same items, by another message.
+	passBundle = with("tenant:t id:t channel:t address:t message:t because:t",
+		`UPDATE bundles SET channel = a.channel, address = a.address, message = a.message, because = a.because
+		FROM a WHERE bundles.tenant = a.tenant AND bundles.id = a.id AND bundles.state + 0 > 0`)
 	leaveItem = with("tenant:t bundle:t id:t ended:t",
 		`UPDATE bundle_items SET state = 5, ended = a.ended FROM a WHERE bundle_items.tenant = a.tenant AND bundle_items.bundle = a.bundle
 		AND bundle_items.id = a.id AND bundle_items.state = 0`)
@@ -455,23 +461,33 @@ func (s *session) endBundles(round []attemptRef) error {
 	if !any {
 		return nil
 	}
-	ends, items := s.rows(endBundle), s.rows(leaveItem)
+	ends, items, pass := s.rows(endBundle), s.rows(leaveItem), s.rows(passBundle)
 	for _, f := range round {
 		a := f.attempt()
 		if a.Bundle == "" || !f.r.applied[f.i] || a.State.Open() {
 			continue
 		}
-		state := belfry.BundleOver
+		state, because := belfry.BundleOver, a.Because
 		if a.State == belfry.Delivered {
 			state = belfry.BundleSent
 		}
-		ends.text(a.Tenant).text(a.Bundle).num(int64(state)).num(micros(a.At)).text(s.scribe.reason(a.Because))
+		if d := a.Then; d != nil {
+			because = &d.Because[len(d.Because)-1]
+			if d.Channel != belfry.ChannelInbox { // which tells by entries of its own
+				pass.text(a.Tenant).text(a.Bundle).text(d.Channel).text(d.Address).text(d.ID).text(s.scribe.reason(because))
+			}
+		}
+		if a.Then == nil || a.Then.Channel == belfry.ChannelInbox {
+			ends.text(a.Tenant).text(a.Bundle).num(int64(state)).num(micros(a.At)).text(s.scribe.reason(because))
+		}
 		for i := range a.Dropped {
 			items.text(a.Tenant).text(a.Bundle).text(a.Dropped[i].ID).text(s.scribe.reason(&a.Dropped[i].Because))
 		}
 	}
-	if _, err := ends.flush(); err != nil {
-		return err
+	for _, r := range []*rows{pass, ends} {
+		if _, err := r.flush(); err != nil {
+			return err
+		}
 	}
 	_, err := items.flush()
 	return err
@@ -497,7 +513,7 @@ func itemDelivery(it *belfry.BundleItem, b *belfry.Bundle, message belfry.State)
 			d.State = belfry.Suppressed
 		}
 	}
-	if d.State == belfry.Suppressed && b.Because != nil {
+	if b.Because != nil && (d.State == belfry.Suppressed || b.Because.Code == belfry.FellBack) {
 		d.Because = append(slices.Clip(d.Because), *b.Because)
 	}
 	return d

@@ -451,7 +451,7 @@ func (s *session) regatherOf(tenant string, list []*belfry.Regather) error {
 		return err
 	}
 	move, leave := s.rows(moveItem), s.rows(leaveItem)
-	put, inbox, held, open := s.rows(insertItem), s.rows(insertInbox), s.rows(insertDelivery), int64(0)
+	put, entries := s.rows(insertItem), []belfry.Delivery(nil)
 	again, drop, over := s.rows(againBundle), s.rows(dropBundle), s.rows(overBundle)
 	for _, r := range list {
 		here := waits[r.Bundle]
@@ -481,13 +481,8 @@ func (s *session) regatherOf(tenant string, list []*belfry.Regather) error {
 				case d == nil:
 				case d.Digest != nil:
 					put.text(tenant).text(into[slotOf(d)]).text(d.ID).text(d.EventID).num(int64(d.Run)).text(d.Subscription).text(d.Template).text(s.scribe.reasons(d.Because))
-				case d.State == belfry.Held:
-					open++
-					held.text(tenant).text(d.ID).text(d.EventID).num(int64(d.Run)).text(d.Subscription).text(d.Channel).text(d.Principal).text(d.Address).
-						text(d.Destination).num(int64(d.Shard)).num(int64(d.State)).num(dueOf(d.State, d.Due)).num(0).text("").num(int64(d.Priority)).num(0).
-						text(d.Locale).text(d.Template).text(s.scribe.reasons(d.Because))
 				default:
-					inbox.text(tenant).text(d.ID).text(d.EventID).text(d.Principal).text(d.Subscription).text(d.Locale).text(d.Template).text(s.scribe.reasons(d.Because))
+					entries = append(entries, *d)
 				}
 			}
 			moved++
@@ -504,16 +499,12 @@ func (s *session) regatherOf(tenant string, list []*belfry.Regather) error {
 			again.text(tenant).text(r.Bundle).num(micros(stays.Due)).text(string(frequency))
 		}
 	}
-	for _, r := range []*rows{move, leave, put, inbox, again, drop, over} {
+	for _, r := range []*rows{move, leave, put, again, drop, over} {
 		if _, err := r.flush(); err != nil {
 			return err
 		}
 	}
-	n, err := held.flush()
-	if s.count(tenant, 0, n); err == nil && n != open {
-		s.recount = true
-	}
-	return err
+	return s.putEntries(entries)
 }
 
 // waiting are the items that wait in the bundles that are open, by bundle.
