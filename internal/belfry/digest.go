@@ -122,7 +122,7 @@ type Seal struct {
 	Tenant, Bundle string
 	At             time.Time
 	Message        *Delivery // the message, with the id it keeps
-	Drop           *Reason   // why there is none
+	Drop           *Reason   // why there is none, or why it waits
 	Until          time.Time // not now: due again then
 }
 

@@ -128,7 +128,7 @@ func throttleName(in *route.Input, sub *belfry.Subscription) string {
 
 // putOff moves what is over somebody's daily limit of a channel to the first day
 // that has room, by her own calendar. What is urgent or mandatory goes at once,
-// and a digest is one message.
+// and a digest is counted when it is sealed: see Sealer.room.
 func (s *Stages) putOff(ctx context.Context, in *route.Input, ds []belfry.Delivery, most map[string]int) error {
 	limited := len(most) > 0
 	for _, p := range in.Persons {
@@ -148,7 +148,7 @@ func (s *Stages) putOff(ctx context.Context, in *route.Input, ds []belfry.Delive
 		uses := make([]belfry.QuotaUse, len(over))
 		for i, d := range over {
 			from, until := dayOf(in.Persons[d.Principal], in.Now, day)
-			uses[i] = belfry.QuotaUse{Principal: d.Principal, Name: "day/" + d.Channel + "/" + from.Format(time.DateOnly), Grant: d.ID, Limit: limitOn(in, d, most), Until: until}
+			uses[i] = belfry.QuotaUse{Principal: d.Principal, Name: dayQuota(d.Channel, from), Grant: d.ID, Limit: limitOn(in, d, most), Until: until}
 		}
 		granted, err := s.Quotas.TakeQuotas(ctx, in.Event.Tenant, in.Now, uses)
 		if err != nil {
@@ -161,7 +161,7 @@ func (s *Stages) putOff(ctx context.Context, in *route.Input, ds []belfry.Delive
 				left = append(left, d)
 			case day > 0:
 				from, _ := dayOf(in.Persons[d.Principal], in.Now, day)
-				d.Due = time.Date(from.Year(), from.Month(), from.Day(), morning, 0, 0, 0, from.Location()).UTC()
+				d.Due = morningOf(from)
 				d.Because = append(slices.Clone(d.Because), belfry.Reason{Code: belfry.OverDailyLimit, Detail: fmt.Sprintf("%d a day: waits until %s", uses[i].Limit, d.Due.Format(time.RFC3339))})
 			}
 		}
@@ -180,15 +180,29 @@ func limitOn(in *route.Input, d *belfry.Delivery, most map[string]int) int {
 	if d.Principal == "" {
 		return 0
 	}
-	person := in.Persons[d.Principal]
-	if person == nil || d.Channel == belfry.ChannelInbox {
+	return dailyLimit(in.Persons[d.Principal], d.Channel, most)
+}
+
+// dailyLimit is limitOn for a person and channel.
+func dailyLimit(person *belfry.Person, channel string, most map[string]int) int {
+	if person == nil || channel == belfry.ChannelInbox {
 		return 0
 	}
-	limit, hers := most[d.Channel], person.Settings.MaxPerDay[d.Channel]
+	limit, hers := most[channel], person.Settings.MaxPerDay[channel]
 	if hers > 0 && (limit == 0 || hers < limit) {
 		return hers
 	}
 	return limit
+}
+
+// dayQuota is the name of the quota of a channel on a day.
+func dayQuota(channel string, day time.Time) string {
+	return "day/" + channel + "/" + day.Format(time.DateOnly)
+}
+
+// morningOf is when what was put off to a day goes out.
+func morningOf(day time.Time) time.Time {
+	return time.Date(day.Year(), day.Month(), day.Day(), morning, 0, 0, 0, day.Location()).UTC()
 }
 
 // dayOf is the day of somebody's calendar that many days after now.

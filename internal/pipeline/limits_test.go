@@ -3,10 +3,12 @@ package pipeline
 import (
 	"context"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
 	"github.com/belfryhq/belfry/internal/belfry"
+	"github.com/belfryhq/belfry/internal/store"
 )
 
 // feature: PEER-10 at most so many messages a person and key, and the rest in the
@@ -98,4 +100,73 @@ func TestDailyLimit(t *testing.T) {
 		t.Errorf("by day %v", days)
 	}
 	h.r.once(t)
+}
+
+// A digest is one message of a day: one that is over the limit waits for the
+// first day that has room and goes on gathering; one with something mandatory
+// does not wait.
+//
+// feature: S3-20
+func TestDailyLimitCountsDigests(t *testing.T) {
+	h, c, box := postHouse(t, sqlite(t))
+	h.people(belfry.User{ID: "u1", TimeZone: "Europe/Lisbon"}, belfry.User{ID: "u2", TimeZone: "Europe/Lisbon"})
+	limit := belfry.Settings{MaxPerDay: map[string]int{"email": 2}}
+	h.apply(belfry.Changes{Settings: []belfry.UserSettings{{User: "u1", Settings: limit}, {User: "u2", Settings: limit}}})
+	h.setting(belfry.KindEventType, "law.changed", belfry.EventType{Name: "law.changed", Mandatory: true, Frequency: &belfry.Frequency{Every: belfry.Hourly}})
+	h.join("course.updated", &belfry.Frequency{Every: belfry.Hourly}, "u1", "u2")
+	h.join("post.created", nil, "u1")
+	h.join("law.changed", nil, "u2")
+	h.run()
+	h.accept(1, "post.created") // the first of the day
+	h.until("the post is told", func() bool { return len(box.of("u1@example.org")) == 1 })
+	hour := func(types ...string) {
+		t.Helper()
+		for _, typ := range types {
+			h.accept(1, typ)
+		}
+		h.allPlanned()
+		c.set(c.now().Add(time.Hour))
+	}
+	hour("course.updated")
+	h.until("the first digests are told", func() bool { return len(box.of("u1@example.org")) == 2 && len(box.of("u2@example.org")) == 1 })
+	hour("course.updated")
+	h.until("u2's second", func() bool { return len(box.of("u2@example.org")) == 2 })
+	waits := func(who string) (out belfry.Bundle) {
+		t.Helper()
+		open := belfry.BundleOpen
+		h.until("it waits for another day", func() bool {
+			list, _, err := h.db.ListBundles(context.Background(), belfry.DefaultTenant, store.BundleFilter{State: &open, Recipient: who})
+			if err != nil || len(list) != 1 || list[0].Because == nil {
+				return false
+			}
+			out = list[0]
+			return true
+		})
+		return out
+	}
+	b := waits("u1")
+	if want := time.Date(2026, 5, 10, 7, 0, 0, 0, time.UTC); b.Because.Code != belfry.OverDailyLimit || !b.Due.Equal(want) {
+		t.Errorf("%+v, due %v", b.Because, b.Due)
+	}
+	hour("course.updated")
+	hour("law.changed")
+	h.until("what is mandatory does not wait", func() bool { return len(box.of("u2@example.org")) == 3 })
+	if b = waits("u1"); b.Items != 2 {
+		t.Errorf("%d things wait", b.Items)
+	}
+	c.set(time.Date(2026, 5, 10, 7, 0, 0, 0, time.UTC))
+	h.until("the next day has room", func() bool { return len(box.of("u1@example.org")) == 3 })
+	h.drained()
+	if s := box.of("u1@example.org")[2].Subject; !strings.Contains(s, "2 updated") {
+		t.Errorf("subject %q", s)
+	}
+	list, _, err := h.db.ListDeliveries(context.Background(), belfry.DefaultTenant, store.DeliveryFilter{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, d := range list {
+		if d.Attempts != 1 {
+			t.Errorf("%s was tried %d times", d.ID, d.Attempts)
+		}
+	}
 }

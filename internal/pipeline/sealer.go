@@ -218,6 +218,10 @@ func (s *Sealer) seal(ctx context.Context, tenant string, due []belfry.Bundle, n
 	if err != nil {
 		return err
 	}
+	over, err := s.room(ctx, tenant, ready(due, people, now), people, now)
+	if err != nil {
+		return err
+	}
 	channels, _ := s.o.Channels.Routes(tenant)
 	seals := make([]belfry.Seal, 0, len(due))
 	var first time.Time
@@ -232,9 +236,12 @@ func (s *Sealer) seal(ctx context.Context, tenant string, due []belfry.Bundle, n
 		person := people[b.Principal]
 		address, why, until := route.Ready(b, person, ch, now)
 		seal := belfry.Seal{Tenant: tenant, Bundle: b.ID, At: now}
+		wait, waits := over[b.ID]
 		switch {
 		case !until.IsZero():
 			seal.Until = until
+		case waits:
+			seal.Until, seal.Drop = wait.until, &wait.why
 		case why != nil && b.Principal != "" && (why.Code == belfry.NoAddress || why.Code == belfry.NotVerified || why.Code == belfry.ContactDisabled || why.Code == belfry.ContactDead):
 			// The send says so, and looks for another way.
 			address = b.Address
@@ -264,6 +271,17 @@ func (s *Sealer) seal(ctx context.Context, tenant string, due []belfry.Bundle, n
 		}
 	}
 	return err
+}
+
+// ready are those of due digests that nothing but a limit holds back: what is not
+// sent takes nothing of it.
+func ready(due []belfry.Bundle, people map[string]*belfry.Person, now time.Time) (out []belfry.Bundle) {
+	for i := range due {
+		if _, why, until := route.Ready(&due[i], people[due[i].Principal], nil, now); why == nil && until.IsZero() {
+			out = append(out, due[i])
+		}
+	}
+	return out
 }
 
 // messageOf is the delivery a bundle becomes.

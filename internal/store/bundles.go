@@ -306,15 +306,15 @@ func sealJob(p *sealing) *job {
 // one by one.
 const (
 	sealOne  = "UPDATE bundles SET state = ?, sealed = ?, ended = ?, message = ?, because = ? WHERE tenant = ? AND id = ? AND state = 0"
-	delayOne = "UPDATE bundles SET due = ? WHERE tenant = ? AND id = ? AND state = 0"
+	delayOne = "UPDATE bundles SET due = ?, because = ? WHERE tenant = ? AND id = ? AND state = 0"
 )
 
 var (
 	sealMany = with("tenant:t id:t state:n sealed:n ended:n message:t because:t", // PostgreSQL only
 		`UPDATE bundles SET state = a.state, sealed = a.sealed, ended = a.ended, message = a.message, because = a.because
 		FROM a WHERE bundles.tenant = a.tenant AND bundles.id = a.id AND bundles.state + 0 = 0`)
-	delayMany = with("tenant:t id:t due:n", // PostgreSQL only
-		"UPDATE bundles SET due = a.due FROM a WHERE bundles.tenant = a.tenant AND bundles.id = a.id AND bundles.state + 0 = 0")
+	delayMany = with("tenant:t id:t due:n because:t", // PostgreSQL only
+		"UPDATE bundles SET due = a.due, because = a.because FROM a WHERE bundles.tenant = a.tenant AND bundles.id = a.id AND bundles.state + 0 = 0")
 	noteLasts = with("tenant:t id:t at:n", `INSERT INTO bundle_lasts (tenant, slot, at) SELECT b.tenant, b.slot, a.at FROM a
 		JOIN bundles b ON b.tenant = a.tenant AND b.id = a.id WHERE b.counts = 1
 		ON CONFLICT (tenant, slot) DO UPDATE SET at = excluded.at WHERE excluded.at > bundle_lasts.at`)
@@ -384,7 +384,7 @@ func (s *session) closeBundles(p *sealing) error {
 		var n int64
 		var err error
 		if !seal.Until.IsZero() {
-			n, err = s.execRow(delayOne, micros(seal.Until), seal.Tenant, seal.Bundle)
+			n, err = s.execRow(delayOne, micros(seal.Until), s.scribe.reason(seal.Drop), seal.Tenant, seal.Bundle)
 		} else {
 			state, ended, message, because := s.sealed(seal)
 			n, err = s.execRow(sealOne, int64(state), micros(seal.At), ended, message, because, seal.Tenant, seal.Bundle)
@@ -421,7 +421,7 @@ func (s *session) closeMany(p *sealing) error {
 		switch {
 		case !open[sl.Bundle]:
 		case !sl.Until.IsZero():
-			delay.text(sl.Tenant).text(sl.Bundle).num(micros(sl.Until))
+			delay.text(sl.Tenant).text(sl.Bundle).num(micros(sl.Until)).text(s.scribe.reason(sl.Drop))
 			p.applied[i] = true
 		default:
 			state, ended, message, because := s.sealed(sl)

@@ -40,7 +40,7 @@ type DigestView struct {
 	Ended     *time.Time         `json:"ended,omitempty"`
 	Delivery  string             `json:"delivery,omitempty" doc:"The message it became (dlv_...)"`
 	Items     int                `json:"items" doc:"How many things it tells"`
-	Because   *belfry.ReasonView `json:"because,omitempty" doc:"Why it is over, where no send decided"`
+	Because   *belfry.ReasonView `json:"because,omitempty" doc:"Why it is over, where no send decided; why it waits or went another way"`
 	Told      []DeliveryView     `json:"told,omitempty" doc:"What it tells, each as the delivery it would be alone; only when one digest is asked for"`
 	Next      string             `json:"next,omitempty" doc:"Continues told"`
 }
