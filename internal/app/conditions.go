@@ -55,8 +55,8 @@ func (a *App) ended(tenant string, cancelled, events []string) {
 
 // PutFollow notes that somebody follows a problem, and what that cancels is
 // cancelled here and on other nodes.
-func (p *publisher) PutFollow(ctx context.Context, tenant string, f belfry.Follow, source, problem string) ([]string, error) {
-	cancelled, err := p.DB.PutFollow(ctx, tenant, f, source, problem)
+func (p *publisher) PutFollow(ctx context.Context, tenant string, f belfry.Follow, source, problem string, audit belfry.AuditEntry) ([]string, error) {
+	cancelled, err := p.DB.PutFollow(ctx, tenant, f, source, problem, audit)
 	if len(cancelled) > 0 {
 		p.dispatcher.Revoke(tenant, cancelled)
 		p.peers.Tell(belfry.Wake{Tenant: tenant, Edited: true})

@@ -81,9 +81,10 @@ func seed(t *testing.T, db *store.DB, m *manage.Manager) (event string) {
 			{ID: "sub_hers", Owner: "user/8", Origin: belfry.FromPerson, State: belfry.SubscriptionActive, Created: now},
 			{ID: "sub_others", Owner: "user/9", Origin: belfry.FromPerson, State: belfry.SubscriptionActive, Created: now},
 		},
-		Members:   []belfry.Member{{Subscription: "sub_admin", Principal: "user/8", Since: now}, {Subscription: "sub_admin", Principal: "user/8", Object: "course/1", Since: now}, {Subscription: "sub_admin", Principal: "user/9", Since: now}},
-		Documents: []belfry.Document{{Kind: belfry.KindEndpoint, ID: "ep_1", Body: []byte(`{"id":"ep_1","url":"https://x.example","owner":"user/8","state":"active"}`)}},
-		Audit:     []belfry.AuditEntry{{Who: "user/8", Action: "subscription.opt_out", Target: "sub_1"}, {Who: "key_1", Action: "user.put", Target: "user/8", Detail: "ada@example.org"}, {Who: "key_1", Action: "user.put", Target: "user/9"}},
+		Members: []belfry.Member{{Subscription: "sub_admin", Principal: "user/8", Since: now}, {Subscription: "sub_admin", Principal: "user/8", Object: "course/1", Since: now}, {Subscription: "sub_admin", Principal: "user/9", Since: now}},
+		Documents: []belfry.Document{{Kind: belfry.KindEndpoint, ID: "ep_1", Body: []byte(`{"id":"ep_1","url":"https://x.example","owner":"user/8","state":"active"}`)},
+			{Kind: belfry.KindNotification, ID: "ntf_1", Body: []byte(`{"id":"ntf_1","from":"user/8","who":"user/8","recipients":[{"explicit":{"users":["user/8","user/9"],"emails":["ada@example.org"]}}],"body":"Write to ada@example.org"}`)}},
+		Audit: []belfry.AuditEntry{{Who: "user/8", Action: "subscription.opt_out", Target: "sub_1"}, {Who: "key_1", Action: "user.put", Target: "user/8", Detail: "ada@example.org"}, {Who: "key_1", Action: "user.put", Target: "user/9"}},
 	}
 	_, err := db.Apply(ctx, ch)
 	check(err)
@@ -304,7 +305,7 @@ func TestExport(t *testing.T) {
 		if err := m.Export(t.Context(), admin, "user/8", put); err != nil {
 			t.Fatal(err)
 		}
-		for part, want := range map[string]int{"user": 1, "settings": 1, "preferences": 1, "membership": 2, "opt_out": 2, "groups": 1, "grants": 1, "subscriptions": 2, "documents": 1, "deliveries": 2,
+		for part, want := range map[string]int{"user": 1, "settings": 1, "preferences": 1, "membership": 2, "opt_out": 2, "groups": 1, "grants": 1, "subscriptions": 2, "documents": 2, "deliveries": 2,
 			"mails": 1, "attempt": 2, "inbox": 1, "suppressions": 3, "history": 1, "events": 1, "jobs": 1} {
 			if len(parts[part]) != want {
 				t.Errorf("%s: %d of %d: %v", part, len(parts[part]), want, parts[part])

@@ -11,8 +11,8 @@ import (
 type FollowStore interface {
 	Events(ctx context.Context, tenant string, ids []string) (map[string]*belfry.Accepted, error)
 	ResolvedBy(ctx context.Context, tenant, source, problem string, since time.Time) (string, error)
-	PutFollow(ctx context.Context, tenant string, f belfry.Follow, source, problem string) (cancelled []string, err error)
-	DropFollow(ctx context.Context, tenant, user, event string) (bool, error)
+	PutFollow(ctx context.Context, tenant string, f belfry.Follow, source, problem string, audit belfry.AuditEntry) (cancelled []string, err error)
+	DropFollow(ctx context.Context, tenant, user, event string, audit belfry.AuditEntry) (bool, error)
 	Follows(ctx context.Context, tenant, user, after string, limit int) ([]belfry.Follow, error)
 }
 
@@ -58,13 +58,29 @@ func (m *Manager) Follow(ctx context.Context, by By, f belfry.Follow) (belfry.Fo
 		return f, belfry.Errorf(belfry.Conflict, "the problem of event %s is resolved already, by event %s", f.Event, done)
 	}
 	f.Since = m.now()
-	_, err = m.store.PutFollow(ctx, by.Tenant, f, e.Source, e.ProblemName())
+	entry := m.change(by, "follow.put", f.User).Audit[0]
+	entry.Detail = f.Event + followed(f)
+	_, err = m.store.PutFollow(ctx, by.Tenant, f, e.Source, e.ProblemName(), entry)
 	return f, err
+}
+
+// followed is how, for the audit.
+func followed(f belfry.Follow) string {
+	how := ""
+	if f.Mute {
+		how += ", mute"
+	}
+	if f.Tell {
+		how += ", tell"
+	}
+	return how
 }
 
 // Unfollow ends that.
 func (m *Manager) Unfollow(ctx context.Context, by By, user, event string) error {
-	was, err := m.store.DropFollow(ctx, by.Tenant, user, event)
+	entry := m.change(by, "follow.delete", user).Audit[0]
+	entry.Detail = event
+	was, err := m.store.DropFollow(ctx, by.Tenant, user, event, entry)
 	if err == nil && !was {
 		return notFound("follow of event", event)
 	}

@@ -53,7 +53,7 @@ func (w *tower) follow(user, event string, mute, tell bool) {
 		w.t.Fatal(err)
 	}
 	e := events[event].Event
-	if _, err := w.db.PutFollow(context.Background(), belfry.DefaultTenant, belfry.Follow{User: user, Event: event, Mute: mute, Tell: tell, Since: w.now()}, e.Source, e.ProblemName()); err != nil {
+	if _, err := w.db.PutFollow(context.Background(), belfry.DefaultTenant, belfry.Follow{User: user, Event: event, Mute: mute, Tell: tell, Since: w.now()}, e.Source, e.ProblemName(), belfry.AuditEntry{}); err != nil {
 		w.t.Fatal(err)
 	}
 }

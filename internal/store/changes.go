@@ -823,14 +823,19 @@ func (e *edit) audit() error {
 	if len(e.ch.Audit) == 0 {
 		return nil
 	}
-	rows := e.rows(insertAudit)
-	for i, a := range e.ch.Audit {
+	return e.session.audit(e.tenant, e.version, e.ch.Audit)
+}
+
+// audit says who made the version of a tenant.
+func (s *session) audit(tenant string, version int64, entries []belfry.AuditEntry) error {
+	rows := s.rows(insertAudit)
+	for i, a := range entries {
 		at := a.At
 		if at.IsZero() {
-			at = e.db.now()
+			at = s.db.now()
 		}
 		// By version, so in the order of the edits whatever the clock did.
-		rows.text(e.tenant).text(fmt.Sprintf("%016x_%06d", e.version, i)).num(micros(at)).text(a.Who).text(a.Action).text(a.Target).text(a.Detail)
+		rows.text(tenant).text(fmt.Sprintf("%016x_%06d", version, i)).num(micros(at)).text(a.Who).text(a.Action).text(a.Target).text(a.Detail)
 	}
 	_, err := rows.flush()
 	return err

@@ -98,8 +98,8 @@ var personTables = []personTable{
 	{part: "quotas", table: "quotas", columns: personColumns("principal:K name:k until_at:t grants:j"), where: "principal = $2", drop: true},
 	{part: "looks", table: "bundle_looks", columns: personColumns("what:k item:K version:#"), where: "item = $2", drop: true},
 	{part: "follows", table: "follows", columns: personColumns("who:K event_id:k muted:# told:# at:t"), where: "who = $2", drop: true},
-	{part: "observations", table: "observations", columns: personColumns("subscription:k grp:X at:n event_id:k"), drop: true},
-	{part: "conditions", table: "condition_groups", columns: personColumns("subscription:k grp:X born:t due:t"), drop: true},
+	{part: "observations", table: "observations", columns: personColumns("subscription:k grp:X at:n event_id:k value:x"), drop: true},
+	{part: "conditions", table: "condition_groups", columns: personColumns("subscription:k grp:X born:t due:t state:b"), drop: true, only: watched},
 	{part: "suppressions", table: "suppressions", columns: personColumns("event_id:k run:n principal:K address:K channel:k because:j")},
 	{part: "history", table: "history", columns: personColumns("object:k at:n id:k transition:s actor:w comment:x variables:b")},
 	{part: "events", table: "events", columns: personColumns("id:k at:t type:s object:s body:e")},
@@ -108,11 +108,21 @@ var personTables = []personTable{
 		only: func(row map[string]string, _ *belfry.Subject) bool { return row["state"] >= "2" }},
 }
 
+// watched reports whether a group of a condition may go. That without a name
+// stays: it says that the condition is watched; unless it keeps the value of a
+// change, which is then one that nobody knows of.
+func watched(row map[string]string, _ *belfry.Subject) bool {
+	return row["grp"] != "" || strings.Contains(row["state"], `"is":{`)
+}
+
+// PersonDocument is personDocument for the test of all kinds.
+func PersonDocument(kind string) bool { return personDocument(kind) }
+
 // personDocument reports whether documents of a kind may name people in what
 // can be read of them.
 func personDocument(kind string) bool {
 	switch kind {
-	case belfry.KindEndpoint, belfry.KindFilter, belfry.KindTemplate, belfry.KindSetting, belfry.KindPreset:
+	case belfry.KindEndpoint, belfry.KindFilter, belfry.KindTemplate, belfry.KindSetting, belfry.KindPreset, belfry.KindNotification:
 		return true
 	}
 	return false

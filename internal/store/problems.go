@@ -183,7 +183,7 @@ func (db *DB) Followers(ctx context.Context, tenant, source, problem, after stri
 
 // PutFollow notes that a user follows the problem of an event, and ends what is
 // open for her of that event when she mutes it. cancelled are those deliveries.
-func (db *DB) PutFollow(ctx context.Context, tenant string, f belfry.Follow, source, problem string) (cancelled []string, err error) {
+func (db *DB) PutFollow(ctx context.Context, tenant string, f belfry.Follow, source, problem string, audit belfry.AuditEntry) (cancelled []string, err error) {
 	if err := clean(tenant, f.User, f.Event, source, problem); err != nil {
 		return nil, err
 	}
@@ -198,6 +198,9 @@ func (db *DB) PutFollow(ctx context.Context, tenant string, f belfry.Follow, sou
 		_, err = s.exec(`INSERT INTO follows (tenant, who, event_id, problem, muted, told, at) VALUES ($1, $2, $3, $4, $5, $6, $7)
 			ON CONFLICT (tenant, who, event_id) DO UPDATE SET muted = excluded.muted, told = excluded.told, problem = excluded.problem`,
 			tenant, f.User, f.Event, key[:], bit(f.Mute), bit(f.Tell), micros(f.Since))
+		if err == nil {
+			err = s.audit(tenant, version, []belfry.AuditEntry{audit})
+		}
 		from, to, ok := belfry.DeliveryRange(f.Event)
 		if err != nil || !f.Mute || !ok {
 			return err
@@ -221,12 +224,18 @@ func (db *DB) PutFollow(ctx context.Context, tenant string, f belfry.Follow, sou
 
 // DropFollow forgets that a user follows an event's problem; false when she did
 // not.
-func (db *DB) DropFollow(ctx context.Context, tenant, user, event string) (was bool, err error) {
+func (db *DB) DropFollow(ctx context.Context, tenant, user, event string, audit belfry.AuditEntry) (was bool, err error) {
 	out := new(bool)
 	err = db.doors.edit.do(ctx, &job{weight: 1, data: func(s *session) error {
 		n, err := s.exec("DELETE FROM follows WHERE tenant = $1 AND who = $2 AND event_id = $3", tenant, user, event)
-		*out = n > 0
-		return err
+		if *out = n > 0; err != nil || n == 0 {
+			return err
+		}
+		version, err := s.bump(tenant)
+		if err != nil {
+			return err
+		}
+		return s.audit(tenant, version, []belfry.AuditEntry{audit})
 	}})
 	return *out, err
 }

@@ -27,4 +27,10 @@ func TestFollows(t *testing.T) {
 	h.want(404, "GET", "/v1/users/nobody/follows", "").problem(t)
 	h.want(204, "DELETE", base+"/"+id, "")
 	h.want(404, "DELETE", base+"/"+id, "").problem(t)
+	audit := h.want(200, "GET", "/v1/audit", "").body
+	for _, part := range []string{`"action":"follow.put","target":"user/8","detail":"` + id + `, mute"`, `"action":"follow.put","target":"user/8","detail":"` + id + `, tell"`, `"action":"follow.delete","target":"user/8","detail":"` + id + `"`} {
+		if strings.Count(audit, part) != 1 {
+			t.Errorf("%s is not once in the audit: %s", part, audit)
+		}
+	}
 }
