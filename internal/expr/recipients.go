@@ -69,7 +69,7 @@ func names(t *types.Type) bool {
 type Named struct {
 	Names []string
 	Cut   int    // names beyond MaxNames
-	Fault string // why it gives none; empty = it was worked out
+	Fault string // what is wrong with it, or with something that it holds: the rest is named all the same
 }
 
 // Names evaluates the expression. A missing key names nobody, which is no
@@ -91,9 +91,7 @@ func (r *Recipients) Names(v *Vars, ancestor *belfry.Object) Named {
 		return Named{Fault: verdict.Detail}
 	}
 	g := gathering{seen: map[string]bool{}}
-	if fault := g.take(out, 0); fault != "" {
-		return Named{Fault: fault}
-	}
+	g.take(out, 0)
 	return g.Named
 }
 
@@ -122,43 +120,49 @@ type gathering struct {
 	seen map[string]bool
 }
 
-// take adds what a value names and says what is wrong with it, if anything.
-func (g *gathering) take(v ref.Val, depth int) string {
+// take adds what a value names and notes what is wrong with it, if anything.
+func (g *gathering) take(v ref.Val, depth int) {
 	switch v := v.(type) {
 	case types.Null:
-		return ""
 	case types.String:
-		return g.add(string(v))
+		g.add(string(v))
 	case *userVal:
-		return g.add(v.u.ID)
+		g.add(v.u.ID)
 	case traits.Lister:
 		if depth == 3 {
-			return "the result is nested more than three lists deep"
+			g.wrong("the result is nested more than three lists deep")
+			return
 		}
 		for it := v.Iterator(); it.HasNext() == types.True; {
-			if fault := g.take(it.Next(), depth+1); fault != "" {
-				return fault
-			}
+			g.take(it.Next(), depth+1)
 		}
-		return ""
+	default:
+		g.wrong(fmt.Sprintf("the result holds a %s where the name of a user or group or an address should be: string(…) makes text of a number", v.Type().TypeName()))
 	}
-	return fmt.Sprintf("the result holds a %s where the name of a user or group or an address should be: string(…) makes text of a number", v.Type().TypeName())
 }
 
-func (g *gathering) add(name string) string {
+// wrong keeps the first fault.
+func (g *gathering) wrong(fault string) {
+	if g.Fault == "" {
+		g.Fault = fault
+	}
+}
+
+func (g *gathering) add(name string) {
 	switch {
 	case name == "" || g.seen[name]:
-		return ""
+		return
 	case len(name) > maxName:
-		return "the result holds a text of " + strconv.Itoa(len(name)) + " bytes, which is no id and no address"
+		g.wrong("the result holds a text of " + strconv.Itoa(len(name)) + " bytes, which is no id and no address")
+		return
 	case !utf8.ValidString(name):
-		return "the result holds a text that is not valid UTF-8"
+		g.wrong("the result holds a text that is not valid UTF-8")
+		return
 	}
 	g.seen[name] = true
 	if len(g.Names) == MaxNames {
 		g.Cut++
-		return ""
+		return
 	}
 	g.Names = append(g.Names, name)
-	return ""
 }

@@ -14,7 +14,7 @@ type computedRule struct {
 
 // wishComputed wishes for whom a rule's expression gives. An expression that
 // fails on this event names nobody, and that is recorded; so is what it gives
-// beyond expr.MaxNames.
+// that is no name, beside those who are told, and what is beyond expr.MaxNames.
 func (r *run) wishComputed(rule computedRule) error {
 	because := belfry.Reason{Code: belfry.NamedComputed, Subscription: r.matches[rule.match].Subscription.ID, Rule: rule.rule}
 	fault := func(code, detail string) {
@@ -45,7 +45,6 @@ func (r *run) wishComputed(rule computedRule) error {
 	named := prog.Names(r.vars, ancestor)
 	if named.Fault != "" {
 		fault(belfry.RuleFault, named.Fault)
-		return nil
 	}
 	if named.Cut > 0 {
 		fault(belfry.RuleCut, strconv.Itoa(expr.MaxNames)+" are taken, "+strconv.Itoa(named.Cut)+" are left out")

@@ -177,6 +177,7 @@ func TestComputedRule(t *testing.T) {
 		{`[['user/1'], ['user/2']]`, ``, []string{"user/1 <named_computed", "user/2 <named_computed"}},
 		{`['nobody']`, ``, []string{"nobody !named_computed,user_unknown"}},
 		{`[event.data.who, event.data.who + '@example.org', 'user/1']`, `{"who":"n\u0000body"}`, []string{"user/1 <named_computed", " !rule_fault"}},
+		{`event.data.to`, `{"to":[7,"user/1",["user/2",true]]}`, []string{"user/1 <named_computed", "user/2 <named_computed", " !rule_fault"}},
 		{`event.data.missing`, `{}`, nil},
 		{`[]`, ``, nil},
 		{`null`, ``, nil},
