@@ -2,6 +2,7 @@ package bench
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -68,7 +69,8 @@ type rig struct {
 
 	load *http.Client
 	sink *sink
-	seq  atomic.Int64 // next free sequence number
+	seq  atomic.Int64  // next free sequence number
+	asks time.Duration // between two questions whether an event is planned; 0 = 10 ms
 
 	fan       int // endpoints told of every bench.fanout event
 	endpoints []string
@@ -373,7 +375,7 @@ func (r *rig) planned(ctx context.Context, answer []byte) error {
 
 // isPlanned waits until an event is planned.
 func (r *rig) isPlanned(ctx context.Context, id string) error {
-	tick := time.NewTicker(10 * time.Millisecond)
+	tick := time.NewTicker(cmp.Or(r.asks, 10*time.Millisecond))
 	defer tick.Stop()
 	for {
 		var trace struct{ Planned bool }
