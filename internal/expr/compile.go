@@ -8,7 +8,10 @@ import (
 	"unicode/utf8"
 
 	"cel.dev/cel-go/cel"
+	"cel.dev/cel-go/common/operators"
 	"cel.dev/cel-go/common/types"
+	"cel.dev/cel-go/common/types/ref"
+	"cel.dev/cel-go/common/types/traits"
 	"cel.dev/cel-go/interpreter"
 
 	"github.com/belfryhq/belfry/internal/belfry"
@@ -131,12 +134,44 @@ func program(env *cel.Env, ast *cel.Ast) (cel.Program, error) {
 	prog, err := env.Program(ast,
 		cel.EvalOptions(cel.OptOptimize),
 		cel.CostLimit(costLimit),
+		cel.CostTracking(bySize{}),
 		cel.InterruptCheckFrequency(interruptEvery),
 	)
 	if err != nil {
 		return nil, invalid(Fault{Message: oneLine(err.Error())})
 	}
 	return prog, nil
+}
+
+// bySize counts work on values whose types only the event tells. The library
+// knows the cost of an overload, and of a call that several overloads may answer
+// it counts 1, whatever the length of a text that is copied or of a list that
+// is searched.
+type bySize struct{}
+
+// CallCost is the cost of such a call; nil where the library knows it.
+func (bySize) CallCost(function, overload string, args []ref.Val, _ ref.Val) *uint64 {
+	if overload != "" {
+		return nil
+	}
+	var size uint64
+	for _, a := range args {
+		switch a := a.(type) {
+		case types.String:
+			size += uint64(len(a))
+		case types.Bytes:
+			size += uint64(len(a))
+		case traits.Lister:
+			if n, ok := a.Size().(types.Int); ok && function == operators.In {
+				size += 10 * uint64(n)
+			}
+		}
+	}
+	if size < 10 {
+		return nil
+	}
+	cost := 1 + size/10 // as the library counts texts
+	return &cost
 }
 
 // Eval evaluates the filter for an event. It ends by itself at the cost limit.

@@ -209,6 +209,56 @@ func TestLimits(t *testing.T) {
 	}
 }
 
+// Work on values whose types only the event tells is counted by its size: a
+// short expression over one event would else take gigabytes and minutes.
+func TestLimitsOfDynamicValues(t *testing.T) {
+	var numbers strings.Builder
+	for i := range 20_000 {
+		fmt.Fprintf(&numbers, ",%d", i)
+	}
+	data := fmt.Sprintf(`{"text":%q,"list":[%s],"n":7}`, strings.Repeat("x", 100_000), numbers.String()[1:])
+	v := NewVars(&belfry.Event{Data: []byte(data)}, Facts{})
+	for _, filter := range []string{
+		`event.data.list.map(a, event.data.text + event.data.text).size() > 0`,
+		`[1, 2, 3, 4, 5, 6, 7, 8].map(a, event.data.text + event.data.text + event.data.text).size() > 0`,
+		`event.data.list.all(a, event.data.text + "y" != "")`,
+		`event.data.list.all(a, "y" + event.data.text != "")`,
+		`event.data.list.all(a, a in event.data.list)`,
+		`event.data.list.all(a, !("z" in event.data.list))`,
+		`event.data.list.all(a, size(event.data.text) > 0)`,
+		`event.data.list.all(a, event.data.text.size() > 0)`,
+		`event.data.list.all(a, event.data.text < event.data.text || true)`,
+		`event.data.list.all(a, event.data.text == event.data.text)`,
+		`event.data.list.all(a, event.data.list == event.data.list)`,
+		`event.data.list.all(a, string(event.data.text) != "")`,
+		`event.data.list.all(a, event.data.text.contains("y") || true)`,
+		`event.data.list.all(a, event.data.text.startsWith(event.data.text))`,
+		`event.data.list.all(a, event.data.text.endsWith(event.data.text))`,
+		`event.data.list.all(a, event.data.text.matches("x*y") || true)`,
+		`event.data.list.all(a, bytes(event.data.text) != b"")`,
+	} {
+		p, err := Compile(filter)
+		if err != nil {
+			t.Fatal(filter, err)
+		}
+		start := time.Now()
+		if got := p.Eval(v); got.Code != belfry.FilterFault || !strings.Contains(got.Detail, "too much work") {
+			t.Errorf("%s: %+v after %v, want the cost limit", filter, got, time.Since(start))
+		}
+	}
+	for _, filter := range []string{
+		`event.data.text + "y" != ""`, `event.data.n in event.data.list`, `size(event.data.text) == 100000`, `event.data.list.exists(a, a == event.data.n + 1.0)`,
+	} {
+		p, err := Compile(filter)
+		if err != nil {
+			t.Fatal(filter, err)
+		}
+		if got := p.Eval(v); got.Code != belfry.FilterTrue {
+			t.Errorf("%s: %+v, want true", filter, got)
+		}
+	}
+}
+
 func TestReadable(t *testing.T) {
 	for filter, want := range map[string]string{
 		``:                              ``,
