@@ -97,6 +97,8 @@ func TestHostileInput(t *testing.T) {
 		"user without sense":      {put, "/v1/users/u", js, `{"email":"not an address","time_zone":"Mars/Olympus","locale":"???","state":"asleep"}`, 422, "/email"},
 		"endpoint without sense":  {post, "/v1/endpoints", js, `{"url":"gopher://x","timeout":"long","schedule":["-1s"]}`, 422, "/url"},
 		"template without end":    {put, "/v1/templates/t", js, `{"subject":"{{#a}}","body":"{{"}`, 422, ""},
+		"schema without sense":    {put, "/v1/event-types/h.s", js, `{"schema":{"type":"objekt"}}`, 422, "/schema"},
+		"schema out of the house": {put, "/v1/event-types/h.s", js, `{"schema":{"$ref":"file:///etc/passwd"}}`, 422, "stand on its own"},
 		"10 MB user":              {put, "/v1/users/u", js, `{"name":"` + strings.Repeat("n", 10<<20) + `"}`, 413, "1 MiB"},
 		"no such call":            {http.MethodGet, "/v1/nothing", "", ``, 404, ""},
 		"no such method":          {http.MethodDelete, events, "", ``, 405, ""},

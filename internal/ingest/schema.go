@@ -79,6 +79,26 @@ func (noLoader) Load(url string) (any, error) {
 	return nil, fmt.Errorf("it refers to %s: a schema must stand on its own", url)
 }
 
+// CheckSchema says, in a line, why the data of events cannot be checked against
+// a schema.
+func CheckSchema(raw json.RawMessage) error {
+	_, err := compileSchema(raw)
+	if err == nil {
+		return nil
+	}
+	var invalid *jsonschema.SchemaValidationError
+	if errors.As(err, &invalid) {
+		if fields := schemaFaults(invalid.Err); len(fields) > 0 {
+			at := strings.TrimPrefix(fields[0].Pointer, "/data")
+			if at == "" {
+				return errors.New(fields[0].Message)
+			}
+			return fmt.Errorf("%s: %s", at, fields[0].Message)
+		}
+	}
+	return errors.New(strings.Join(strings.Fields(err.Error()), " "))
+}
+
 func compileSchema(raw json.RawMessage) (*jsonschema.Schema, error) {
 	doc, err := jsonschema.UnmarshalJSON(bytes.NewReader(raw))
 	if err != nil {

@@ -128,7 +128,13 @@ func (m *Manager) PutEventType(ctx context.Context, by By, t belfry.EventType, m
 	}
 	t.Schema = orNothing(t.Schema)
 	if s := bytes.TrimSpace(t.Schema); len(s) > 0 && string(s) != "true" && string(s) != "false" {
+		n := len(f.list)
 		f.object("/schema", t.Schema)
+		if m.schema != nil && len(f.list) == n {
+			if err := m.schema(t.Schema); err != nil {
+				f.add("/schema", "cannot be used, and every event of this type would be refused: %v", err)
+			}
+		}
 	}
 	f.frequency("/frequency", t.Frequency)
 	if t.Template != "" {

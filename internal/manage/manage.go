@@ -2,6 +2,7 @@ package manage
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"sync"
@@ -114,6 +115,9 @@ type Options struct {
 	Notices      Notices      // nil = nothing is sent by hand
 	Roles        Roles        // nil = nobody joins by themselves
 	Joining      JoiningTerms // zero = DefaultJoining
+	// Schema says why the data of events cannot be checked against a schema;
+	// nil = whatever is an object is taken for one.
+	Schema func(schema json.RawMessage) error
 }
 
 // Manager makes edits; it is safe for concurrent use.
@@ -132,6 +136,7 @@ type Manager struct {
 	notices      Notices
 	parts        Parts
 	lost         error
+	schema       func(json.RawMessage) error
 	// structure serialises, by tenant, edits whose check spans several things
 	// (no cycles in trees and groups), so that two edits that are right
 	// alone do not become wrong together. Other nodes are not held up: there
@@ -151,7 +156,7 @@ func New(o Options) (*Manager, error) {
 	case o.Channels == nil:
 		return nil, errors.New("manage: Options.Channels is missing")
 	}
-	m := &Manager{store: o.Store, box: o.Box, now: o.Now, channels: o.Channels, channelKinds: o.ChannelKinds, sourceKinds: o.SourceKinds, crowds: o.Crowds, senders: o.Senders, backtests: o.Backtests, parts: o.Parts, lost: o.Lost, roles: o.Roles, joining: o.Joining}
+	m := &Manager{store: o.Store, box: o.Box, now: o.Now, channels: o.Channels, channelKinds: o.ChannelKinds, sourceKinds: o.SourceKinds, crowds: o.Crowds, senders: o.Senders, backtests: o.Backtests, parts: o.Parts, lost: o.Lost, roles: o.Roles, joining: o.Joining, schema: o.Schema}
 	if m.senders == nil {
 		m.senders = noSenders{}
 	}
