@@ -45,6 +45,7 @@ type commands struct {
 	Invite        inviteCmd        `cmd:"" help:"Ask users and addresses whether they want to join a subscription."`
 	Presets       presetsCmd       `cmd:"" help:"Predefined subscriptions, and where they are switched on."`
 	Deliveries    deliveriesCmd    `cmd:"" help:"List, show, retry and cancel deliveries."`
+	Digests       digestsCmd       `cmd:"" help:"List, show and send what waits to be told together."`
 	Replay        replayCmd        `cmd:"" help:"Plan stored events anew, with today's subscriptions and people."`
 	Jobs          jobsCmd          `cmd:"" help:"List, show and cancel long work."`
 	Users         usersCmd         `cmd:"" help:"Give out, or erase, all that is held about a person."`

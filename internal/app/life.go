@@ -68,3 +68,9 @@ func (l alarm) Replayed(tenant, first string) {
 
 // Ordered says that there is a job to be done.
 func (l alarm) Ordered() { l.app.jobs.Poke() }
+
+// Gathered says that a digest is due from a time on.
+func (l alarm) Gathered(tenant string, due time.Time) {
+	l.app.sealer.Expect(tenant, due)
+	l.here.Tell(belfry.Wake{Tenant: tenant, Due: due})
+}

@@ -46,10 +46,11 @@ type Changes struct {
 	Timers           []Timer    // put
 	DropTimers       []TimerKey // those that are there
 
-	Cancels    []DeliveryCancel // Conflict when one is over
-	Retries    []DeliveryRetry  // Conflict when one cannot be retried
-	Jobs       []Job            // to be done from now on
-	CancelJobs []JobCancel      // Conflict when one is over
+	Cancels     []DeliveryCancel // Conflict when one is over
+	Retries     []DeliveryRetry  // Conflict when one cannot be retried
+	SendDigests []DigestSend     // Conflict when one does not gather
+	Jobs        []Job            // to be done from now on
+	CancelJobs  []JobCancel      // Conflict when one is over
 
 	Audit []AuditEntry
 

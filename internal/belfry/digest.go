@@ -126,6 +126,12 @@ type Seal struct {
 	Until          time.Time // not now: due again then
 }
 
+// DigestSend makes a digest that gathers due at a time.
+type DigestSend struct {
+	ID  string
+	Due time.Time
+}
+
 // ItemDrop says that an item was left out of its digest as it was sent.
 type ItemDrop struct {
 	ID      string

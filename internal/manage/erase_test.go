@@ -28,6 +28,7 @@ func (c *cancels) Revoke(_ string, ids []string) []bool { return make([]bool, le
 func (c *cancels) Cancelled(_ string, ids []string)     { c.ids = append(c.ids, ids...) }
 func (c *cancels) Retried(string, string, time.Time)    {}
 func (c *cancels) Ordered()                             {}
+func (c *cancels) Gathered(string, time.Time)           {}
 
 var errLost = errors.New("lost")
 

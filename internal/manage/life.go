@@ -14,6 +14,7 @@ import (
 type LifeStore interface {
 	Delivery(ctx context.Context, tenant, id string) (belfry.Delivery, bool, error)
 	Events(ctx context.Context, tenant string, ids []string) (map[string]*belfry.Accepted, error)
+	Bundles(ctx context.Context, tenant string, ids []string) (map[string]belfry.Bundle, error)
 	Job(ctx context.Context, tenant, id string) (belfry.Job, bool, error)
 }
 
@@ -28,6 +29,8 @@ type Senders interface {
 	Retried(tenant, destination string, due time.Time)
 	// Ordered says that there is a job to be done.
 	Ordered()
+	// Gathered says that a digest is due from a time on.
+	Gathered(tenant string, due time.Time)
 }
 
 // noSenders is a server that sends nothing.
@@ -37,6 +40,7 @@ func (noSenders) Revoke(_ string, ids []string) []bool { return make([]bool, len
 func (noSenders) Cancelled(string, []string)           {}
 func (noSenders) Retried(_, _ string, _ time.Time)     {}
 func (noSenders) Ordered()                             {}
+func (noSenders) Gathered(string, time.Time)           {}
 
 // What became of a cancel.
 const (
@@ -84,6 +88,30 @@ func (m *Manager) RetryDelivery(ctx context.Context, by By, id string, resend bo
 	}
 	m.senders.Retried(by.Tenant, d.Destination, due)
 	return m.delivery(ctx, by.Tenant, id)
+}
+
+// SendDigest makes a digest that gathers go out now, with what it has. Quiet
+// hours and a daily limit hold it as they would when it falls due.
+func (m *Manager) SendDigest(ctx context.Context, by By, id string) error {
+	list, err := m.store.Bundles(ctx, by.Tenant, []string{id})
+	if err != nil {
+		return err
+	}
+	b, known := list[id]
+	switch {
+	case !known:
+		return notFound("digest", clipID(id))
+	case b.State != belfry.BundleOpen:
+		return belfry.Errorf(belfry.Conflict, "the digest is %s: it is a delivery, which can be retried", b.State)
+	}
+	due := m.now()
+	ch := m.change(by, "digest.send", id)
+	ch.SendDigests = []belfry.DigestSend{{ID: id, Due: due}}
+	if _, err := m.store.Apply(ctx, ch); err != nil {
+		return err
+	}
+	m.senders.Gathered(by.Tenant, due)
+	return nil
 }
 
 // CancelDelivery ends an open delivery for good, and says whether it is being

@@ -238,3 +238,29 @@ func TestLateDecisionsAreMadeAnew(t *testing.T) {
 		})
 	}
 }
+
+// A digest goes out before its time when somebody says so, once.
+//
+// feature: CPS-23
+func TestDigestSentByHand(t *testing.T) {
+	h, _, box := postHouse(t, sqlite(t))
+	h.people(belfry.User{ID: "u1"})
+	h.join("course.updated", &belfry.Frequency{Every: belfry.Weekly}, "u1")
+	h.run()
+	h.accept(2, "course.updated")
+	h.allPlanned()
+	b := h.digest(func(b *belfry.Bundle) bool { return b.State == belfry.BundleOpen })
+	now := belfry.Changes{Tenant: belfry.DefaultTenant, SendDigests: []belfry.DigestSend{{ID: b.ID, Due: h.seal.o.Now()}}}
+	h.apply(now)
+	h.seal.Expect(belfry.DefaultTenant, h.seal.o.Now())
+	h.until("it is told", func() bool { return len(box.of("u1@example.org")) == 1 })
+	h.drained()
+	if _, err := h.db.Apply(context.Background(), now); belfry.KindOf(err) != belfry.Conflict {
+		t.Errorf("again: %v", err)
+	}
+	h.accept(1, "course.updated")
+	h.allPlanned()
+	if got := h.open(); !slices.Equal(got, []string{`email "weekly" Mon 08:00 1`}) {
+		t.Errorf("%q waits", got)
+	}
+}

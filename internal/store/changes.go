@@ -58,7 +58,7 @@ func weightOf(ch *belfry.Changes) int {
 	n := 1 + len(ch.Objects) + len(ch.DeleteObjects) + len(ch.Places) + len(ch.Users) + len(ch.DeleteUsers) + len(ch.Groups) + len(ch.DropGroups) + len(ch.EraseUsers) + len(ch.DropGroupMembers) + len(ch.Grants) +
 		len(ch.History) + len(ch.Settings) + len(ch.Preferences) + len(ch.Subscriptions) + len(ch.Members) + len(ch.DropMembers) + len(ch.Documents) +
 		len(ch.DropDocuments) + len(ch.Audit) + len(ch.OptOuts) + len(ch.DropOptOuts) + len(ch.DeadContacts) +
-		len(ch.Acknowledgements) + len(ch.Timers) + len(ch.DropTimers) + len(ch.Asks) + len(ch.DropAsks) + len(ch.Cancels) + len(ch.Retries) + len(ch.Jobs) + len(ch.CancelJobs)
+		len(ch.Acknowledgements) + len(ch.Timers) + len(ch.DropTimers) + len(ch.Asks) + len(ch.DropAsks) + len(ch.Cancels) + len(ch.Retries) + len(ch.SendDigests) + len(ch.Jobs) + len(ch.CancelJobs)
 	for i := range ch.Groups {
 		n += len(ch.Groups[i].Members)
 	}
@@ -161,6 +161,9 @@ func checkChanges(ch *belfry.Changes) error {
 	for i := range ch.Retries {
 		add(ch.Retries[i].ID)
 	}
+	for i := range ch.SendDigests {
+		add(ch.SendDigests[i].ID)
+	}
 	for i := range ch.Jobs {
 		add(ch.Jobs[i].ID, ch.Jobs[i].Kind, ch.Jobs[i].Who)
 	}
@@ -224,7 +227,7 @@ func (s *session) apply(ch *belfry.Changes) (int64, error) {
 		e.expect, e.objects, e.deleteObjects, e.places, e.users, e.deleteUsers, e.groups, e.dropGroups, e.eraseUsers, e.dropGroupMembers, e.grants, e.history,
 		e.settings, e.preferences, e.subscriptions, e.conditions, e.dropAsks, e.members, e.dropMembers, e.optOuts, e.dropOptOuts, e.asks, e.deadContacts, e.documents, e.dropDocuments,
 		e.acknowledgements, e.timers,
-		e.cancels, e.retries, e.jobs, e.cancelJobs, e.lookAgain, e.audit,
+		e.cancels, e.retries, e.sendDigests, e.jobs, e.cancelJobs, e.lookAgain, e.audit,
 	} {
 		if err := step(); err != nil {
 			return 0, err

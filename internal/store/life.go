@@ -68,6 +68,21 @@ func (e *edit) retries() error {
 	return nil
 }
 
+// sendDigests makes digests due that gather.
+func (e *edit) sendDigests() error {
+	for i := range e.ch.SendDigests {
+		d := &e.ch.SendDigests[i]
+		n, err := e.exec("UPDATE bundles SET due = $3, because = '' WHERE tenant = $1 AND id = $2 AND state + 0 = 0", e.tenant, d.ID, micros(d.Due))
+		if err == nil && n == 0 {
+			err = belfry.Errorf(belfry.Conflict, "the digest %s does not gather any more: it was sealed or is over", d.ID)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 // selection are the conditions of a DeliverySelect: those of the range of ids,
 // which an index serves, and those of what is in it.
 func (db *DB) selection(ctx context.Context, tenant string, f *belfry.DeliverySelect) (within, filters []filter, none bool, err error) {

@@ -117,4 +117,23 @@ func (s *Server) digestRoutes() {
 			}
 			return &reply[DigestView]{Status: http.StatusOK, Body: v}, nil
 		})
+	route(s, spec{id: "sendDigest", method: http.MethodPost, path: "/v1/digests/{id}/send", tag: "Deliveries", may: auth.Admin,
+		summary: "Send one that gathers now, with what it has",
+		detail:  "What comes later goes into the next. Quiet hours and a daily limit hold it as they would when it falls due."},
+		func(ctx context.Context, c *call, in *struct {
+			ThingPath
+			Keyed
+		}) (*reply[DigestView], error) {
+			if err := s.Manage.SendDigest(ctx, c.by(), string(in.ID)); err != nil {
+				return nil, err
+			}
+			b, _, found, err := s.Digests.Bundle(ctx, c.tenant(), string(in.ID), "", 1)
+			if err == nil && !found {
+				err = belfry.Errorf(belfry.NotFound, "there is no digest %s", clip(string(in.ID), 64))
+			}
+			if err != nil {
+				return nil, err
+			}
+			return &reply[DigestView]{Status: http.StatusOK, Body: viewDigest(&b)}, nil
+		})
 }

@@ -16,6 +16,7 @@ type LifeManager interface {
 	RetryDelivery(ctx context.Context, by By, id string, resend bool) (belfry.Delivery, error)
 	// CancelDelivery answers cancelled or in_flight.
 	CancelDelivery(ctx context.Context, by By, id, because string) (string, error)
+	SendDigest(ctx context.Context, by By, id string) error
 	RetryDeliveries(ctx context.Context, by By, s belfry.DeliverySelect, resend bool) (belfry.Job, error)
 	CancelDeliveries(ctx context.Context, by By, s belfry.DeliverySelect, because string) (belfry.Job, error)
 	ReplayEvents(ctx context.Context, by By, s belfry.EventSelect, terms belfry.Replay) (belfry.Job, error)
