@@ -48,6 +48,8 @@ type commands struct {
 	Digests       digestsCmd       `cmd:"" help:"List, show and send what waits to be told together."`
 	Replay        replayCmd        `cmd:"" help:"Plan stored events anew, with today's subscriptions and people."`
 	Jobs          jobsCmd          `cmd:"" help:"List, show and cancel long work."`
+	Apply         applyCmd         `cmd:"" help:"Bring the configuration of a server to what a manifest says; --dry-run shows what would change."`
+	Export        exportCmd        `cmd:"" help:"Write the configuration of a server as a manifest."`
 	Users         usersCmd         `cmd:"" help:"Give out, or erase, all that is held about a person."`
 	Keys          keysCmd          `cmd:"" help:"Make, list and revoke keys of a server."`
 	Bench         benchCmd         `cmd:"" help:"Measure Belfry on this machine, beside the raw ceiling of its loopback."`

@@ -23,7 +23,9 @@ var rooms = []room{
 		"github.com/alecthomas/kong": "flags and help",
 		"golang.org/x/sync":          "runs the server and the show together",
 	}},
-	{path: "internal/cli", may: "auth belfry client config"},
+	{path: "internal/cli", may: "auth belfry client config", modules: map[string]string{
+		"go.yaml.in/yaml/v3": "manifests",
+	}},
 	{path: "internal/client"},
 	{path: "internal/config", may: "belfry", modules: map[string]string{
 		"github.com/knadh/koanf/v2":               "layers of configuration",

@@ -62,11 +62,16 @@ func (m *Manager) page(ctx context.Context, tenant, kind, after string, limit in
 // CreateEndpoint stores a new one and gives the secret it signs with, which is
 // shown this once.
 func (m *Manager) CreateEndpoint(ctx context.Context, by By, e belfry.Endpoint) (stored belfry.Endpoint, shown string, err error) {
+	e.ID = belfry.NewID(belfry.EndpointPrefix, m.now())
+	return m.createEndpoint(ctx, by, e)
+}
+
+// createEndpoint stores a new one under its id.
+func (m *Manager) createEndpoint(ctx context.Context, by By, e belfry.Endpoint) (stored belfry.Endpoint, shown string, err error) {
 	if err := checkEndpoint(&e); err != nil {
 		return e, "", err
 	}
 	now := m.now()
-	e.ID = belfry.NewID(belfry.EndpointPrefix, now)
 	e.State, e.Because, e.Created, e.Version, e.Resumed = belfry.EndpointActive, "", now, 0, time.Time{}
 	key, shown := secret.MakeWebhookSecret()
 	e.Secrets = []belfry.EndpointSecret{{Sealed: m.box.Seal(key, belfry.EndpointSecretContext(by.Tenant, e.ID))}}

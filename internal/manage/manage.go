@@ -53,6 +53,7 @@ type TreeStore interface {
 type PeopleStore interface {
 	Persons(ctx context.Context, tenant string, ids []string) (map[string]*belfry.Person, error)
 	Groups(ctx context.Context, tenant string, ids []string) (map[string]belfry.Group, error)
+	GroupIDs(ctx context.Context, tenant, after string, limit int) ([]string, error)
 }
 
 // SubscriptionStore reads subscriptions and who joined them.

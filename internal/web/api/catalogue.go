@@ -25,6 +25,7 @@ func (s *Server) catalogueRoutes() {
 	s.endpointRoutes()
 	s.channelRoutes()
 	s.sourceRoutes()
+	s.manifestRoutes()
 }
 
 // IssuedEndpoint is an endpoint with the secret the call made, shown this once.

@@ -44,6 +44,7 @@ type Manager interface {
 	FollowManager
 	PresetManager
 	Importer
+	ManifestManager
 }
 
 // ObjectManager keeps the tree.

@@ -24,7 +24,7 @@ func description(version string) huma.Config {
 				"key": {Type: "http", Scheme: "bearer", Description: "A key (bfy_...). Root keys name the tenant by the header Belfry-Tenant."}}},
 			Tags: []*huma.Tag{
 				{Name: "Events"}, {Name: "Catalogue", Description: "Event types"}, {Name: "Objects"}, {Name: "People"}, {Name: "Inbox"}, {Name: "Subscriptions"}, {Name: "Presets", Description: "Subscriptions predefined for those who administer a part of the tree"}, {Name: "Notifications", Description: "Messages about objects, sent by hand"},
-				{Name: "Deliveries"}, {Name: "Jobs"}, {Name: "Channels"}, {Name: "Endpoints"}, {Name: "Sources"}, {Name: "Templates"}, {Name: "Keys"}, {Name: "Tenants"}, {Name: "Nodes"}, {Name: "Settings"}, {Name: "Audit"},
+				{Name: "Deliveries"}, {Name: "Jobs"}, {Name: "Channels"}, {Name: "Endpoints"}, {Name: "Sources"}, {Name: "Templates"}, {Name: "Keys"}, {Name: "Tenants"}, {Name: "Nodes"}, {Name: "Settings"}, {Name: "Configuration", Description: "All of it as one file"}, {Name: "Audit"},
 				{Name: "Public", Description: "For people who hold a link"}, {Name: "Health"}},
 		},
 		Formats:                      map[string]huma.Format{"application/json": huma.DefaultJSONFormat, "json": huma.DefaultJSONFormat},
