@@ -143,3 +143,27 @@ func othersNamed(d *belfry.Delivery) (ids []string) {
 
 // awaited are the subscriptions an edit of which may let a delivery go.
 func awaited(d *belfry.Delivery) []string { return append(othersNamed(d), d.Subscription) }
+
+// Awaits says of open deliveries, by their ids, which paused subscription they
+// wait for: by what holds them in a send. Those that wait for none are not in it.
+func (x *Explainer) Awaits(ctx context.Context, tenant string, ds []belfry.Delivery) (map[string]belfry.ReasonView, error) {
+	out := map[string]belfry.ReasonView{}
+	m := Messages{subs: x.Stages.Subscriptions}
+	for i := range ds {
+		d := &ds[i]
+		if !d.State.Open() || d.Subscription == "" || d.Bundle != "" {
+			continue
+		}
+		_, why, err := m.subs.Standing(ctx, tenant, d.Subscription)
+		if err == nil && why != nil {
+			_, _, why, err = m.another(ctx, d, why)
+		}
+		switch {
+		case err != nil:
+			return nil, err
+		case why != nil && why.Code == belfry.SubscriptionWaits:
+			out[d.ID] = belfry.ViewReasons([]belfry.Reason{*why})[0]
+		}
+	}
+	return out, nil
+}

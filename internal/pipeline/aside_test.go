@@ -95,6 +95,48 @@ func both(event string) []string {
 	return []string{belfry.DeliveryID(event, 0, belfry.ChannelWebhook, "ep_000"), belfry.DeliveryID(event, 0, "email", "one@example.org")}
 }
 
+// Which paused subscription a delivery waits for is said of those that wait, and
+// of none after it is resumed.
+// feature: NEW-1, NEW-10
+func TestWaitsAreSaid(t *testing.T) {
+	h := newHouse(t, sqlite(t), nil)
+	h.two("")
+	waits, goes := h.planOnly(1, "a.x")[0], h.planOnly(1, "b.x")[0]
+	said := func() map[string]belfry.ReasonView {
+		t.Helper()
+		var ds []belfry.Delivery
+		for _, id := range append(both(waits), both(goes)...) {
+			d, found, err := h.db.Delivery(t.Context(), belfry.DefaultTenant, id)
+			if err != nil || !found {
+				t.Fatal(id, found, err)
+			}
+			ds = append(ds, d)
+		}
+		out, err := h.ex.Awaits(t.Context(), belfry.DefaultTenant, ds)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return out
+	}
+	if got := said(); len(got) != 0 {
+		t.Errorf("before the pause: %v", got)
+	}
+	h.state("sub_a", belfry.SubscriptionPaused, "holidays")
+	got := said()
+	for _, id := range both(waits) {
+		if r := got[id]; r.Code != belfry.SubscriptionWaits || r.Subscription != "sub_a" || r.Text != "the subscription is paused: holidays" {
+			t.Errorf("%s waits for %+v", id, r)
+		}
+	}
+	if len(got) != 2 {
+		t.Errorf("%d deliveries wait: %v", len(got), got)
+	}
+	h.state("sub_a", belfry.SubscriptionActive, "")
+	if got := said(); len(got) != 0 {
+		t.Errorf("after the pause: %v", got)
+	}
+}
+
 // What waits of a subscription that is paused goes out when it is resumed, and
 // is suppressed with the reason when it ends instead; what other subscriptions
 // have for the same destinations goes on meanwhile; and so it is over a restart.

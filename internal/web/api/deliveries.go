@@ -21,6 +21,7 @@ type DeliveryView struct {
 	Address      string              `json:"address"`
 	State        string              `json:"state" enum:"scheduled,retrying,held,delivered,failed,suppressed,cancelled"`
 	Due          *time.Time          `json:"due,omitempty" doc:"When the next send is tried; absent when it is over"`
+	Waits        *belfry.ReasonView  `json:"waits,omitempty" doc:"It is not sent until the paused subscription that is named is resumed"`
 	Tries        int                 `json:"tries" doc:"Sends so far"`
 	Last         *AttemptView        `json:"last_attempt,omitempty" doc:"The newest send of one that is retried or has failed; in lists"`
 	Attempts     []AttemptView       `json:"attempts,omitempty" doc:"Each send; only when one delivery is asked for"`
@@ -89,9 +90,16 @@ func (s *Server) deliveryViews(ctx context.Context, tenant string, ds []belfry.D
 			return nil, err
 		}
 	}
+	waits, err := s.Explain.Awaits(ctx, tenant, ds)
+	if err != nil {
+		return nil, err
+	}
 	views := make([]DeliveryView, 0, len(ds))
 	for i := range ds {
 		v := viewDelivery(&ds[i])
+		if w, ok := waits[ds[i].ID]; ok {
+			v.Waits = &w
+		}
 		if a, ok := last[ds[i].ID]; ok {
 			v.Last = &viewAttempts([]belfry.Attempt{a})[0]
 		}
@@ -138,7 +146,14 @@ func (s *Server) deliveryRoutes() {
 			if err != nil {
 				return nil, err
 			}
+			waits, err := s.Explain.Awaits(ctx, c.tenant(), []belfry.Delivery{d})
+			if err != nil {
+				return nil, err
+			}
 			v := viewDelivery(&d)
+			if w, ok := waits[d.ID]; ok {
+				v.Waits = &w
+			}
 			v.Attempts = viewAttempts(attempts)
 			return &reply[DeliveryView]{Status: http.StatusOK, Body: v}, nil
 		})

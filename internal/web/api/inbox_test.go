@@ -253,11 +253,14 @@ func TestDeliveries(t *testing.T) {
 		d.Due == nil || d.Channel != "webhook" || d.Event != event || len(d.Because) != 1 || d.Because[0].Text == "" {
 		t.Errorf("%+v", d)
 	}
+	if d.Waits == nil || d.Waits.Code != belfry.SubscriptionWaits || d.Waits.Subscription != "sub_1" || d.Waits.Text == "" {
+		t.Errorf("it waits for %+v", d.Waits)
+	}
 	var l struct{ Items []api.DeliveryView }
 	for query, want := range map[string]int{"": 2, "state=retrying": 1, "state=delivered": 0, "event=" + event: 1, "channel=webhook": 2, "recipient=ep_1": 2, "recipient=user%2F7": 0,
 		"since=" + time.Now().Add(time.Hour).UTC().Format(time.RFC3339): 0} {
 		h.want(200, "GET", "/v1/deliveries?"+query, "").into(t, &l)
-		if len(l.Items) != want {
+		if len(l.Items) != want || want > 0 && l.Items[0].Waits == nil {
 			t.Errorf("%s: %d deliveries, want %d", query, len(l.Items), want)
 		}
 	}

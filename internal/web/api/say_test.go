@@ -1,6 +1,7 @@
 package api_test
 
 import (
+	"context"
 	"strings"
 	"testing"
 
@@ -55,4 +56,13 @@ func TestSentencesInTheReadersLanguage(t *testing.T) {
 	if body := h.want(200, "GET", "/v1/subscriptions/sub_1/condition", "", "Accept-Language", "es").body; !strings.Contains(body, `de 3 en 10 minutos`) {
 		t.Errorf("where a condition stands, in Spanish: %s", body)
 	}
+}
+
+// Awaits says of every delivery that it waits.
+func (e *explainer) Awaits(_ context.Context, _ string, ds []belfry.Delivery) (map[string]belfry.ReasonView, error) {
+	out := map[string]belfry.ReasonView{}
+	for i := range ds {
+		out[ds[i].ID] = belfry.ViewReasons([]belfry.Reason{{Code: belfry.SubscriptionWaits, Subscription: "sub_1"}})[0]
+	}
+	return out, nil
 }

@@ -38,6 +38,8 @@ type Explainer interface {
 	Answerer
 	// Why says all about one delivery or inbox entry.
 	Why(ctx context.Context, tenant, id string) (belfry.Why, error)
+	// Awaits says which open deliveries wait for a paused subscription.
+	Awaits(ctx context.Context, tenant string, ds []belfry.Delivery) (map[string]belfry.ReasonView, error)
 }
 
 // Answerer answers questions about subscriptions, places and people; what is
