@@ -18,6 +18,9 @@ func Sees(dir Directory, object string, typ belfry.EventType, user string, now t
 	}
 	e := &belfry.Event{Object: object}
 	r := &run{dir: dir, acc: &belfry.Accepted{Event: e}, e: e, typ: typ, now: now}
+	if r.chain, err = r.ancestors(e.ObjectOrRoot()); err != nil || !r.seesByRole() {
+		return nil, err // as nearly always: everybody may
+	}
 	for _, load := range []func() error{r.loadChain, func() error { return r.loadGrants(nil) }, func() error { return r.loadGroups(nil) }} {
 		if err := load(); err != nil {
 			return nil, err
