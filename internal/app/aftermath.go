@@ -12,7 +12,8 @@ import (
 
 // Types of the events by which Belfry tells people about itself.
 const (
-	endpointDisabled = pipeline.NoticePrefix + "endpoint_disabled"
+	endpointDisabled  = pipeline.NoticePrefix + "endpoint_disabled"
+	subscriptionEnded = pipeline.NoticePrefix + "subscription_ended"
 )
 
 // aftermath draws the consequences of what a send taught.

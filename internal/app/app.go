@@ -275,7 +275,7 @@ func (a *App) wire(ctx context.Context, cfg *config.Config, box *secret.Box, o O
 		Notices: &notices{links: links, db: a.db, facts: facts, manage: a.manager}, Metrics: a.metrics(), Seal: box,
 		Log: a.log, Now: now, Version: o.Version, PublicURL: a.url,
 	})
-	a.upkeep = newUpkeep(cfg.Retention, a.db, a.api, a.log, now)
+	a.upkeep = newUpkeep(cfg.Retention, a.db, a.api, a.endGone(), a.log, now)
 	if err := a.upkeep.Prepare(ctx); err != nil {
 		a.log.Warn("partitions for what comes were not made: rows have their place all the same, and it is tried again", "error", err)
 	}

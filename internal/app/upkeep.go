@@ -9,6 +9,8 @@ import (
 
 	"github.com/belfryhq/belfry/internal/belfry"
 	"github.com/belfryhq/belfry/internal/config"
+	"github.com/belfryhq/belfry/internal/ingest"
+	"github.com/belfryhq/belfry/internal/manage"
 	"github.com/belfryhq/belfry/internal/store"
 	"github.com/belfryhq/belfry/internal/upkeep"
 	"github.com/belfryhq/belfry/internal/web/api"
@@ -18,7 +20,7 @@ import (
 const jobsKept = 30 * 24 * time.Hour
 
 // newUpkeep makes what keeps the database from growing for ever.
-func newUpkeep(r config.Retention, db *store.DB, surface *api.Server, log *slog.Logger, now func() time.Time) *upkeep.Keeper {
+func newUpkeep(r config.Retention, db *store.DB, surface *api.Server, gone upkeep.Chore, log *slog.Logger, now func() time.Time) *upkeep.Keeper {
 	return upkeep.New(upkeep.Options{
 		Store:     db,
 		Retention: upkeep.Retention{Events: r.Events, Deliveries: r.Deliveries, Inbox: r.Inbox, Audit: r.Audit, Dedupe: r.Dedupe, Changes: r.Changes},
@@ -60,9 +62,31 @@ func newUpkeep(r config.Retention, db *store.DB, surface *api.Server, log *slog.
 				return rows, nil
 			}},
 			clearDigests(db, r.Deliveries),
+			gone,
 		},
 		Log: log, Now: now,
 	})
+}
+
+// goneFor is how long ago an object was deleted when its subscriptions end: by
+// then what happened to it before has been told, and it was not put back.
+const goneFor = time.Hour
+
+// endGone ends the subscriptions of objects that are gone and tells their
+// owners.
+func (a *App) endGone() upkeep.Chore {
+	return upkeep.Chore{Name: "gone", Do: func(ctx context.Context, tenant string, now time.Time) (int, error) {
+		by := manage.By{Tenant: tenant, Who: "belfry"}
+		return a.manager.EndGone(ctx, by, now.Add(-goneFor), func(s *belfry.Subscription, o *belfry.Object) error {
+			notice := belfry.Event{Source: belfry.OwnSource, Type: subscriptionEnded, ID: "gone-" + s.ID,
+				Data: jsonObject("subscription", s.ID, "title", s.Title, "because", o.ID+" was deleted")}
+			if s.Owner != "" {
+				notice.Related = []string{s.Owner}
+			}
+			_, err := a.ingest.Admit(ctx, ingest.Origin{Tenant: tenant, Key: "belfry", Own: true}, []belfry.Event{notice})
+			return err
+		})
+	}}
 }
 
 // digestsAtOnce is how many digests one piece of housekeeping removes.
