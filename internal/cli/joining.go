@@ -37,7 +37,11 @@ func (s *subscription) line() string {
 	if where == "" {
 		where = belfry.RootObject
 	}
-	line := fmt.Sprintf("%-7s  %s  %s  (%s at %s, by %s)", s.State, s.ID, clean(s.Title), clean(strings.Join(s.Types, " ")), clean(where), s.Origin)
+	what := strings.Join(s.Types, " ")
+	if what == "" {
+		what = "everything"
+	}
+	line := fmt.Sprintf("%-7s  %s  %s  (%s at %s, by %s)", s.State, s.ID, clean(s.Title), clean(what), clean(where), s.Origin)
 	if s.Preset != "" {
 		line += " preset " + s.Preset
 	}
