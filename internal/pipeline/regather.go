@@ -260,7 +260,11 @@ func (a *again) item(ctx context.Context, b *belfry.Bundle, it *belfry.BundleIte
 	only := &belfry.Replay{Recipient: cmp.Or(b.Principal, b.Address)}
 	result, err := resolve.Only(e.view.dir, e.acc, matches, e.view.typ, a.now, only)
 	if err != nil || len(result.Recipients) == 0 {
-		return route.Anew{}, err
+		out := route.Anew{}
+		if err == nil {
+			out.Off, err = a.left(b, it, e)
+		}
+		return out, err
 	}
 	// As if it had been planned then with what holds now.
 	planned, err := belfry.IDTime(it.ID)
@@ -279,6 +283,31 @@ func (a *again) item(ctx context.Context, b *belfry.Bundle, it *belfry.BundleIte
 	}
 	alone := belfry.Delivery{Tenant: a.tenant, ID: it.ID, EventID: it.EventID, Run: it.Run, Subscription: it.Subscription, Channel: b.Channel, Principal: b.Principal, Address: b.Address}
 	return route.Again(in, &alone, b, a.now), nil
+}
+
+// left is why an item goes whose reader has left the subscriptions that it came
+// by, where nothing else ever named her. What else may name her is looked at when
+// the digest is sent.
+func (a *again) left(b *belfry.Bundle, it *belfry.BundleItem, e *eventAgain) (*belfry.Reason, error) {
+	var gone *belfry.Reason
+	for i := range it.Because {
+		why := &it.Because[i]
+		if !naming(why) {
+			continue
+		}
+		if !joining(why) {
+			return nil, nil
+		}
+		holds, err := resolve.Holds(e.view.dir, b.Principal, why, a.now)
+		if err != nil || holds {
+			return nil, err
+		}
+		gone = why
+	}
+	if gone == nil {
+		return nil, nil
+	}
+	return &belfry.Reason{Code: belfry.NoLongerNamed, Subscription: gone.Subscription, Object: gone.Object}, nil
 }
 
 // matched looks at an event again as it is planned.

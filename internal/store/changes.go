@@ -779,6 +779,9 @@ func (e *edit) dropMembers() error {
 		return nil
 	}
 	rows := e.rows(dropMember)
+	if err := e.lookAtLeaving(); err != nil {
+		return err
+	}
 	for _, m := range e.ch.DropMembers {
 		rows.text(e.tenant).text(m.Subscription).text(m.Principal).text(m.Object)
 		e.note(belfry.KindMembers, m.Subscription)

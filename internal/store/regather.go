@@ -216,6 +216,17 @@ func (e *edit) lookAtMembers(members []*belfry.Member) error {
 	}, "SELECT id FROM groups WHERE tenant = $1 AND id IN_LIST", slices.Sorted(maps.Keys(groups)), e.tenant)
 }
 
+// lookAtLeaving notes who leaves a subscription: what waits for them of it goes.
+func (e *edit) lookAtLeaving() error {
+	if any, err := e.gathering(); err != nil || !any {
+		return err
+	}
+	for _, m := range e.ch.DropMembers {
+		e.people = append(e.people, m.Principal)
+	}
+	return nil
+}
+
 // relevant are the kinds of changes that decide how and when people are told.
 var relevant = []string{belfry.KindUser, belfry.KindSubscription, belfry.KindMembers, belfry.KindEventType, belfry.KindSetting, belfry.KindEverything}
 
