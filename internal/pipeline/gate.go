@@ -18,7 +18,8 @@ import (
 
 // HeldStore is what a Gate needs of the store.
 type HeldStore interface {
-	Tenants(ctx context.Context) ([]string, error)
+	// HeldTenants are the tenants that have held deliveries due by until.
+	HeldTenants(ctx context.Context, until time.Time) ([]string, error)
 	HeldDeliveries(ctx context.Context, tenant string, after belfry.DueKey, until time.Time, limit int, shards []int) ([]belfry.Delivery, error)
 	SettleHeld(ctx context.Context, tenant string, allowed []string, denied []belfry.DeliveryCancel, due time.Time) (released []string, err error)
 	Events(ctx context.Context, tenant string, ids []string) (map[string]*belfry.Accepted, error)
@@ -229,11 +230,11 @@ func (g *Gate) Run(ctx context.Context) error {
 // round begins to ask for every tenant that has something to ask and is not
 // left alone at present.
 func (g *Gate) round(ctx context.Context, asking *sync.WaitGroup) error {
-	tenants, err := g.o.Store.Tenants(ctx)
+	now := g.o.Now()
+	tenants, err := g.o.Store.HeldTenants(ctx, now)
 	if err != nil {
 		return err
 	}
-	now := g.o.Now()
 	g.mu.Lock()
 	sweep := now.Sub(g.swept) >= gateSweep
 	if sweep {

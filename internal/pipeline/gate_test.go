@@ -201,6 +201,11 @@ func TestSilentPlatform(t *testing.T) {
 	if err != nil || len(due) != 0 {
 		t.Errorf("%+v, %v", due, err)
 	}
+	for until, want := range map[time.Time]int{clock(): 1, clock().AddDate(-1, 0, 0): 0} {
+		if tenants, err := h.db.HeldTenants(t.Context(), until); err != nil || len(tenants) != want {
+			t.Errorf("tenants with held deliveries by %v: %q, %v", until, tenants, err)
+		}
+	}
 	held, err := h.db.HeldDeliveries(t.Context(), belfry.DefaultTenant, belfry.DueKey{}, clock(), 10, nil)
 	if err != nil || len(held) != 4 || time.Since(held[0].Due) > time.Minute || time.Since(held[0].Due) < 0 {
 		t.Errorf("%+v, %v", held, err)

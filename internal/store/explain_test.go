@@ -365,6 +365,7 @@ func TestTenantsCanBeSpread(t *testing.T) {
 			func() error { _, err := db.ClearChanges(ctx, "t", 3, 100); return err },
 			func() error { _, err := db.PendingPlans(ctx, "t", "", 10, nil); return err },
 			func() error { _, err := db.DueDeliveries(ctx, "t", DueKey{}, later, 10, nil); return err },
+			func() error { _, err := db.HeldTenants(ctx, later); return err },
 			func() error { _, err := db.DueFor(ctx, "t", "ep_1", false, DueKey{}, later, 10); return err },
 			func() error { _, err := db.DueFor(ctx, "t", "ep_1", true, DueKey{}, later, 10); return err },
 			func() error { _, err := db.InLine(ctx, "t", "ep_1", 7, 10); return err },

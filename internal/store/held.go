@@ -84,3 +84,20 @@ func (s *session) releaseHeld(tenant string, ids []string, due time.Time, releas
 	gone = int64(len(*released))
 	return gone, queryIn(s, into, "UPDATE deliveries SET state = 0, due = $2 WHERE tenant = $1 AND state + 0 = 2 AND id IN_LIST RETURNING id", ids, tenant, micros(due))
 }
+
+// HeldTenants are the tenants that have held deliveries due by until: one probe
+// of an index for each tenant, in one statement.
+func (db *DB) HeldTenants(ctx context.Context, until time.Time) (tenants []string, err error) {
+	index := ""
+	if !db.pg {
+		index = " INDEXED BY deliveries_due"
+	}
+	err = db.query(ctx, func(rows *sql.Rows) error {
+		var t string
+		err := rows.Scan(&t)
+		tenants = append(tenants, t)
+		return err
+	}, "SELECT v.tenant FROM versions v WHERE EXISTS (SELECT 1 FROM deliveries"+index+
+		" WHERE tenant = v.tenant AND state < 3 AND state = 2 AND due > $1 AND due <= $2) ORDER BY v.tenant", heldFar, until.UnixMicro()+heldFar)
+	return tenants, err
+}
