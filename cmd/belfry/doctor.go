@@ -18,6 +18,11 @@ type doctorCmd struct {
 	form
 }
 
+// Help is the long help.
+func (doctorCmd) Help() string {
+	return "It changes nothing but the schema of a database that no server works on, which it brings up to date as starting the server would. Exit code 1 when something must be mended."
+}
+
 // Run examines.
 func (d *doctorCmd) Run(ctx context.Context, w world) error {
 	cfg, err := d.load(w)

@@ -117,7 +117,48 @@ func New(ctx context.Context, o Options) (_ *App, err error) {
 	if err := a.wire(ctx, &cfg, box, o); err != nil {
 		return nil, err
 	}
+	if err := compareKey(ctx, db, box, o.Log); err != nil {
+		return nil, err
+	}
 	return a, nil
+}
+
+// compareKey tells the log when the secret key is not the one this database is
+// used with: of several servers one with another key would take its part of the
+// shards, and no webhook of that part could be signed. A start is not refused
+// for it, since a key that is lost is lost.
+func compareKey(ctx context.Context, db *store.DB, box *secret.Box, log *slog.Logger) error {
+	const tenants, most = 100, 20 // to look at: a few tell as well as all
+	list, err := db.Tenants(ctx)
+	if err != nil {
+		return err
+	}
+	looked, failed, example := 0, 0, ""
+	for _, tenant := range list[:min(len(list), tenants)] {
+		docs, err := db.Documents(ctx, tenant, belfry.KindEndpoint, "", most)
+		if err != nil {
+			return err
+		}
+		for _, d := range docs {
+			e, err := belfry.DecodeEndpoint(d)
+			if err != nil || len(e.Secrets) == 0 {
+				continue // said where it is used
+			}
+			looked++
+			if _, err := box.Open(e.Secrets[0].Sealed, belfry.EndpointSecretContext(tenant, e.ID)); err != nil {
+				failed++
+				example = tenant + "/" + e.ID
+			}
+		}
+		if looked >= most {
+			break
+		}
+	}
+	if failed > 0 {
+		log.Error("secrets in the database cannot be opened with this secret key, and webhooks cannot be signed: set BELFRY_SECRET_KEY to the key that all servers of this database had, behind a new one if there is one; "+
+			"if it is lost, set the secrets of endpoints, channels and sources anew", "looked_at", looked, "not_opened", failed, "endpoint", example)
+	}
+	return nil
 }
 
 // makeFolder makes the data folder, where there is to be one.

@@ -93,6 +93,31 @@ func TestDatabaseWithoutItsKey(t *testing.T) {
 	h.start().call(http.MethodGet, "/v1/users/ada", nil, nil)
 }
 
+// A server whose secret key is not that of the others says so as it starts.
+func TestAnotherSecretKey(t *testing.T) {
+	const says, other = "cannot be opened with this secret key", "b3RoZXIgb3RoZXIgb3RoZXIgb3RoZXIgb3RoZXIgb28="
+	h := newHome(t, "BELFRY_SECRET_KEY="+secretKey)
+	p := h.start()
+	p.call(http.MethodPost, "/v1/endpoints", map[string]any{"url": "https://records.example/hook"}, nil)
+	for _, c := range []struct {
+		keys  string
+		wrong bool
+	}{{secretKey, false}, {other, true}, {other + "," + secretKey, false}} {
+		p.signal(syscall.SIGTERM)
+		if code := p.exit(); code != 0 {
+			t.Fatalf("exit code %d", code)
+		}
+		h.env = append(h.env, "BELFRY_SECRET_KEY="+c.keys) // the last one counts
+		p = h.start()
+		if got := strings.Contains(p.logged(), says); got != c.wrong {
+			t.Errorf("with key %q it was told: %t, want %t\n%s", c.keys, got, c.wrong, p.logged())
+		}
+		if n := strings.Count(p.logged(), says); n > 1 {
+			t.Errorf("it was told %d times", n)
+		}
+	}
+}
+
 // oldPostgres is a server that says to be PostgreSQL 12, and else nothing.
 func oldPostgres(t *testing.T) (url string) {
 	t.Helper()
