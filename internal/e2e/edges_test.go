@@ -453,6 +453,97 @@ func TestEdgesOfCPS(t *testing.T) {
 	})
 }
 
+// What Moodle's event monitor does (reference 5.2), with the fixes named there:
+// a rule for the whole site counts what happens in activities, whoever did all of
+// it is not told, groups are counted apart, nobody is named for an anonymous
+// event, and one message tells of all that counted.
+//
+// feature: MDL-23
+func TestEdgesOfTheEventMonitor(t *testing.T) {
+	e := newEdges(t)
+	three := func(more m) m {
+		c := m{"count": 3, "within": "10m"}
+		for k, v := range more {
+			c[k] = v
+		}
+		return m{"condition": c}
+	}
+	e.row(t, "a rule of the whole site counts what happens in activities", func(c *edge) {
+		c.sub(nil, three(nil))
+		for n := range 3 {
+			at := fmt.Sprint(c.at, "-", n)
+			c.call(http.MethodPut, "/v1/objects/"+at, m{"type": "activity", "parent": c.at}, nil)
+			c.none(0)
+			c.happens("viewed", m{"object": at})
+		}
+		c.comes(1)
+	})
+	e.row(t, "a rule of a course counts its own alone", func(c *edge) {
+		c.sub(nil, m{"scope": m{"object": c.at}, "condition": three(nil)["condition"]})
+		for range 3 {
+			c.happens("viewed", m{"object": "place"})
+		}
+		c.happens("viewed", nil)
+		c.happens("viewed", nil)
+		c.none(0)
+		c.happens("viewed", nil)
+		c.comes(1)
+	})
+	e.row(t, "whoever did all of it is not told, unless she asks to be", func(c *edge) {
+		c.sub(nil, three(nil))
+		for range 3 {
+			c.happens("viewed", m{"actor": c.who})
+		}
+		c.none(0)
+		c.sub(nil, m{"exclude_actor": false, "condition": three(nil)["condition"]})
+		for range 3 {
+			c.happens("viewed", m{"actor": c.who})
+		}
+		c.comes(1)
+	})
+	e.row(t, "each actor is counted apart, and begins anew after a message", func(c *edge) {
+		c.sub(nil, three(m{"group_by": "event.actor"}))
+		for range 2 {
+			c.happens("viewed", m{"actor": "ann"})
+			c.happens("viewed", m{"actor": "bob"})
+		}
+		c.none(0)
+		c.happens("viewed", m{"actor": "bob"})
+		c.comes(1)
+		c.happens("viewed", m{"actor": "bob"})
+		c.happens("viewed", m{"actor": "bob"})
+		c.none(1)
+	})
+	e.row(t, "many at once are one message", func(c *edge) {
+		c.sub(nil, three(m{"cooldown": "1h"}))
+		var many []m
+		for range 30 {
+			many = append(many, m{"source": "/edges", "type": c.typ + "viewed", "object": c.at})
+		}
+		c.call(http.MethodPost, "/v1/events", many, nil)
+		c.comes(1)
+	})
+	e.row(t, "a paused rule counts nothing", func(c *edge) {
+		sub := c.sub(nil, three(nil))
+		c.happens("viewed", nil)
+		c.happens("viewed", nil)
+		c.call(http.MethodPost, "/v1/subscriptions/"+sub+"/pause", m{}, nil)
+		c.happens("viewed", nil)
+		c.call(http.MethodPost, "/v1/subscriptions/"+sub+"/resume", m{}, nil)
+		c.happens("viewed", nil)
+		c.none(0)
+	})
+	e.row(t, "an anonymous answer counts and names nobody", func(c *edge) {
+		c.sub(nil, m{"condition": three(nil)["condition"], "notify": []m{{"channels": []string{"email"}, "subject": "[{{actor.name}}{{event.actor}}]", "body": "b"}}})
+		for range 3 {
+			c.happens("answered", m{"actor": "somebody", "flags": []string{belfry.FlagAnonymous}})
+		}
+		if l := c.comes(1); strings.Contains(l.subject+l.text, "somebody") {
+			c.t.Errorf("%q %s", l.subject, l.text)
+		}
+	})
+}
+
 // digest is one of GET /v1/digests.
 type digest struct {
 	ID, State, Delivery string
