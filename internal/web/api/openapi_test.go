@@ -217,6 +217,27 @@ func TestEveryBodyIsChecked(t *testing.T) {
 			if op.RequestBody == nil {
 				continue
 			}
+			if _, table := op.RequestBody.Content["text/csv"]; table {
+				for _, c := range []struct {
+					name, body, media string
+					status            []int
+				}{
+					{"JSON", `{"a":1}`, "application/json", []int{415}},
+					{"another charset", "email\n", "text/csv; charset=latin1", []int{415}},
+					{"empty", "", "text/csv", []int{400, 404}}, // of a subscription: it is looked for first
+					{"invalid UTF-8", "em\xffail,types\n", "text/csv", []int{422, 404}},
+					{"unknown column", "emial,types\n", "text/csv", []int{422, 404}},
+					{"seventeen megabytes", huge, "text/csv", []int{413}},
+				} {
+					a := h.send(strings.ToUpper(method), pathParameter.ReplaceAllString(path, "x"), c.body, "Content-Type", c.media)
+					if !slices.Contains(c.status, a.status) {
+						t.Errorf("%s %s, %s: %d, want one of %v: %.200s", method, path, c.name, a.status, c.status, a.body)
+						continue
+					}
+					a.problem(t)
+				}
+				continue
+			}
 			if _, ok := op.RequestBody.Content["application/json"]; !ok {
 				if _, ok := op.RequestBody.Content["application/merge-patch+json"]; !ok {
 					t.Errorf("%s %s takes no JSON: %v", method, path, op.RequestBody.Content)
