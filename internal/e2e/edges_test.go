@@ -22,6 +22,7 @@ type edges struct {
 }
 
 func newEdges(t *testing.T) *edges {
+	t.Parallel() // they mostly wait, each for a program of its own
 	e := &edges{house: newHouse(t, func(*testing.T, *config.Config) {})}
 	e.call(http.MethodPut, "/v1/objects/place", m{"type": "place", "title": "Place"}, nil)
 	return e
