@@ -124,6 +124,7 @@ type Seal struct {
 	Message        *Delivery // the message, with the id it keeps
 	Drop           *Reason   // why there is none, or why it waits
 	Until          time.Time // not now: due again then
+	Seen           int       // of how many items that was decided, when their number matters; 0 = it does not
 }
 
 // DigestSend makes a digest that gathers due at a time.

@@ -12,6 +12,7 @@ import (
 type overLimit struct {
 	until time.Time
 	why   belfry.Reason
+	seen  int // of how many items: one that comes may be mandatory
 }
 
 // room says which of the digests that are due are over somebody's daily limit of
@@ -37,6 +38,7 @@ func (s *Sealer) room(ctx context.Context, tenant string, due []belfry.Bundle, p
 		}
 	}
 	out := map[string]overLimit{}
+	seen := map[string]int{}
 	for day := 0; len(over) > 0 && day <= daysAhead; day++ {
 		uses := make([]belfry.QuotaUse, len(over))
 		for i, b := range over {
@@ -53,13 +55,13 @@ func (s *Sealer) room(ctx context.Context, tenant string, due []belfry.Bundle, p
 			case granted[i] && day == 0:
 			case granted[i] || day == daysAhead: // more than a month's worth waits already
 				at := morningOf(from)
-				out[b.ID] = overLimit{at, belfry.Reason{Code: belfry.OverDailyLimit, Detail: fmt.Sprintf("%d a day: waits until %s", limit[b.ID], at.Format(time.RFC3339))}}
+				out[b.ID] = overLimit{seen: seen[b.ID], until: at, why: belfry.Reason{Code: belfry.OverDailyLimit, Detail: fmt.Sprintf("%d a day: waits until %s", limit[b.ID], at.Format(time.RFC3339))}}
 			default:
 				left = append(left, b)
 			}
 		}
 		if over = left; day == 0 && len(over) > 0 {
-			if over, err = s.optional(ctx, tenant, over); err != nil {
+			if over, err = s.optional(ctx, tenant, over, seen); err != nil {
 				return nil, err
 			}
 		}
@@ -67,8 +69,9 @@ func (s *Sealer) room(ctx context.Context, tenant string, due []belfry.Bundle, p
 	return out, nil
 }
 
-// optional are the digests that tell nothing mandatory.
-func (s *Sealer) optional(ctx context.Context, tenant string, list []*belfry.Bundle) ([]*belfry.Bundle, error) {
+// optional are the digests that tell nothing mandatory; seen gets how many items
+// those have of which all were looked at.
+func (s *Sealer) optional(ctx context.Context, tenant string, list []*belfry.Bundle, seen map[string]int) ([]*belfry.Bundle, error) {
 	ids := make([]string, len(list))
 	for i := range list {
 		ids[i] = list[i].ID
@@ -106,6 +109,9 @@ func (s *Sealer) optional(ctx context.Context, tenant string, list []*belfry.Bun
 		}
 		if !mandatory {
 			out = append(out, b)
+			if n := len(items[b.ID]); n < lookItems { // else there may be more, which are not looked at
+				seen[b.ID] = n
+			}
 		}
 	}
 	return out, nil

@@ -241,7 +241,7 @@ func (s *Sealer) seal(ctx context.Context, tenant string, due []belfry.Bundle, n
 		case !until.IsZero():
 			seal.Until = until
 		case waits:
-			seal.Until, seal.Drop = wait.until, &wait.why
+			seal.Until, seal.Drop, seal.Seen = wait.until, &wait.why, wait.seen
 		case why != nil && b.Principal != "" && (why.Code == belfry.NoAddress || why.Code == belfry.NotVerified || why.Code == belfry.ContactDisabled || why.Code == belfry.ContactDead):
 			// The send says so, and looks for another way.
 			address = b.Address

@@ -270,8 +270,9 @@ type sealing struct {
 
 // SealBundles is door 4: it ends the gathering of bundles that are open. What
 // becomes a message has its items and the message's id for good from then on,
-// and the message is an open delivery. The answer says which were open still;
-// nothing is done of the others. When the error is set, those that are true
+// and the message is an open delivery. What was to wait for what was seen of it
+// does not when an item came since. The answer says what was done; nothing is of
+// those that were not open any more. When the error is set, those that are true
 // are done all the same.
 func (db *DB) SealBundles(ctx context.Context, seals []belfry.Seal) ([]bool, error) {
 	if len(seals) == 0 {
@@ -306,15 +307,17 @@ func sealJob(p *sealing) *job {
 // one by one.
 const (
 	sealOne  = "UPDATE bundles SET state = ?, sealed = ?, ended = ?, message = ?, because = ? WHERE tenant = ? AND id = ? AND state = 0"
-	delayOne = "UPDATE bundles SET due = ?, because = ? WHERE tenant = ? AND id = ? AND state = 0"
+	delayOne = `UPDATE bundles SET due = ?, because = ? WHERE tenant = ? AND id = ? AND state = 0
+		AND (?5 = 0 OR (SELECT count(*) FROM bundle_items i WHERE i.tenant = bundles.tenant AND i.bundle = bundles.id) = ?5)`
 )
 
 var (
 	sealMany = with("tenant:t id:t state:n sealed:n ended:n message:t because:t", // PostgreSQL only
 		`UPDATE bundles SET state = a.state, sealed = a.sealed, ended = a.ended, message = a.message, because = a.because
 		FROM a WHERE bundles.tenant = a.tenant AND bundles.id = a.id AND bundles.state + 0 = 0`)
-	delayMany = with("tenant:t id:t due:n because:t", // PostgreSQL only
-		"UPDATE bundles SET due = a.due, because = a.because FROM a WHERE bundles.tenant = a.tenant AND bundles.id = a.id AND bundles.state + 0 = 0")
+	delayMany = with("tenant:t id:t due:n because:t seen:n", // PostgreSQL only
+		`UPDATE bundles SET due = a.due, because = a.because FROM a WHERE bundles.tenant = a.tenant AND bundles.id = a.id AND bundles.state + 0 = 0
+		AND (a.seen = 0 OR (SELECT count(*) FROM bundle_items i WHERE i.tenant = a.tenant AND i.bundle = a.id) = a.seen)`)
 	noteLasts = with("tenant:t id:t at:n", `INSERT INTO bundle_lasts (tenant, slot, at) SELECT b.tenant, b.slot, a.at FROM a
 		JOIN bundles b ON b.tenant = a.tenant AND b.id = a.id WHERE b.counts = 1
 		ON CONFLICT (tenant, slot) DO UPDATE SET at = excluded.at WHERE excluded.at > bundle_lasts.at`)
@@ -384,7 +387,7 @@ func (s *session) closeBundles(p *sealing) error {
 		var n int64
 		var err error
 		if !seal.Until.IsZero() {
-			n, err = s.execRow(delayOne, micros(seal.Until), s.scribe.reason(seal.Drop), seal.Tenant, seal.Bundle)
+			n, err = s.execRow(delayOne, micros(seal.Until), s.scribe.reason(seal.Drop), seal.Tenant, seal.Bundle, int64(seal.Seen))
 		} else {
 			state, ended, message, because := s.sealed(seal)
 			n, err = s.execRow(sealOne, int64(state), micros(seal.At), ended, message, because, seal.Tenant, seal.Bundle)
@@ -416,13 +419,14 @@ func (s *session) closeMany(p *sealing) error {
 		}
 	}
 	seal, delay := s.rows(sealMany), s.rows(delayMany)
+	delayed := map[string]int{}
 	for i := range p.seals {
 		sl := &p.seals[i]
 		switch {
 		case !open[sl.Bundle]:
 		case !sl.Until.IsZero():
-			delay.text(sl.Tenant).text(sl.Bundle).num(micros(sl.Until)).text(s.scribe.reason(sl.Drop))
-			p.applied[i] = true
+			delay.text(sl.Tenant).text(sl.Bundle).num(micros(sl.Until)).text(s.scribe.reason(sl.Drop)).num(int64(sl.Seen))
+			delayed[sl.Tenant+"\x00"+sl.Bundle] = i
 		default:
 			state, ended, message, because := s.sealed(sl)
 			seal.text(sl.Tenant).text(sl.Bundle).num(int64(state)).num(micros(sl.At)).num(ended).text(message).text(because)
@@ -433,8 +437,12 @@ func (s *session) closeMany(p *sealing) error {
 	if _, err := seal.flush(); err != nil {
 		return err
 	}
-	_, err := delay.flush()
-	return err
+	return delay.query(func(r *sql.Rows) error {
+		var tenant, id string
+		err := r.Scan(&tenant, &id)
+		p.applied[delayed[tenant+"\x00"+id]] = true
+		return err
+	}, " RETURNING bundles.tenant, bundles.id")
 }
 
 var (

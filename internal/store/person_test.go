@@ -81,6 +81,7 @@ var documentKinds = map[string]string{
 	"KindSource":    "of the operator; secrets are sealed",
 	"KindTenant":    "of the operator, and of no tenant",
 	"KindKey":       "of programs, and of no tenant",
+	"KindManifest":  "of the operator: ids and names of what it keeps, which are of nobody, and the key that applied it",
 	"KindScript":    "a kind of channels",
 
 	"KindObject": "table", "KindUser": "table", "KindGroup": "table", "KindGrants": "table", "KindHistory": "table", "KindSubscription": "table",

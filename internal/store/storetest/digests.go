@@ -171,6 +171,47 @@ func testDigests(t *testing.T, place func(testing.TB) string) {
 	}
 }
 
+// What is to wait waits for what was seen of it; an item that came since has it
+// looked at again.
+//
+// feature: S3-20
+func testDigestsWait(t *testing.T, place func(testing.TB) string) {
+	db := Open(t, place(t))
+	ctx := context.Background()
+	plan := func(id string) {
+		planItems(t, db, id, func(e string) []belfry.Delivery { return []belfry.Delivery{item(e, "user/8", "daily", dayOf(3))} })
+	}
+	plan("1")
+	b := must[[]belfry.Bundle](t)(db.DueBundles(ctx, tenant, dayOf(4), 10, nil))[0]
+	wait := func(seen int) bool {
+		t.Helper()
+		why := belfry.Reason{Code: belfry.OverDailyLimit}
+		return must[[]bool](t)(db.SealBundles(ctx, []belfry.Seal{{Tenant: tenant, Bundle: b.ID, At: dayOf(4), Until: dayOf(9), Drop: &why, Seen: seen}}))[0]
+	}
+	due := func() time.Time {
+		t.Helper()
+		at, _, err := db.NextBundle(ctx, tenant, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return at
+	}
+	plan("2") // before it is stored that the one waits
+	if wait(1) || !due().Equal(dayOf(3)) {
+		t.Errorf("it waits, due %v, for what was decided of the first item alone", due())
+	}
+	if !wait(2) || !due().Equal(dayOf(9)) {
+		t.Errorf("it does not wait, but is due %v", due())
+	}
+	plan("3")
+	if !due().Equal(dayOf(3)) {
+		t.Errorf("due %v, though an item came that is due before", due())
+	}
+	if !wait(0) || !due().Equal(dayOf(9)) {
+		t.Errorf("it does not wait, whatever its items, but is due %v", due())
+	}
+}
+
 // When the last message went decides when the next one does.
 //
 // feature: S3-8, PEER-9

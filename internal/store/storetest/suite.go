@@ -38,6 +38,7 @@ func Run(t *testing.T, place func(testing.TB) string) {
 		{"inbox", testInbox},
 		{"digests", testDigests},
 		{"digests that count from the last", testDigestsCount},
+		{"digests wait", testDigestsWait},
 		{"digests sealed while others join them", testDigestsTogether},
 		{"digests end", testDigestsEnd},
 		{"due deliveries", testDue},
