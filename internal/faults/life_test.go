@@ -119,6 +119,11 @@ func TestBulkCancelReachesEveryNode(t *testing.T) {
 				a.call(http.MethodGet, "/v1/jobs/"+job.ID, nil, &job)
 				return job.State == "done", job.State
 			})
+			// The other node is told, and lets go of what waits in its memory.
+			await(t, patience, "nothing waits for a sender", func() (bool, string) {
+				n := a.gauge("belfry_deliveries_queued") + b.gauge("belfry_deliveries_queued")
+				return n == 0, fmt.Sprintf("%v wait", n)
+			})
 			close(open)
 			await(t, patience, "nothing open", func() (bool, string) {
 				n := openDeliveries(b)
