@@ -556,12 +556,18 @@ func (q *search) matches() []belfry.Match {
 	return out
 }
 
+// compareHits compares what tells two hits apart soonest first: most differ in
+// their ids alone.
 func compareHits(a, b hit) int {
-	return cmp.Or(
-		cmp.Compare(a.place.distance, b.place.distance),
-		cmp.Compare(specificity(b.pattern), specificity(a.pattern)),
-		cmp.Compare(a.id, b.id),
-	)
+	if c := cmp.Compare(a.place.distance, b.place.distance); c != 0 {
+		return c
+	}
+	if a.pattern != b.pattern {
+		if c := cmp.Compare(specificity(b.pattern), specificity(a.pattern)); c != 0 {
+			return c
+		}
+	}
+	return strings.Compare(a.id, b.id)
 }
 
 func (h *hit) because(to []belfry.Reason) []belfry.Reason {
