@@ -96,26 +96,6 @@ func (e *edit) stored(text string, ids []string, args ...any) (map[string][]byte
 	}, text, ids, append([]any{e.tenant}, args...)...)
 }
 
-// What of a subscription, of an event type and of the tenant's settings decides
-// how and when people are told.
-
-func tellingOfSubscription(s *belfry.Subscription) string {
-	return said(s.Frequency, s.Notify, s.Merge, s.Mandatory, s.Fallback)
-}
-
-func tellingOfType(t *belfry.EventType) string {
-	return said(t.Frequency, t.Channels, t.Urgent, t.Mandatory, t.Category)
-}
-
-func tellingOfTenant(t *belfry.TenantSettings) string {
-	return said(t.Frequency, t.Channels, t.Fallback)
-}
-
-func said(parts ...any) string {
-	text, _ := json.Marshal(parts) // plain values: it cannot fail
-	return string(text)
-}
-
 // differs reports whether two stored forms tell differently; one that cannot be
 // read does.
 func differs[T any](was, is []byte, telling func(*T) string) bool {
@@ -136,7 +116,7 @@ func differs[T any](was, is []byte, telling func(*T) string) bool {
 func (e *edit) lookAtSubscriptions(bodies map[string][]byte) error {
 	have, err := e.stored("SELECT id, body FROM subscriptions WHERE tenant = $1 AND id IN_LIST", slices.Sorted(maps.Keys(bodies)))
 	for id, was := range have {
-		if differs(was, bodies[id], tellingOfSubscription) {
+		if differs(was, bodies[id], (*belfry.Subscription).Telling) {
 			e.noteLook(belfry.LookSubscription, id)
 		}
 	}
@@ -155,9 +135,9 @@ func (e *edit) lookAtDocuments(kind string, bodies map[string][]byte) error {
 	}
 	for id, body := range bodies {
 		switch {
-		case kind == belfry.KindEventType && differs(have[id], body, tellingOfType):
+		case kind == belfry.KindEventType && differs(have[id], body, (*belfry.EventType).Telling):
 			e.noteLook(belfry.LookType, id)
-		case kind == belfry.KindSetting && id == belfry.TenantSettingsID && differs(have[id], body, tellingOfTenant):
+		case kind == belfry.KindSetting && id == belfry.TenantSettingsID && differs(have[id], body, (*belfry.TenantSettings).Telling):
 			e.noteLook(belfry.LookAll, "")
 		}
 	}
