@@ -421,6 +421,14 @@ func surviveDeath(t *testing.T, db *store.DB, at int, after bool) {
 		}
 	}
 	h.run()
+	var last []belfry.Bundle // as the test saw them
+	t.Cleanup(func() {
+		for _, b := range last {
+			if t.Failed() && b.State != belfry.BundleSent {
+				t.Logf("at %v: %+v", c.now(), b)
+			}
+		}
+	})
 	var events []string
 	for round := range rounds {
 		events = append(events, h.accept(2, "course.updated")...)
@@ -439,6 +447,7 @@ func surviveDeath(t *testing.T, db *store.DB, at int, after bool) {
 			c.set(c.now().Add(time.Hour)) // quiet hours end
 			// Read of the table: figures in memory follow a commit a moment later.
 			list, _, err := db.ListBundles(context.Background(), belfry.DefaultTenant, store.BundleFilter{Limit: 1000})
+			last = list
 			return err == nil && len(list) > 0 && !slices.ContainsFunc(list, func(b belfry.Bundle) bool { return b.State != belfry.BundleSent })
 		})
 		revive()

@@ -379,7 +379,8 @@ var (
 	dropBundle = with("tenant:t id:t", `DELETE FROM bundles WHERE (tenant, id) IN (SELECT tenant, id FROM a) AND state = 0
 		AND NOT EXISTS (SELECT 1 FROM bundle_items i WHERE i.tenant = bundles.tenant AND i.bundle = bundles.id)`)
 	overBundle = with("tenant:t id:t ended:n because:t",
-		"UPDATE bundles SET state = 3, ended = a.ended, because = a.because FROM a WHERE bundles.tenant = a.tenant AND bundles.id = a.id AND bundles.state + 0 = 0")
+		`UPDATE bundles SET state = 3, ended = a.ended, because = a.because FROM a WHERE bundles.tenant = a.tenant AND bundles.id = a.id AND bundles.state + 0 = 0
+		AND NOT EXISTS (SELECT 1 FROM bundle_items i WHERE i.tenant = bundles.tenant AND i.bundle = bundles.id AND i.state + 0 = 0)`)  // what came in meanwhile waits on
 )
 
 func (s *session) regather(p *regathering) error {
