@@ -14,29 +14,7 @@ import (
 
 // ListDigests prints digests that are chosen, newest first.
 func ListDigests(ctx context.Context, c *client.Client, out Out, choose map[string]string, most int) error {
-	for next := ""; most > 0; {
-		var page struct {
-			Items []json.RawMessage `json:"items"`
-			Next  string            `json:"next"`
-		}
-		q := query{"after": next, "limit": fmt.Sprint(min(most, 1000))}
-		for name, value := range choose {
-			q[name] = value
-		}
-		if err := c.Call(ctx, http.MethodGet, "/v1/digests"+q.String(), nil, &page); err != nil {
-			return err
-		}
-		for _, raw := range page.Items {
-			if err := printDigest(out, raw); err != nil {
-				return err
-			}
-		}
-		most -= len(page.Items)
-		if next = page.Next; next == "" {
-			return nil
-		}
-	}
-	return nil
+	return listed(ctx, c, out, "/v1/digests", choose, most, printDigest)
 }
 
 func printDigest(out Out, raw json.RawMessage) error {

@@ -133,6 +133,11 @@ func OneJob(ctx context.Context, c *client.Client, out Out, id string, cancel bo
 
 // ListDeliveries prints deliveries that are chosen, newest first.
 func ListDeliveries(ctx context.Context, c *client.Client, out Out, choose map[string]string, most int) error {
+	return listed(ctx, c, out, "/v1/deliveries", choose, most, printDelivery)
+}
+
+// listed prints, at most so many, what a path lists of what is chosen.
+func listed(ctx context.Context, c *client.Client, out Out, path string, choose map[string]string, most int, show func(Out, json.RawMessage) error) error {
 	for next := ""; most > 0; {
 		var page struct {
 			Items []json.RawMessage `json:"items"`
@@ -142,11 +147,11 @@ func ListDeliveries(ctx context.Context, c *client.Client, out Out, choose map[s
 		for name, value := range choose {
 			q[name] = value
 		}
-		if err := c.Call(ctx, http.MethodGet, "/v1/deliveries"+q.String(), nil, &page); err != nil {
+		if err := c.Call(ctx, http.MethodGet, path+q.String(), nil, &page); err != nil {
 			return err
 		}
 		for _, raw := range page.Items {
-			if err := printDelivery(out, raw); err != nil {
+			if err := show(out, raw); err != nil {
 				return err
 			}
 		}

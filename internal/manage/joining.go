@@ -84,19 +84,7 @@ const (
 
 // checkJoining refuses what cannot be meant.
 func checkJoining(f *faults, p string, j *belfry.Joining) {
-	if j.Who != "" {
-		f.choice(p+"/who", j.Who, belfry.JoinNone, belfry.JoinMembers, belfry.JoinRoles, belfry.JoinAnyone)
-	}
-	switch {
-	case j.Who == belfry.JoinRoles && len(j.Roles) == 0:
-		f.add(p+"/roles", "name the roles that may join")
-	case j.Who != belfry.JoinRoles && len(j.Roles) > 0:
-		f.add(p+"/roles", "is read with \"who\":\"roles\" only: leave it out, or say so")
-	case len(j.Roles) > 100:
-		f.add(p+"/roles", "has %d entries: at most 100 are allowed", len(j.Roles))
-	default:
-		keyList(f, p+"/roles", j.Roles)
-	}
+	f.who(p, j.Who, j.Roles, "join")
 	if j.Who == belfry.JoinNone {
 		j.Who = ""
 	}
@@ -188,18 +176,23 @@ func (m *Manager) mayJoin(ctx context.Context, tenant string, j *belfry.Joining,
 
 // subscribers checks who may subscribe to a type.
 func (f *faults) subscribers(p string, s *belfry.Subscribers) {
-	if s.Who != "" {
-		f.choice(p+"/who", s.Who, belfry.JoinNone, belfry.JoinMembers, belfry.JoinRoles, belfry.JoinAnyone)
+	f.who(p, s.Who, s.Roles, "subscribe")
+}
+
+// who checks who may do something, and by which roles.
+func (f *faults) who(p, who string, roles []string, do string) {
+	if who != "" {
+		f.choice(p+"/who", who, belfry.JoinNone, belfry.JoinMembers, belfry.JoinRoles, belfry.JoinAnyone)
 	}
 	switch {
-	case s.Who == belfry.JoinRoles && len(s.Roles) == 0:
-		f.add(p+"/roles", "name the roles that may subscribe")
-	case s.Who != belfry.JoinRoles && len(s.Roles) > 0:
+	case who == belfry.JoinRoles && len(roles) == 0:
+		f.add(p+"/roles", "name the roles that may %s", do)
+	case who != belfry.JoinRoles && len(roles) > 0:
 		f.add(p+"/roles", "is read with \"who\":\"roles\" only: leave it out, or say so")
-	case len(s.Roles) > 100:
-		f.add(p+"/roles", "has %d entries: at most 100 are allowed", len(s.Roles))
+	case len(roles) > 100:
+		f.add(p+"/roles", "has %d entries: at most 100 are allowed", len(roles))
 	default:
-		keyList(f, p+"/roles", s.Roles)
+		keyList(f, p+"/roles", roles)
 	}
 }
 

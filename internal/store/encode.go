@@ -188,12 +188,17 @@ const (
 func (k *knownReasons) read(because, ended string) ([]belfry.Reason, error) {
 	switch {
 	case ended == "" && because != "" && because[0] == packMark:
-		return k.readPacked(because)
+		return k.from(&k.packed, maxKnownPacked, because)
 	case ended != "", len(because) > maxKnownText:
 		return readReasons(because, ended)
 	}
+	return k.from(&k.by, maxKnownReasons, because)
+}
+
+// from reads reasons through one of the maps of known texts.
+func (k *knownReasons) from(known *map[string][]belfry.Reason, most int, because string) ([]belfry.Reason, error) {
 	k.mu.RLock()
-	rs, ok := k.by[because]
+	rs, ok := (*known)[because]
 	k.mu.RUnlock()
 	if ok {
 		return rs, nil
@@ -205,10 +210,10 @@ func (k *knownReasons) read(because, ended string) ([]belfry.Reason, error) {
 	rs = slices.Clip(rs)
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	if k.by == nil || len(k.by) >= maxKnownReasons {
-		k.by = make(map[string][]belfry.Reason)
+	if *known == nil || len(*known) >= most {
+		*known = make(map[string][]belfry.Reason)
 	}
-	k.by[because] = rs
+	(*known)[because] = rs
 	return rs, nil
 }
 

@@ -4,7 +4,6 @@ import (
 	"compress/flate"
 	"encoding/base64"
 	"io"
-	"slices"
 	"strings"
 
 	"github.com/belfryhq/belfry/internal/belfry"
@@ -82,26 +81,4 @@ func unpack(text string) (string, error) {
 		return "", belfry.Errorf(belfry.Internal, "reasons are stored in a form this version does not read: %w", err)
 	}
 	return out.String(), nil
-}
-
-// readPacked is read of a packed text.
-func (k *knownReasons) readPacked(because string) ([]belfry.Reason, error) {
-	k.mu.RLock()
-	rs, ok := k.packed[because]
-	k.mu.RUnlock()
-	if ok {
-		return rs, nil
-	}
-	rs, err := readReasons(because, "")
-	if err != nil {
-		return nil, err
-	}
-	rs = slices.Clip(rs)
-	k.mu.Lock()
-	defer k.mu.Unlock()
-	if k.packed == nil || len(k.packed) >= maxKnownPacked {
-		k.packed = make(map[string][]belfry.Reason)
-	}
-	k.packed[because] = rs
-	return rs, nil
 }
