@@ -1,6 +1,6 @@
 // Package manage makes people's and keys' edits: of the tree, of people, groups
-// and grants, of preferences, subscriptions, members, endpoints, event types,
-// templates, channels and sources; joining and leaving, by hand, by mail and by
+// and grants, of preferences, subscriptions, members, presets, endpoints, event
+// types, templates, channels and sources, one by one, as tables or as a manifest; joining and leaving, by hand, by mail and by
 // taking part; acknowledging, following problems, messages by hand; what becomes
 // of deliveries; and all that is held about a person, given out or erased. It is
 // the one truth for the API, the pages and the command line: each of them calls

@@ -4,8 +4,8 @@
 // (group commit without timers), so a busy server shares its fsyncs and a
 // quiet one answers after one.
 //
-// The doors are AcceptEvents (1), CommitPlans (2), RecordAttempts (3), SealBundles (4), Apply
-// (people's and programs' edits), CommitSource (a connector's batch) with
+// The doors are AcceptEvents (1), CommitPlans (2), RecordAttempts (3), SealBundles (4) with
+// Regather (what gathers goes elsewhere), Apply (people's and programs' edits), CommitSource (a connector's batch) with
 // StepConditions (looks at conditions, and the events they found), MarkInbox,
 // and that of the life of deliveries: retries, cancels, replays, what was held,
 // the steps of jobs and of timers, asks about joining, quotas of people and
@@ -16,7 +16,8 @@
 // tenant's version in the transaction that stored it; every edit takes the
 // next version and leaves rows in the change log; a page of a plan is applied
 // once, by compare-and-set of the plan's cursor; an inbox row exists once; an
-// item stands in one bundle, and one that is sealed takes no more; a timer and
+// item stands in one bundle at a time, none is in one that was given up, and one
+// that is sealed takes no more and gives none away; a timer and
 // a condition's group move on only from where they were read; an
 // attempt counts only after the one before it. Nothing one caller writes can
 // make another's call fail. When the database is away or full the error's kind
