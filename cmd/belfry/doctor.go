@@ -2,25 +2,23 @@ package main
 
 import (
 	"context"
-	"errors"
-	"io"
-	"log/slog"
 	"time"
 
 	"github.com/belfryhq/belfry/internal/app"
 	"github.com/belfryhq/belfry/internal/cli"
 	"github.com/belfryhq/belfry/internal/config"
-	"github.com/belfryhq/belfry/internal/store"
+	"github.com/belfryhq/belfry/internal/connector"
 )
 
 type doctorCmd struct {
 	settings
+	SendTo string `placeholder:"ADDRESS" help:"Send a test mail there by the channel email of the configuration."`
 	form
 }
 
 // Help is the long help.
 func (doctorCmd) Help() string {
-	return "It changes nothing but the schema of a database that no server works on, which it brings up to date as starting the server would. Exit code 1 when something must be mended."
+	return "It only looks, also beside a running server: nothing is made, written or brought up to date, and nothing is sent without --send-to. Exit code 1 when something must be mended."
 }
 
 // Run examines.
@@ -29,8 +27,12 @@ func (d *doctorCmd) Run(ctx context.Context, w world) error {
 	if err != nil {
 		return err
 	}
-	findings := cli.Doctor(ctx, cli.Patient{Config: cfg, Now: time.Now, Channels: app.CheckChannels(&cfg), Room: room,
-		Open: func(ctx context.Context) (int64, int64, error) { return open(ctx, &cfg) }})
+	findings := cli.Doctor(ctx, cli.Patient{
+		Config: cfg, Now: time.Now, Channels: app.CheckChannels(&cfg), Room: room,
+		Database: func(ctx context.Context) (cli.Database, error) { return lookAt(ctx, &cfg) },
+		SendTo:   d.SendTo,
+		Send:     func(ctx context.Context, to string) error { return app.SendTest(ctx, &cfg, version(), "email", to) },
+	})
 	sound, err := cli.Diagnosis(d.out(w), &cfg, findings)
 	if err == nil && !sound {
 		err = errSilent
@@ -38,15 +40,25 @@ func (d *doctorCmd) Run(ctx context.Context, w world) error {
 	return err
 }
 
-// open opens the database, which brings its schema up to date, measures it and
-// closes it.
-func open(ctx context.Context, cfg *config.Config) (size, free int64, err error) {
-	db, err := store.Open(ctx, store.Options{URL: cfg.DatabaseURL(), Log: slog.New(slog.NewTextHandler(io.Discard, nil)), Now: now})
-	if err != nil {
-		return 0, 0, err
+// lookAt looks at the database of a configuration.
+func lookAt(ctx context.Context, cfg *config.Config) (cli.Database, error) {
+	e, err := app.Examine(ctx, cfg)
+	db := cli.Database{
+		Version: e.Version, Newest: e.Newest, InUse: e.InUse, Size: e.Size, Free: e.Free, Shared: e.Shared, Ahead: e.Ahead, Within: e.Within,
+		Sealed: e.Sealed, Unopened: e.Unopened, Channels: e.Channels,
 	}
-	storage, err := db.Storage(ctx)
-	return storage.Size, storage.Free, errors.Join(err, db.Close())
+	states := map[string]string{connector.SeverityOK: cli.OK, connector.SeverityWarning: cli.Warning, connector.SeverityError: cli.Fault}
+	for _, s := range e.Sources {
+		if s.Paused {
+			db.Sources = append(db.Sources, cli.Finding{Check: "source " + s.Source, State: cli.OK, Detail: "it is paused"})
+		}
+		for _, f := range s.Found {
+			detail := f.What
+			if f.Do != "" {
+				detail += ": " + f.Do
+			}
+			db.Sources = append(db.Sources, cli.Finding{Check: "source " + s.Source, State: states[f.Severity], Detail: detail})
+		}
+	}
+	return db, err
 }
-
-func now() time.Time { return time.Now().UTC().Truncate(time.Microsecond) }

@@ -2,8 +2,12 @@ package main
 
 import (
 	"context"
+	"io"
+	"log/slog"
+	"time"
 
 	"github.com/belfryhq/belfry/internal/config"
+	"github.com/belfryhq/belfry/internal/store"
 )
 
 type migrateCmd struct {
@@ -22,7 +26,11 @@ func (m *migrateCmd) Run(ctx context.Context, w world) error {
 	if err != nil {
 		return err
 	}
-	if _, _, err := open(ctx, &cfg); err != nil {
+	db, err := store.Open(ctx, store.Options{URL: cfg.DatabaseURL(), Log: slog.New(slog.NewTextHandler(io.Discard, nil)), Now: now})
+	if err != nil {
+		return err
+	}
+	if err := db.Close(); err != nil {
 		return err
 	}
 	where := config.URL(cfg.DatabaseURL()).String()
@@ -31,3 +39,5 @@ func (m *migrateCmd) Run(ctx context.Context, w world) error {
 	}
 	return m.out(w).Line("%s has this program's schema", where)
 }
+
+func now() time.Time { return time.Now().UTC().Truncate(time.Microsecond) }

@@ -127,17 +127,36 @@ func New(ctx context.Context, o Options) (_ *App, err error) {
 // used with: of several servers one with another key would take its part of the
 // shards, and no webhook of that part could be signed. A start is not refused
 // for it, since a key that is lost is lost.
-func compareKey(ctx context.Context, db *store.DB, box *secret.Box, log *slog.Logger) error {
-	const tenants, most = 100, 20 // to look at: a few tell as well as all
-	list, err := db.Tenants(ctx)
+func compareKey(ctx context.Context, db sealedStore, box *secret.Box, log *slog.Logger) error {
+	looked, failed, example, err := countSealed(ctx, db, box)
 	if err != nil {
 		return err
 	}
-	looked, failed, example := 0, 0, ""
+	if failed > 0 {
+		log.Error("secrets in the database cannot be opened with this secret key, and webhooks cannot be signed: set BELFRY_SECRET_KEY to the key that all servers of this database had, behind a new one if there is one; "+
+			"if it is lost, set the secrets of endpoints, channels and sources anew", "looked_at", looked, "not_opened", failed, "endpoint", example)
+	}
+	return nil
+}
+
+// sealedStore is where sealed secrets are.
+type sealedStore interface {
+	documents
+	Tenants(ctx context.Context) ([]string, error)
+}
+
+// countSealed tries some of the sealed secrets: of how many, how many do not
+// open, and whose one of them is.
+func countSealed(ctx context.Context, db sealedStore, box *secret.Box) (looked, failed int, example string, err error) {
+	const tenants, most = 100, 20 // to look at: a few tell as well as all
+	list, err := db.Tenants(ctx)
+	if err != nil {
+		return 0, 0, "", err
+	}
 	for _, tenant := range list[:min(len(list), tenants)] {
 		docs, err := db.Documents(ctx, tenant, belfry.KindEndpoint, "", most)
 		if err != nil {
-			return err
+			return 0, 0, "", err
 		}
 		for _, d := range docs {
 			e, err := belfry.DecodeEndpoint(d)
@@ -154,11 +173,7 @@ func compareKey(ctx context.Context, db *store.DB, box *secret.Box, log *slog.Lo
 			break
 		}
 	}
-	if failed > 0 {
-		log.Error("secrets in the database cannot be opened with this secret key, and webhooks cannot be signed: set BELFRY_SECRET_KEY to the key that all servers of this database had, behind a new one if there is one; "+
-			"if it is lost, set the secrets of endpoints, channels and sources anew", "looked_at", looked, "not_opened", failed, "endpoint", example)
-	}
-	return nil
+	return looked, failed, example, nil
 }
 
 // makeFolder makes the data folder, where there is to be one.

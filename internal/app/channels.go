@@ -121,14 +121,19 @@ func newChannels(kinds []channel.Kind, configured map[string]map[string]string, 
 // CheckChannels says what is wrong with the channels of a configuration: what
 // New would say of them, without a database and without connecting anywhere.
 func CheckChannels(cfg *config.Config) error {
-	guard := outbound.New(outbound.Options{})
-	deps := channel.Deps{HTTP: guard.Client(), Dialer: guard.Dialer(), Log: slog.New(slog.DiscardHandler), Now: (&clock{}).now}
-	c, err := newChannels(Kinds(), cfg.Channels, deps, nil, nil, deps.Log) // only load, which is not called, reads tenants' own
+	c, err := configuredChannels(cfg, "")
 	if err != nil {
 		return err
 	}
 	c.Close()
 	return nil
+}
+
+// configuredChannels are the channels of a configuration, without a database.
+func configuredChannels(cfg *config.Config, version string) (*channels, error) {
+	guard := outbound.New(outbound.Options{Allow: cfg.AllowedOutbound()})
+	deps := channel.Deps{HTTP: guard.Client(), Dialer: guard.Dialer(), Log: slog.New(slog.DiscardHandler), Now: (&clock{}).now, Version: version}
+	return newChannels(Kinds(), cfg.Channels, deps, nil, nil, deps.Log) // only load, which is not called, reads tenants' own
 }
 
 func (c *channels) open(name, kind string, values map[string]string, deps channel.Deps) (opened, error) {
@@ -151,6 +156,24 @@ func (c *channels) open(name, kind string, values map[string]string, deps channe
 	return o, nil
 }
 
+// stored opens a channel that a tenant set up.
+func (c *channels) stored(tenant string, d belfry.Document) (opened, error) {
+	var stored belfry.Configured
+	if err := json.Unmarshal(d.Body, &stored); err != nil {
+		return opened{}, fmt.Errorf("it is stored in a form this version does not read: %w", err)
+	}
+	values, err := stored.Open(c.secret, tenant)
+	if err != nil {
+		return opened{}, err
+	}
+	if c.kinds[stored.Kind].Operator {
+		return opened{}, belfry.Errorf(belfry.Forbidden, "only the server's configuration may set up a channel of kind %s", stored.Kind)
+	}
+	o, err := c.open(d.ID, stored.Kind, values, c.deps)
+	o.owner = tenant
+	return o, err
+}
+
 // load reads a tenant's own channels; it is called at the start and whenever
 // one of them was edited. A channel that cannot be opened leaves the others
 // working.
@@ -166,24 +189,11 @@ func (c *channels) load(ctx context.Context, tenant string) error {
 		t.byName[o.name] = o
 	}
 	for _, d := range docs {
-		var stored belfry.Configured
-		if err := json.Unmarshal(d.Body, &stored); err != nil {
-			c.log.Error("channel is stored in a form this version does not read", "tenant", tenant, "channel", d.ID, "error", err)
-			continue
-		}
-		values, err := stored.Open(c.secret, tenant)
-		if err == nil && c.kinds[stored.Kind].Operator {
-			err = belfry.Errorf(belfry.Forbidden, "only the server's configuration may set up a channel of kind %s", stored.Kind)
-		}
+		o, err := c.stored(tenant, d)
 		if err == nil {
-			var o opened
-			if o, err = c.open(d.ID, stored.Kind, values, c.deps); err == nil {
-				o.owner = tenant
-				t.byName[d.ID] = o
-				t.own = append(t.own, o)
-			}
-		}
-		if err != nil {
+			t.byName[d.ID] = o
+			t.own = append(t.own, o)
+		} else {
 			c.log.Error("channel cannot be opened", "tenant", tenant, "channel", d.ID, "error", err)
 		}
 	}

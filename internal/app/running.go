@@ -126,12 +126,17 @@ func (r *running) TestChannel(ctx context.Context, tenant, name, address string)
 	if address == "" && r.app.channels.of(tenant).byName[name].kind.Contact != "" {
 		return belfry.Outcome{}, belfry.Faults([]belfry.Field{{Pointer: "/address", Message: "is required: where to send the test"}})
 	}
+	return sendTestMessage(ctx, ch.Sender, address), nil
+}
+
+// sendTestMessage sends a test message to an address now.
+func sendTestMessage(ctx context.Context, by channel.Sender, address string) belfry.Outcome {
 	ctx, cancel := context.WithTimeout(ctx, sendTest)
 	defer cancel()
 	acc := testEvent()
 	msg := render.Default().Mail(render.Item{Event: acc.Event, EventID: acc.EventID, TypeTitle: "Test message"}, render.Links{})
 	msg.ID = belfry.NewID(belfry.DeliveryPrefix, acc.At)
-	return ch.Sender.Send(ctx, channel.Target{Address: address}, &msg), nil
+	return by.Send(ctx, channel.Target{Address: address}, &msg)
 }
 
 // EndpointStatus is what the dispatcher knows of an endpoint.

@@ -19,7 +19,7 @@ type room struct {
 }
 
 var rooms = []room{
-	{path: "cmd/belfry", may: "app bench cli client config demo secret store", clock: "it is the edge", modules: map[string]string{
+	{path: "cmd/belfry", may: "app bench cli client config connector demo secret store", clock: "it is the edge", modules: map[string]string{
 		"github.com/alecthomas/kong": "flags and help",
 		"golang.org/x/sync":          "runs the server and the show together",
 	}},

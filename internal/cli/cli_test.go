@@ -4,14 +4,21 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
+	"io"
+	"io/fs"
 	"net"
+	"net/http"
+	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/belfryhq/belfry/internal/belfry"
+	"github.com/belfryhq/belfry/internal/client"
 	"github.com/belfryhq/belfry/internal/config"
 )
 
@@ -84,6 +91,167 @@ people
 	}
 }
 
+// Of the past -n 0 shows nothing, and -f all that comes after the first look.
+func TestTailFromNow(t *testing.T) {
+	at := time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
+	event := func(n int) map[string]any {
+		return map[string]any{"event_id": belfry.EventID(at.Add(time.Duration(n)*time.Second), 0, 0), "type": fmt.Sprint("number.", n), "accepted": at}
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	var looks atomic.Int32
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		n := int(looks.Add(1))
+		items := []map[string]any{event(1)}
+		if n > 1 { // latest first
+			items = []map[string]any{event(2), event(1)}
+		}
+		if n > 2 {
+			cancel()
+		}
+		_ = json.NewEncoder(w).Encode(map[string]any{"items": items})
+	}))
+	defer server.Close()
+	c, err := client.New(server.URL, "key", "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for follow, want := range map[bool][]string{false: nil, true: {"number.2"}} {
+		looks.Store(0)
+		var b strings.Builder
+		if err := Tail(ctx, c, Out{Writer: &b}, Watch{Follow: follow, Every: time.Millisecond}); err != nil {
+			t.Fatal(err)
+		}
+		if strings.Contains(b.String(), "number.1") || strings.Count(b.String(), "\n") != len(want) || follow && !strings.Contains(b.String(), want[0]) {
+			t.Errorf("-f %v shows\n%s", follow, b.String())
+		}
+		if ctx.Err() != nil {
+			ctx, cancel = context.WithCancel(t.Context())
+			defer cancel()
+		}
+	}
+}
+
+// What doctor says of a database, and what to do.
+func TestDoctorOfDatabases(t *testing.T) {
+	c := config.Default()
+	c.Listen, c.DataDir = "127.0.0.1:0", t.TempDir()
+	for name, tc := range map[string]struct {
+		db    Database
+		err   error
+		lines []string
+	}{
+		"not there":        {err: fs.ErrNotExist, lines: []string{"ok       database: ", "is not there yet: the first start makes it"}},
+		"empty":            {db: Database{Newest: 17}, lines: []string{"ok       database: ", "is empty: the first start makes its tables"}},
+		"older":            {db: Database{Version: 9, Newest: 17}, lines: []string{"warning  database: ", "has schema version 9, and this program makes it 17: make a backup, then start the server or run `belfry migrate`"}},
+		"older and in use": {db: Database{Version: 9, Newest: 17, InUse: true}, lines: []string{"warning  database: ", "an older one works on it: stop that"}},
+		"newer":            {db: Database{Version: 21, Newest: 17}, lines: []string{"FAULT    database: ", "has schema version 21, and this program knows 17: run the newer program"}},
+		"another key":      {db: Database{Version: 17, Newest: 17, Sealed: 5, Unopened: 3}, lines: []string{"FAULT    secret key: 3 of 5 secrets"}},
+		"another clock": {db: Database{Version: 17, Newest: 17, Shared: true, Ahead: 5 * time.Second, Within: time.Millisecond},
+			lines: []string{"warning  clock: this machine's clock is 5s behind the database's", "NTP"}},
+		"clock before": {db: Database{Version: 17, Newest: 17, Shared: true, Ahead: -5 * time.Second}, lines: []string{"warning  clock: this machine's clock is 5s ahead of the database's"}},
+		"one clock":    {db: Database{Version: 17, Newest: 17, Shared: true, Ahead: time.Second}, lines: []string{"ok       clock: ", "as the database's"}},
+		"a channel":    {db: Database{Version: 17, Newest: 17, Channels: []string{"sms of t: no"}}, lines: []string{"FAULT    channels: sms of t: no; nothing is sent by it"}},
+		"a source": {db: Database{Version: 17, Newest: 17, Sources: []Finding{{Check: "source t/school", State: Fault, Detail: "no log: switch it on"}}},
+			lines: []string{"FAULT    source t/school: no log: switch it on"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			p := Patient{Config: c, Now: time.Now, Database: func(context.Context) (Database, error) { return tc.db, tc.err }}
+			var b strings.Builder
+			sound, err := Diagnosis(Out{Writer: &b}, &p.Config, Doctor(t.Context(), p))
+			if err != nil || sound == strings.HasPrefix(tc.lines[0], "FAULT") {
+				t.Error(sound, err)
+			}
+			for _, want := range tc.lines {
+				if !strings.Contains(b.String(), want) {
+					t.Errorf("not said: %s\n%s", want, b.String())
+				}
+			}
+		})
+	}
+}
+
+// What a running server says of itself is worth a line where somebody should
+// see to it.
+func TestDoctorBesideAServer(t *testing.T) {
+	figures := `# HELP belfry_events_pending Accepted events that wait to be planned.
+belfry_events_pending 12
+belfry_deliveries_open 3.4e+06
+belfry_destinations_broken 2
+belfry_channels_used_up 1
+belfry_upkeep_waits 1
+belfry_upkeep_last_round_timestamp_seconds 1.764e+09
+belfry_sends_total{channel="email",outcome="retry"} 9
+belfry_source_failing{source="default/school"} 1
+belfry_source_lag_seconds{source="default/school"} 7200
+belfry_source_lag_seconds{source="default/other"} 2
+`
+	status := http.StatusOK
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path == "/metrics" {
+			w.WriteHeader(status)
+			_, _ = io.WriteString(w, figures)
+		}
+	}))
+	defer server.Close()
+	c := config.Default()
+	c.Listen, c.DataDir = strings.TrimPrefix(server.URL, "http://"), t.TempDir()
+	p := Patient{Config: c, Now: func() time.Time { return time.Unix(1764000000, 0).Add(3 * time.Hour) }, Database: func(context.Context) (Database, error) { return Database{}, fs.ErrNotExist }}
+	said := func() string {
+		var b strings.Builder
+		_, err := Diagnosis(Out{Writer: &b}, &p.Config, Doctor(t.Context(), p))
+		if err != nil {
+			t.Error(err)
+		}
+		return b.String()
+	}
+	got := said()
+	for _, want := range []string{
+		"ok       work: 12 events wait to be planned, 3400000 deliveries want a send",
+		"warning  work: 2 destinations fail", "belfry deliveries list --state retrying",
+		"warning  work: 1 channels have used up", "warning  upkeep: nothing old is removed for now", "warning  upkeep: the last round of housekeeping ended 3h0m0s ago",
+		"FAULT    source default/school: it fails: GET /v1/sources/school/status",
+		"warning  source default/school: it is 2h0m0s behind",
+	} {
+		if !strings.Contains(got, want) {
+			t.Errorf("not said: %s", want)
+		}
+	}
+	if strings.Contains(got, "default/other") {
+		t.Error("a source that is level is told of")
+	}
+	if t.Failed() {
+		t.Log(got)
+	}
+	status = http.StatusForbidden
+	if got := said(); !strings.Contains(got, "/metrics cannot be read: the answer is 403") {
+		t.Error(got)
+	}
+}
+
+// A test mail goes out when one is asked for, and its end is told.
+func TestDoctorSendsATestMail(t *testing.T) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = l.Close() }()
+	c := config.Default()
+	c.Listen, c.DataDir = "127.0.0.1:0", t.TempDir()
+	c.Channels = map[string]map[string]string{"email": {"url": "smtp://" + l.Addr().String()}}
+	for want, ends := range map[string]error{
+		"ok       mail: smtp://" + l.Addr().String() + " took a test mail to ada@example.org": nil,
+		"took no test mail to ada@example.org: 550 no":                                        errors.New("550 no"),
+	} {
+		p := Patient{Config: c, Now: time.Now, Database: func(context.Context) (Database, error) { return Database{}, fs.ErrNotExist }, SendTo: "ada@example.org",
+			Send: func(context.Context, string) error { return ends }}
+		var b strings.Builder
+		if sound, err := Diagnosis(Out{Writer: &b}, &p.Config, Doctor(t.Context(), p)); err != nil || sound != (ends == nil) || !strings.Contains(b.String(), want) {
+			t.Errorf("not said: %s\n%s", want, b.String())
+		}
+	}
+}
+
 func TestOnlyOnePerson(t *testing.T) {
 	people := []belfry.AnswerPerson{{Principal: "user/1", Outcome: belfry.Told}, {Endpoint: "ep_1", Outcome: belfry.Told}}
 	if got := only(people, "ep_1"); len(got) != 1 || got[0].Endpoint != "ep_1" {
@@ -111,8 +279,9 @@ func TestDoctor(t *testing.T) {
 	c.PublicURL = "https://notify.example.org"
 	c.Channels = map[string]map[string]string{"email": {"url": "smtp://u:hunter2@" + l.Addr().String()}}
 	broken := errors.New("the disk is full")
+	db := Database{}
 	p := Patient{Config: c, Now: func() time.Time { return time.Unix(0, 0) }, Room: func(string) int64 { return 1 << 20 },
-		Open: func(context.Context) (int64, int64, error) { return 3 << 20, 1 << 20, broken }}
+		Database: func(context.Context) (Database, error) { return db, broken }}
 	states := func(findings []Finding) map[string]string {
 		m := map[string]string{}
 		for _, f := range findings {
@@ -164,7 +333,7 @@ func TestDoctor(t *testing.T) {
 	if err := os.Chmod(filepath.Join(dir, "secret.key"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	broken = nil
+	broken, db = nil, Database{Version: 17, Newest: 17, Size: 3 << 20, Free: 1 << 20}
 	_ = l.Close()
 	p.Now = time.Now
 	got := states(Doctor(context.Background(), p))
@@ -182,7 +351,7 @@ func TestDoctor(t *testing.T) {
 	if sound, err = Diagnosis(Out{Writer: &b}, &p.Config, Doctor(context.Background(), p)); err != nil || sound || !strings.Contains(b.String(), "FAULT    channels: channels.email: /settings/from: is required") {
 		t.Error(sound, err, b.String())
 	}
-	p.Channels = nil
+	p.Channels, broken = nil, fs.ErrNotExist
 	p.Config.DataDir = filepath.Join(dir, "nothing")
 	p.Config.Channels, p.Config.PublicURL = nil, ""
 	got = states(Doctor(context.Background(), p))

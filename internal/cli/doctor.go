@@ -1,13 +1,18 @@
 package cli
 
 import (
+	"bufio"
 	"context"
+	"errors"
 	"fmt"
+	"io"
+	"io/fs"
 	"net"
 	"net/http"
 	"net/url"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"time"
 
@@ -32,30 +37,49 @@ const (
 // Patient is what Doctor examines.
 type Patient struct {
 	Config config.Config
-	// Open opens the database and closes it again, and says how many bytes it
-	// has and how many of them are free; its error says what to do.
-	Open func(ctx context.Context) (size, free int64, err error)
+	// Database looks at the database without changing it; its error says what to
+	// do, and is fs.ErrNotExist for one that is not there yet.
+	Database func(ctx context.Context) (Database, error)
 	// Room says how many bytes the disk of a folder still takes; below 0 = unknown.
 	Room func(folder string) int64
 	Now  func() time.Time
 	// Channels says what keeps the configured channels from being opened, as
 	// the server's start would; nil = nothing.
 	Channels error
+	// SendTo is where a test mail goes, by Send; empty = none is sent.
+	SendTo string
+	Send   func(ctx context.Context, address string) error
 }
 
-// Doctor examines a configuration and what it names: folder, key, database,
-// retention, disk, address, mail relay. It changes nothing but the schema of the database, as
-// starting the server would.
+// Database is what was found of a database. All but the versions is of one
+// whose schema is this program's.
+type Database struct {
+	Version, Newest  int64 // of its schema, and of this program's
+	InUse            bool
+	Size, Free       int64
+	Shared           bool // it has a clock, which all its servers follow
+	Ahead, Within    time.Duration
+	Sealed, Unopened int // secrets that were tried with the configured keys
+	// Channels is what is wrong with those that tenants set up; Sources is how
+	// their sources find their platforms, a finding each.
+	Channels []string
+	Sources  []Finding
+}
+
+// Doctor examines a configuration and what it names: server, folder, key,
+// database, retention, disk, address, clock, channels, sources, mail relay. It
+// changes nothing.
 func Doctor(ctx context.Context, p Patient) []Finding {
 	d := examination{Patient: p}
 	serving := d.server(ctx)
 	d.folder()
 	d.key()
-	d.database(ctx, serving)
+	db := d.database(ctx)
 	d.retention()
 	d.address(serving)
-	d.clock()
-	d.channels()
+	d.clock(db)
+	d.channels(db)
+	d.findings = append(d.findings, db.Sources...)
 	d.relay(ctx)
 	return d.findings
 }
@@ -96,7 +120,98 @@ func (d *examination) server(ctx context.Context) bool {
 		return true
 	}
 	d.say("server", OK, "one runs at %s and is ready", at)
+	d.figures(ctx, at)
 	return true
+}
+
+// figures reads what a running server says of itself at /metrics and names what
+// somebody should see to.
+func (d *examination) figures(ctx context.Context, at string) {
+	m, err := readMetrics(ctx, at)
+	if err != nil {
+		d.say("server", Warning, "%s/metrics cannot be read: %v", at, err)
+		return
+	}
+	d.say("work", OK, "%.0f events wait to be planned, %.0f deliveries want a send", m.one("belfry_events_pending"), m.one("belfry_deliveries_open"))
+	if n := m.one("belfry_destinations_broken"); n > 0 {
+		d.say("work", Warning, "%.0f destinations fail and are tried now and then: `belfry deliveries list --state retrying` shows whose and why", n)
+	}
+	if n := m.one("belfry_channels_used_up"); n > 0 {
+		d.say("work", Warning, "%.0f channels have used up their max_per_day: what they should send waits for tomorrow, or raise the limit", n)
+	}
+	if m.one("belfry_upkeep_waits") > 0 {
+		d.say("upkeep", Warning, "nothing old is removed for now, because the clock jumped or nobody kept house for a week: see that the clock is right; it goes on by itself")
+	}
+	last := m.one("belfry_upkeep_last_round_timestamp_seconds")
+	if ago := d.Now().Sub(time.Unix(int64(last), 0)); last > 0 && ago > roundsLate {
+		d.say("upkeep", Warning, "the last round of housekeeping ended %s ago: the log says what keeps it", belfry.FormatSpan(ago.Round(time.Minute)))
+	}
+	for name, v := range m["belfry_source_failing"] {
+		if v > 0 {
+			d.say("source "+name, Fault, "it fails: GET /v1/sources/%s/status says why, and below is what it finds now", sourceID(name))
+		}
+	}
+	for name, v := range m["belfry_source_lag_seconds"] {
+		if v > sourceLate {
+			d.say("source "+name, Warning, "it is %s behind its platform: GET /v1/sources/%s/status says where it is", belfry.FormatSpan(time.Duration(v)*time.Second), sourceID(name))
+		}
+	}
+}
+
+// roundsLate is when housekeeping, which is done every hour, is missed, and
+// sourceLate how many seconds a source may be behind.
+const (
+	roundsLate = 2 * time.Hour
+	sourceLate = 300
+)
+
+// sourceID is a source of a figure's label tenant/id.
+func sourceID(label string) string {
+	_, id, _ := strings.Cut(label, "/")
+	return id
+}
+
+// metrics are figures by name and by the value of their one label.
+type metrics map[string]map[string]float64
+
+func (m metrics) one(name string) float64 { return m[name][""] }
+
+// readMetrics reads figures of a server in the text form of Prometheus.
+func readMetrics(ctx context.Context, at string) (metrics, error) {
+	r, err := http.NewRequestWithContext(ctx, http.MethodGet, at+"/metrics", nil)
+	if err != nil {
+		return nil, err
+	}
+	resp, err := http.DefaultClient.Do(r)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _ = resp.Body.Close() }()
+	if resp.StatusCode != http.StatusOK {
+		return nil, fmt.Errorf("the answer is %s", resp.Status)
+	}
+	m := metrics{}
+	lines := bufio.NewScanner(io.LimitReader(resp.Body, 4<<20))
+	for lines.Scan() {
+		name, value, ok := strings.Cut(lines.Text(), " ")
+		label := ""
+		if i := strings.IndexByte(name, '{'); i >= 0 {
+			parts := strings.Split(lines.Text()[i:], `"`) // {label="value"} 1
+			if len(parts) != 3 {
+				continue // of several labels; none of ours here
+			}
+			name, label, value = name[:i], parts[1], strings.TrimPrefix(parts[2], "} ")
+		}
+		v, err := strconv.ParseFloat(value, 64)
+		if !ok || err != nil {
+			continue
+		}
+		if m[name] == nil {
+			m[name] = map[string]float64{}
+		}
+		m[name][label] = v
+	}
+	return m, lines.Err()
 }
 
 func (d *examination) folder() {
@@ -157,24 +272,30 @@ func (d *examination) made() bool {
 	return ok && err == nil && info.Size() > 0
 }
 
-func (d *examination) database(ctx context.Context, serving bool) {
+func (d *examination) database(ctx context.Context) Database {
 	where := config.URL(d.Config.DatabaseURL()).String()
-	if serving {
-		d.say("database", OK, "%s is not opened: a server works on it", where)
-		return
-	}
-	if path, ok := strings.CutPrefix(d.Config.DatabaseURL(), "sqlite:"); ok {
-		if _, err := os.Stat(path); os.IsNotExist(err) {
-			d.say("database", OK, "%s is not there yet: the first start makes it", where)
-			return
-		}
-	}
-	size, free, err := d.Open(ctx)
-	if err != nil {
+	db, err := d.Database(ctx)
+	what := fmt.Sprintf("%s has schema version %d", where, db.Version)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		d.say("database", OK, "%s is not there yet: the first start makes it", where)
+	case err != nil:
 		d.say("database", Fault, "%s: %v", where, err)
-		return
+	case db.Version == 0:
+		d.say("database", OK, "%s is empty: the first start makes its tables", where)
+	case db.Version > db.Newest:
+		d.say("database", Fault, "%s, and this program knows %d: run the newer program that wrote it, or restore a backup made before the upgrade", what, db.Newest)
+	case db.Version < db.Newest && db.InUse:
+		d.say("database", Warning, "%s, this program makes it %d, and an older one works on it: stop that, make a backup, then start this program or run `belfry migrate`", what, db.Newest)
+	case db.Version < db.Newest:
+		d.say("database", Warning, "%s, and this program makes it %d: make a backup, then start the server or run `belfry migrate`", what, db.Newest)
+	default:
+		d.say("database", OK, "%s, as this program; it has %s, %s of it free for new rows", what, inBytes(db.Size), inBytes(db.Free))
 	}
-	d.say("database", OK, "%s opens and its schema is current; it has %s, %s of it free for new rows", where, inBytes(size), inBytes(free))
+	if db.Unopened > 0 {
+		d.say("secret key", Fault, "%d of %d secrets in the database do not open with the configured keys, and webhooks cannot be signed: put the key the database was used with behind the new one in secret_key", db.Unopened, db.Sealed)
+	}
+	return db
 }
 
 // retention says how long things are kept, and whether the disk has room.
@@ -262,25 +383,41 @@ func (d *examination) address(serving bool) {
 }
 
 // clock: a machine whose clock was never set makes ids and signatures that
-// nobody accepts.
-func (d *examination) clock() {
-	if now := d.Now(); now.Year() < 2025 {
+// nobody accepts, and one that differs from the database's takes its time.
+func (d *examination) clock(db Database) {
+	now := d.Now()
+	switch {
+	case now.Year() < 2025:
 		d.say("clock", Fault, "this machine says it is %s: set its clock, or webhooks are refused as too old", now.UTC().Format(time.RFC3339))
-		return
+	case db.Shared && db.Ahead.Abs() > clockOff+db.Within:
+		how := "behind"
+		if db.Ahead < 0 {
+			how = "ahead of"
+		}
+		d.say("clock", Warning, "this machine's clock is %v %s the database's: the server follows the database, but set both by a time service (NTP, chrony)", db.Ahead.Abs().Round(100*time.Millisecond), how)
+	case db.Shared:
+		d.say("clock", OK, "%s, as the database's", now.UTC().Format(time.RFC3339))
+	default:
+		d.say("clock", OK, "%s", now.UTC().Format(time.RFC3339))
 	}
-	d.say("clock", OK, "%s", d.Now().UTC().Format(time.RFC3339))
 }
 
-// channels says what would stop the server at its start; well-formed ones
-// need no line of their own.
-func (d *examination) channels() {
+// clockOff is how far clocks may differ unsaid.
+const clockOff = 2 * time.Second
+
+// channels says what would stop the server at its start, and which channels of
+// tenants it would leave out; well-formed ones need no line of their own.
+func (d *examination) channels(db Database) {
 	if d.Channels != nil {
 		d.say("channels", Fault, "%v; the server does not start until this is corrected", d.Channels)
 	}
+	for _, wrong := range db.Channels {
+		d.say("channels", Fault, "%s; nothing is sent by it until it is set up anew", wrong)
+	}
 }
 
-// relay sees whether the mail relay takes connections; a test mail is sent by
-// POST /v1/channels/email/test of a running server.
+// relay sees whether the mail relay takes connections, and a test mail where
+// one is wanted.
 func (d *examination) relay(ctx context.Context) {
 	settings := d.Config.Channels["email"]
 	if settings["url"] == "" {
@@ -304,15 +441,21 @@ func (d *examination) relay(ctx context.Context) {
 			port = "25"
 		}
 	}
-	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
-	defer cancel()
-	conn, err := (&net.Dialer{}).DialContext(ctx, "tcp", net.JoinHostPort(u.Hostname(), port))
+	conn, err := (&net.Dialer{Timeout: 5 * time.Second}).DialContext(ctx, "tcp", net.JoinHostPort(u.Hostname(), port))
 	if err != nil {
 		d.say("mail", Fault, "%s cannot be reached: %v", shown, err)
 		return
 	}
 	_ = conn.Close()
-	d.say("mail", OK, "%s takes connections; POST /v1/channels/email/test sends a test mail", shown)
+	if d.SendTo == "" {
+		d.say("mail", OK, "%s takes connections; --send-to ADDRESS sends a test mail", shown)
+		return
+	}
+	if err := d.Send(ctx, d.SendTo); err != nil {
+		d.say("mail", Fault, "%s took no test mail to %s: %v", shown, d.SendTo, err)
+		return
+	}
+	d.say("mail", OK, "%s took a test mail to %s: see that it arrives", shown, d.SendTo)
 }
 
 // Diagnosis prints findings and the settings they are about; it reports

@@ -107,7 +107,11 @@ type Watch struct {
 
 // Tail prints events, oldest first.
 func Tail(ctx context.Context, c *client.Client, out Out, w Watch) error {
-	seen, err := tailOnce(ctx, c, out, w, "", w.Last)
+	first := out
+	if w.Last == 0 { // what there is is not shown, but what comes after it is
+		w.Last, first.Writer = 1, io.Discard
+	}
+	seen, err := tailOnce(ctx, c, first, w, "", w.Last)
 	if err != nil || !w.Follow {
 		return err
 	}

@@ -70,7 +70,7 @@ func decodeBase64(text string) ([]byte, error) {
 // and mode 0600 when there is none. made tells which. Two processes that start
 // at once end with the same key. A file that others may read is refused.
 func LoadOrMake(file string) (keys []string, made bool, err error) {
-	keys, err = load(file)
+	keys, err = Load(file)
 	if !errors.Is(err, fs.ErrNotExist) {
 		return keys, false, err
 	}
@@ -79,11 +79,12 @@ func LoadOrMake(file string) (keys []string, made bool, err error) {
 	} else if err == nil {
 		made = true
 	}
-	keys, err = load(file)
+	keys, err = Load(file)
 	return keys, made, err
 }
 
-func load(file string) ([]string, error) {
+// Load reads the keys of a file; fs.ErrNotExist when there is none.
+func Load(file string) ([]string, error) {
 	f, err := os.Open(file)
 	if err != nil {
 		return nil, err

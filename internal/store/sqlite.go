@@ -6,7 +6,6 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
-	"strings"
 	"time"
 
 	"github.com/pressly/goose/v3"
@@ -16,20 +15,7 @@ import (
 )
 
 // openSQLite opens or makes the database file at path, alone in the world.
-func (db *DB) openSQLite(ctx context.Context, path string) error {
-	path = strings.TrimPrefix(path, "//")
-	if path == "" {
-		return belfry.Errorf(belfry.Invalid, "sqlite: needs the path of a folder or file, such as sqlite:./belfry-data")
-	}
-	switch filepath.Ext(path) {
-	case ".db", ".sqlite", ".sqlite3":
-	default:
-		path = filepath.Join(path, "belfry.db")
-	}
-	path, err := filepath.Abs(path)
-	if err != nil {
-		return err
-	}
+func (db *DB) openSQLite(ctx context.Context, path string) (err error) {
 	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
 		return belfry.Errorf(belfry.Unavailable, "the data folder cannot be made: %w", err)
 	}

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"log/slog"
 	"math/rand/v2"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -57,15 +56,13 @@ type DB struct {
 // writers. Errors are sentences for the person who starts the program.
 func Open(ctx context.Context, o Options) (*DB, error) {
 	db := &DB{log: o.Log, now: o.Now, stop: make(chan struct{})}
-	scheme, rest, _ := strings.Cut(o.URL, ":")
-	var err error
-	switch scheme {
-	case "sqlite":
-		err = db.openSQLite(ctx, rest)
-	case "postgres", "postgresql":
-		err = db.openPostgres(ctx, o.URL)
+	path, lite, err := sqliteFile(o.URL)
+	switch {
+	case err != nil:
+	case lite:
+		err = db.openSQLite(ctx, path)
 	default:
-		err = belfry.Errorf(belfry.Invalid, "the database must be sqlite:<folder> or postgres://user@host/name, not %q", o.URL)
+		err = db.openPostgres(ctx, o.URL)
 	}
 	if err == nil {
 		err = db.resumeIDs(ctx)
