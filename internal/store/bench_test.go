@@ -350,3 +350,37 @@ func BenchmarkInbox(b *testing.B) {
 		})
 	}
 }
+
+// BenchmarkInboxOfMany is one event to the inboxes of many people who have
+// entries already, page after page in the order of their names, as planning
+// goes; one operation is one person.
+func BenchmarkInboxOfMany(b *testing.B) {
+	engines(b, func(b *testing.B, db *store.DB) {
+		const stored, perPage = 5, 1000
+		people := max(b.N, 200_000)
+		told := func(id string) {
+			from := ""
+			for at := 0; at < people; at += perPage {
+				n := min(perPage, people-at)
+				p := belfry.PlanPage{Tenant: belfry.DefaultTenant, EventID: id, From: from, To: fmt.Sprint(at + n), Last: at+n == people}
+				because := []belfry.Reason{{Code: belfry.NamedMember, Subscription: "sub_06gzsmwvmc001zs72t8phwq9ng"}, {Code: belfry.BySubscription}}
+				for i := range n {
+					who := fmt.Sprintf("user/%d", 1_000_000+at+i)
+					p.Deliveries = append(p.Deliveries, belfry.Delivery{Tenant: p.Tenant, ID: belfry.DeliveryID(id, 0, belfry.ChannelInbox, who), EventID: id,
+						Subscription: "sub_06gzsmwvmc001zs72t8phwq9ng", Channel: belfry.ChannelInbox, Principal: who, Address: who, Destination: who,
+						Shard: belfry.Shard(p.Tenant, who), State: belfry.Delivered, Because: because})
+				}
+				if err := commit(db, []belfry.PlanPage{p}); err != nil {
+					b.Fatal(err)
+				}
+				from = p.To
+			}
+		}
+		ids := accepted(b, db, stored+1)
+		for _, id := range ids[:stored] {
+			told(id)
+		}
+		spread(b, 1, 1, func(int) error { told(ids[stored]); return nil })
+		rate(b, people)
+	})
+}
