@@ -193,6 +193,9 @@ func (m *Messages) person(ctx context.Context, d *belfry.Delivery, p *Payload, s
 		}
 	}
 	target, who, drop, err := m.target(ctx, d)
+	if err == nil && drop == nil {
+		drop, err = m.facts.stopped(ctx, d, p.Event, sub, who)
+	}
 	if err != nil || drop != nil {
 		return Composed{Drop: drop}, err
 	}

@@ -227,8 +227,8 @@ func (x *Explainer) notice(ctx context.Context, acc *belfry.Accepted, answer *be
 }
 
 // peopleOf puts together what became of each person, address and endpoint:
-// one line for what they are told, and one for each channel or reason they are
-// not. Sorted by who.
+// one line for what they are told, with what decided each way of it, and one for
+// each channel or reason they are not. Sorted by who.
 func peopleOf(ds []belfry.Delivery, sups []belfry.Suppression) []belfry.AnswerPerson {
 	people := make([]belfry.AnswerPerson, 0, len(ds)+len(sups))
 	told := map[string]int{}
@@ -259,6 +259,12 @@ func peopleOf(ds []belfry.Delivery, sups []belfry.Suppression) []belfry.AnswerPe
 			told[key] = at
 			p.Because = belfry.ViewReasons(d.Because)
 			people = append(people, p)
+		} else { // what decided another channel
+			for _, r := range d.Because {
+				if !slices.ContainsFunc(people[at].Because, func(v belfry.ReasonView) bool { return v.Reason == r }) {
+					people[at].Because = append(people[at].Because, belfry.ReasonView{Reason: r, Text: r.Text()})
+				}
+			}
 		}
 		if d.ID != "" {
 			people[at].Deliveries = append(people[at].Deliveries, d.ID)

@@ -7,6 +7,7 @@ import (
 	"github.com/belfryhq/belfry/internal/belfry"
 	"github.com/belfryhq/belfry/internal/channel"
 	"github.com/belfryhq/belfry/internal/render"
+	"github.com/belfryhq/belfry/internal/route"
 )
 
 // scriptInput is what a script reads on its standard input.
@@ -43,8 +44,12 @@ func (m *Messages) script(ctx context.Context, d *belfry.Delivery, p *Payload, s
 		if err != nil {
 			return Composed{}, err
 		}
-		if reason := listens(person); reason != nil {
-			return Composed{Drop: reason}, nil
+		reason := listens(person)
+		if reason == nil {
+			reason, err = m.facts.stopped(ctx, d, p.Event, sub, person)
+		}
+		if err != nil || reason != nil {
+			return Composed{Drop: reason}, err
 		}
 		u := &person.User
 		in.Recipient = &scriptReader{ID: u.ID, Name: u.Name, Email: u.Email, Locale: u.Locale, TimeZone: u.TimeZone, Attributes: u.Attributes}
@@ -88,8 +93,19 @@ func listens(who *belfry.Person) *belfry.Reason {
 		return &belfry.Reason{Code: belfry.UserIsSuspended}
 	case who.User.State == belfry.UserDeleted:
 		return &belfry.Reason{Code: belfry.UserIsDeleted}
-	case who.Settings.Stop:
-		return &belfry.Reason{Code: belfry.GlobalStop}
 	}
 	return nil
+}
+
+// stopped is why somebody who has stopped all messages is not told of an event
+// by a delivery's channel; nil where it is not hers to say.
+func (f *Facts) stopped(ctx context.Context, d *belfry.Delivery, e *belfry.Event, sub *belfry.Subscription, who *belfry.Person) (*belfry.Reason, error) {
+	if who == nil || !who.Settings.Stop {
+		return nil, nil
+	}
+	typ, _, err := f.Directory.EventType(ctx, d.Tenant, e.Type)
+	if err != nil || route.Insists(d.Channel, typ, sub) {
+		return nil, err
+	}
+	return &belfry.Reason{Code: belfry.GlobalStop}, nil
 }

@@ -222,6 +222,10 @@ func (s *Sealer) seal(ctx context.Context, tenant string, due []belfry.Bundle, n
 	if err != nil {
 		return err
 	}
+	despite, err := s.despite(ctx, tenant, due, people)
+	if err != nil {
+		return err
+	}
 	channels, _ := s.o.Channels.Routes(tenant)
 	seals := make([]belfry.Seal, 0, len(due))
 	var first time.Time
@@ -234,6 +238,9 @@ func (s *Sealer) seal(ctx context.Context, tenant string, due []belfry.Bundle, n
 			}
 		}
 		person := people[b.Principal]
+		if p := despite[b.ID]; p != nil {
+			person = p
+		}
 		address, why, until := route.Ready(b, person, ch, now)
 		seal := belfry.Seal{Tenant: tenant, Bundle: b.ID, At: now}
 		wait, waits := over[b.ID]

@@ -32,7 +32,7 @@ func (c *itemCheck) since(ctx context.Context, acc *belfry.Accepted, sub *belfry
 	if reason, err := c.unnamed(ctx, acc, because); err != nil || reason != nil {
 		return reason, err
 	}
-	if c.who != nil && len(c.who.Preferences) > 0 {
+	if c.who != nil && (len(c.who.Preferences) > 0 || c.who.Settings.Stop) {
 		view, err := c.m.facts.Directory.At(ctx, c.d.Tenant, 0)
 		if err != nil {
 			return nil, err

@@ -28,6 +28,10 @@ func TestLeftOutOfWhatWaits(t *testing.T) {
 	prefer := func(p belfry.Preference) belfry.Changes {
 		return belfry.Changes{Preferences: []belfry.UserPreferences{{User: "u1", Preferences: []belfry.Preference{p}}}}
 	}
+	typed := func(body string) belfry.Changes {
+		return belfry.Changes{Documents: []belfry.Document{{Kind: belfry.KindEventType, ID: "course.updated", Body: []byte(body)}}}
+	}
+	stop := belfry.Changes{Settings: []belfry.UserSettings{{User: "u1", Settings: belfry.Settings{Stop: true}}}}
 	const sub = "sub_course_updated"
 	for name, c := range map[string]struct {
 		rule   belfry.Rule
@@ -51,6 +55,9 @@ func TestLeftOutOfWhatWaits(t *testing.T) {
 		"a role is needed now":        {rule: belfry.Rule{Explicit: &belfry.ExplicitRule{Users: []string{"u1"}}}, after: belfry.Changes{Documents: []belfry.Document{{Kind: belfry.KindEventType, ID: "course.updated", Body: []byte(`{"name":"course.updated","see_roles":["teacher"]}`)}}}, want: belfry.MayNotSee},
 		"deleted":                     {rule: belfry.Rule{Explicit: &belfry.ExplicitRule{Users: []string{"u1"}}}, after: belfry.Changes{DeleteUsers: []string{"u1"}}, want: belfry.UserIsDeleted},
 		"suspended":                   {rule: belfry.Rule{Explicit: &belfry.ExplicitRule{Users: []string{"u1"}}}, after: belfry.Changes{Users: []belfry.User{{ID: "u1", Email: "u1@example.org", State: belfry.UserSuspended}}}, want: belfry.UserIsSuspended},
+		"stopped all messages":        {rule: belfry.Rule{Explicit: &belfry.ExplicitRule{Users: []string{"u1"}}}, after: stop, want: belfry.GlobalStop},
+		"stopped, of what must be":    {rule: belfry.Rule{Explicit: &belfry.ExplicitRule{Users: []string{"u1"}}}, before: []belfry.Changes{typed(`{"name":"course.updated","mandatory":true}`)}, after: stop},
+		"stopped, by a forced way":    {rule: belfry.Rule{Explicit: &belfry.ExplicitRule{Users: []string{"u1"}}}, before: []belfry.Changes{typed(`{"name":"course.updated","channels":{"forced":["email"]}}`)}, after: stop},
 	} {
 		for _, every := range []string{belfry.Daily, belfry.Immediate} {
 			t.Run(name+", "+every, func(t *testing.T) {
