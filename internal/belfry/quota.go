@@ -3,7 +3,8 @@ package belfry
 import "time"
 
 // Throttle bounds how many messages of a subscription one person gets within a
-// time: what is more is in her inbox alone.
+// time: what is more is in her inbox alone. A digest is one message, which waits
+// while it tells only of what has been told often enough.
 type Throttle struct {
 	Limit  int    `json:"limit"`
 	Window string `json:"window"`        // a Go duration
@@ -23,4 +24,8 @@ type QuotaUse struct {
 	Grant     string // what it is for: the same is granted once, however often it is asked for
 	Limit     int
 	Until     time.Time // the grant counts until then
+	// Span is how long the grant counts from when it may be used, in place of
+	// Until. With Wait, one that is not to be had now is kept for when it is.
+	Span time.Duration
+	Wait bool
 }

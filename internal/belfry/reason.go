@@ -90,8 +90,9 @@ const (
 	PlanningFault      = "planning_fault" // a stage failed on this event; a replay plans it again
 	NobodyNamed        = "nobody_named"   // no rule of any matching subscription names this principal
 
-	IsThrottled    = "throttled"   // the subscription told her often enough
-	OverDailyLimit = "daily_limit" // waits for another day
+	IsThrottled    = "throttled"      // the subscription told her often enough
+	ThrottleWaits  = "throttle_waits" // likewise, and what is told together waits until it may
+	OverDailyLimit = "daily_limit"    // waits for another day
 
 	FellBack     = "fell_back"     // another contact or channel failed for good
 	Escalated    = "escalated"     // nobody acknowledged in time
@@ -228,6 +229,7 @@ var texts = map[string]string{
 	PlanningFault:      "the event could not be planned",
 	NobodyNamed:        "no rule names them",
 	IsThrottled:        "told often enough: it is in the inbox alone",
+	ThrottleWaits:      "told often enough for now",
 	OverDailyLimit:     "over the daily limit",
 	FellBack:           "another way failed",
 	Escalated:          "nobody acknowledged in time",

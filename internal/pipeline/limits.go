@@ -15,7 +15,8 @@ import (
 
 // Quotas keeps what people were granted of what is limited.
 type Quotas interface {
-	TakeQuotas(ctx context.Context, tenant string, now time.Time, uses []belfry.QuotaUse) ([]bool, error)
+	// TakeQuotas says from when each use is granted, the zero time = it is not.
+	TakeQuotas(ctx context.Context, tenant string, now time.Time, uses []belfry.QuotaUse) ([]time.Time, error)
 }
 
 // daysAhead is how far what is over a daily limit is put off at most.
@@ -77,7 +78,7 @@ func (s *Stages) throttle(ctx context.Context, in *route.Input, ds []belfry.Deli
 	for i := range ds {
 		d := &ds[i]
 		sub := throttles[d.Subscription]
-		if sub == nil || d.Principal == "" || d.Channel == belfry.ChannelInbox || d.Digest != nil { // digests are few
+		if sub == nil || d.Principal == "" || d.Channel == belfry.ChannelInbox || d.Digest != nil { // a digest is counted when it is sealed: see Sealer.often
 			continue
 		}
 		who := route.Throttled{Principal: d.Principal, Subscription: sub.ID}
@@ -86,7 +87,7 @@ func (s *Stages) throttle(ctx context.Context, in *route.Input, ds []belfry.Deli
 		}
 		name, known := keys[sub.ID]
 		if !known {
-			name = throttleName(in, sub)
+			name = throttleName(sub, in.Event.Event, expr.Facts{Ancestors: in.Ancestors, Actor: in.Actor, Now: in.Now})
 			keys[sub.ID] = name
 		}
 		uses = append(uses, belfry.QuotaUse{Principal: d.Principal, Name: name, Grant: d.EventID, Limit: sub.Throttle.Limit, Until: in.Now.Add(sub.Throttle.Span())})
@@ -99,8 +100,8 @@ func (s *Stages) throttle(ctx context.Context, in *route.Input, ds []belfry.Deli
 	if err != nil {
 		return false, err
 	}
-	for i, ok := range granted {
-		if ok {
+	for i, from := range granted {
+		if !from.IsZero() {
 			continue
 		}
 		refused = true
@@ -115,11 +116,11 @@ func (s *Stages) throttle(ctx context.Context, in *route.Input, ds []belfry.Deli
 
 // throttleName is the name of a throttle's quota for an event. What has no key
 // shares that of the others without.
-func throttleName(in *route.Input, sub *belfry.Subscription) string {
+func throttleName(sub *belfry.Subscription, e *belfry.Event, facts expr.Facts) string {
 	key := ""
 	if sub.Throttle.Key != "" {
 		if g, err := expr.CompileGroup(sub.Throttle.Key); err == nil {
-			key, _ = g.Of(expr.NewVars(in.Event.Event, expr.Facts{Ancestors: in.Ancestors, Actor: in.Actor, Now: in.Now}))
+			key, _ = g.Of(expr.NewVars(e, facts))
 		}
 	}
 	sum := sha256.Sum256([]byte(key))
@@ -157,7 +158,7 @@ func (s *Stages) putOff(ctx context.Context, in *route.Input, ds []belfry.Delive
 		left := over[:0]
 		for i, d := range over {
 			switch {
-			case !granted[i]:
+			case granted[i].IsZero():
 				left = append(left, d)
 			case day > 0:
 				from, _ := dayOf(in.Persons[d.Principal], in.Now, day)

@@ -170,3 +170,140 @@ func TestDailyLimitCountsDigests(t *testing.T) {
 		}
 	}
 }
+
+// A digest is one message of the subscriptions it tells of: one with nothing but
+// what was told often enough waits for its turn and goes on gathering, and the
+// trace says so; one that has anything else to tell does not wait.
+//
+// feature: PEER-10
+func TestThrottleCountsDigests(t *testing.T) {
+	h, c, box := postHouse(t, sqlite(t))
+	var people []belfry.User
+	for _, id := range []string{"u1", "u2", "u3"} {
+		people = append(people, belfry.User{ID: id, TimeZone: "Europe/Lisbon"})
+	}
+	h.people(people...)
+	h.setting(belfry.KindEventType, "law.changed", belfry.EventType{Name: "law.changed", Mandatory: true, Frequency: &belfry.Frequency{Every: belfry.Hourly}})
+	hourly := &belfry.Frequency{Every: belfry.Hourly}
+	sub := func(id, typ string, throttle *belfry.Throttle, users ...string) belfry.Subscription {
+		return belfry.Subscription{ID: id, Types: []string{typ}, State: belfry.SubscriptionActive, Created: clock(), Throttle: throttle, Frequency: hourly,
+			Recipients: []belfry.Rule{{Explicit: &belfry.ExplicitRule{Users: users}}}, Notify: []belfry.Notify{{Channels: []string{"email"}}}}
+	}
+	chatter := sub("sub_chat", "chat.*", &belfry.Throttle{Limit: 1, Window: "3h", Key: "event.type"}, "u1", "u2", "u3")
+	h.apply(belfry.Changes{Subscriptions: []belfry.Subscription{chatter, sub("sub_exam", "exam.*", nil, "u2"), sub("sub_law", "law.*", nil, "u3")}})
+	h.run()
+	mails := func(want ...int) {
+		t.Helper()
+		h.until("as many as are to be told", func() bool {
+			for i, n := range want {
+				if len(box.of(people[i].ID+"@example.org")) != n {
+					return false
+				}
+			}
+			return true
+		})
+	}
+	hour := func(types ...string) (ids []string) {
+		t.Helper()
+		for _, typ := range types {
+			ids = append(ids, h.accept(1, typ)...)
+		}
+		h.allPlanned()
+		c.set(c.now().Add(time.Hour))
+		return ids
+	}
+	hour("chat.said")
+	first := c.now()
+	mails(1, 1, 1)
+	second := hour("chat.said")[0]
+	open := belfry.BundleOpen
+	waits := func(who string) (b belfry.Bundle) {
+		t.Helper()
+		h.until("it waits for its turn", func() bool {
+			list, _, err := h.db.ListBundles(context.Background(), belfry.DefaultTenant, store.BundleFilter{State: &open, Recipient: who})
+			if err != nil || len(list) != 1 || list[0].Because == nil {
+				return false
+			}
+			b = list[0]
+			return true
+		})
+		return b
+	}
+	for _, who := range []string{"u1", "u2", "u3"} {
+		b := waits(who)
+		if at := b.Due.Sub(first); b.Because.Code != belfry.ThrottleWaits || b.Because.Subscription != "sub_chat" || at != 3*time.Hour {
+			t.Errorf("%+v, due %v after the first", b.Because, at)
+		}
+	}
+	told := h.trace(second)
+	for _, p := range told.People {
+		if last := p.Because[len(p.Because)-1]; last.Code != belfry.ThrottleWaits || !strings.HasPrefix(last.Detail, "1 within 3h: waits until 2026-") {
+			t.Errorf("the trace says %+v of %s", last, p.Principal)
+		}
+	}
+	// What else there is to tell takes along what waits; the mandatory as well.
+	hour("chat.said", "exam.set", "law.changed")
+	mails(1, 2, 2)
+	if b := waits("u1"); b.Items != 2 {
+		t.Errorf("%d things wait", b.Items)
+	}
+	c.set(first.Add(3 * time.Hour))
+	mails(2, 2, 2)
+	if s := box.of("u1@example.org")[1].Subject; !strings.Contains(s, "2 updated") {
+		t.Errorf("subject %q", s)
+	}
+	// Nothing of it was put off for good, and no try was burnt.
+	h.drained()
+	list, _, err := h.db.ListDeliveries(context.Background(), belfry.DefaultTenant, store.DeliveryFilter{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, d := range list {
+		if d.State != belfry.Delivered || d.Attempts != 1 {
+			t.Errorf("%s is %s after %d tries", d.ID, d.State, d.Attempts)
+		}
+	}
+	// Its turn has begun with it: the next waits three hours from then.
+	hour("chat.said")
+	if b := waits("u1"); b.Due.Sub(first) != 6*time.Hour {
+		t.Errorf("the next is due %v after the first", b.Due.Sub(first))
+	}
+	// Another value of the key has a limit of its own.
+	hour("chat.left")
+	mails(3)
+}
+
+// Of one person's digests those that began together are one message, on however
+// many channels.
+//
+// feature: PEER-10
+func TestThrottleOfDigestsOfSeveralChannels(t *testing.T) {
+	h, c, _ := postHouse(t, sqlite(t))
+	h.people(belfry.User{ID: "u1"})
+	h.apply(belfry.Changes{Subscriptions: []belfry.Subscription{{ID: "sub_chat", Types: []string{"chat.*"}, State: belfry.SubscriptionActive, Created: clock(),
+		Throttle: &belfry.Throttle{Limit: 1, Window: "24h"}, Frequency: &belfry.Frequency{Every: belfry.Hourly},
+		Recipients: []belfry.Rule{{Explicit: &belfry.ExplicitRule{Users: []string{"u1"}}}}, Notify: []belfry.Notify{{Channels: []string{"email"}}}}}})
+	ctx := context.Background()
+	h.run()
+	h.accept(1, "chat.said")
+	h.allPlanned()
+	h.stop() // nothing is sealed but by hand
+	c.set(c.now().Add(2 * time.Hour))
+	list, err := h.db.DueBundles(ctx, belfry.DefaultTenant, c.now(), 10, nil)
+	if err != nil || len(list) != 1 {
+		t.Fatalf("%d due, %v", len(list), err)
+	}
+	twin := list[0]
+	twin.Channel, twin.Key = "push", twin.Key+" to=phone" // her phone, opened by the same event
+	for _, b := range []belfry.Bundle{list[0], twin} {
+		if over, err := h.seal.often(ctx, belfry.DefaultTenant, []belfry.Bundle{b}, c.now()); err != nil || len(over) != 0 {
+			t.Errorf("%s waits: %v, %v", b.Key, over, err)
+		}
+	}
+	later := list[0]
+	later.Opened = later.Opened.Add(time.Hour)
+	over, err := h.seal.often(ctx, belfry.DefaultTenant, []belfry.Bundle{later}, c.now())
+	if err != nil || len(over) != 1 || !over[later.ID].until.Equal(c.now().Add(24*time.Hour)) {
+		t.Errorf("%+v, %v", over, err)
+	}
+}

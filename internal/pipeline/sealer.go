@@ -218,7 +218,7 @@ func (s *Sealer) seal(ctx context.Context, tenant string, due []belfry.Bundle, n
 	if err != nil {
 		return err
 	}
-	over, err := s.room(ctx, tenant, ready(due, people, now), people, now)
+	over, err := s.limits(ctx, tenant, ready(due, people, now), people, now)
 	if err != nil {
 		return err
 	}

@@ -46,6 +46,9 @@ type tenantSubscriptions struct {
 
 	follows   map[string]belfry.Subscription // active ones that people join by what they do
 	following atomic.Int64                   // how many those are
+
+	bounded   map[string]bool // active ones with a throttle
+	throttles atomic.Int64    // how many those are
 }
 
 // idle is why a subscription does not stand, and what it is when it is paused.
@@ -109,7 +112,7 @@ func (s *Subscriptions) of(ctx context.Context, tenant string) (*tenantSubscript
 func (t *tenantSubscriptions) load(ctx context.Context, store SubscriptionStore, log faultLog, tenant string) error {
 	index := match.New()
 	file(index, log, tenant, []belfry.Subscription{notices(), confirmations(), reminders()})
-	t.follows = map[string]belfry.Subscription{}
+	t.follows, t.bounded = map[string]belfry.Subscription{}, map[string]bool{}
 	pages := make(chan []belfry.Subscription, 1)
 	var failed error
 	go func() {
@@ -270,7 +273,8 @@ func notices() belfry.Subscription {
 	}
 }
 
-// follow keeps account of the subscriptions that people join by what they do.
+// follow keeps account of the subscriptions that people join by what they do,
+// and of those with a throttle.
 func (t *tenantSubscriptions) follow(changed []belfry.Subscription) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -280,8 +284,20 @@ func (t *tenantSubscriptions) follow(changed []belfry.Subscription) {
 		} else {
 			delete(t.follows, s.ID)
 		}
+		if s := &changed[i]; s.State == belfry.SubscriptionActive && s.Throttle != nil {
+			t.bounded[s.ID] = true
+		} else {
+			delete(t.bounded, s.ID)
+		}
 	}
 	t.following.Store(int64(len(t.follows)))
+	t.throttles.Store(int64(len(t.bounded)))
+}
+
+// Throttles reports whether any active subscription has a throttle.
+func (s *Subscriptions) Throttles(ctx context.Context, tenant string) (bool, error) {
+	t, err := s.of(ctx, tenant)
+	return err == nil && t.throttles.Load() > 0, err
 }
 
 // Following are the active subscriptions that people join, or leave, by events

@@ -513,6 +513,9 @@ func itemDelivery(it *belfry.BundleItem, b *belfry.Bundle, message belfry.State)
 	}
 	switch b.State {
 	case belfry.BundleOpen:
+		if b.Because != nil { // why it waits longer
+			d.Because = append(slices.Clip(d.Because), *b.Because)
+		}
 	case belfry.BundleSent:
 		d.State = belfry.Delivered
 	default:

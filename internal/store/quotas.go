@@ -4,6 +4,8 @@ import (
 	"context"
 	"database/sql"
 	"encoding/json"
+	"maps"
+	"slices"
 	"time"
 
 	"github.com/belfryhq/belfry/internal/belfry"
@@ -19,14 +21,15 @@ type quotaKey struct{ principal, name string }
 
 // TakeQuotas grants uses of quotas, all in one transaction: those whose quota has
 // room at now, and those that were granted before. So a plan that is made twice
-// takes once.
-func (db *DB) TakeQuotas(ctx context.Context, tenant string, now time.Time, uses []belfry.QuotaUse) ([]bool, error) {
+// takes once. The answer says from when each may be used: now, or later when it
+// may wait; the zero time when it may not.
+func (db *DB) TakeQuotas(ctx context.Context, tenant string, now time.Time, uses []belfry.QuotaUse) ([]time.Time, error) {
 	for i := range uses {
 		if err := clean(tenant, uses[i].Principal, uses[i].Name, uses[i].Grant); err != nil {
 			return nil, err
 		}
 	}
-	granted := make([]bool, len(uses))
+	granted := make([]time.Time, len(uses))
 	err := db.doors.life.do(ctx, &job{weight: 1 + len(uses), data: func(s *session) error { return s.takeQuotas(tenant, now, uses, granted) }})
 	if err != nil {
 		return nil, err
@@ -34,7 +37,7 @@ func (db *DB) TakeQuotas(ctx context.Context, tenant string, now time.Time, uses
 	return granted, nil
 }
 
-func (s *session) takeQuotas(tenant string, now time.Time, uses []belfry.QuotaUse, granted []bool) error {
+func (s *session) takeQuotas(tenant string, now time.Time, uses []belfry.QuotaUse, granted []time.Time) error {
 	distinct := last(uses, func(u *belfry.QuotaUse) string { return u.Principal + "\x00" + u.Name })
 	var principals []string
 	rows := s.rows(emptyQuota) // so that there is a row to wait for
@@ -67,15 +70,11 @@ func (s *session) takeQuotas(tenant string, now time.Time, uses []belfry.QuotaUs
 		u := &uses[i]
 		grants := held[quotaKey{u.Principal, u.Name}]
 		for grant, until := range grants {
-			if until <= micros(now) && grant != u.Grant {
+			if until <= micros(now) && (grant != u.Grant || u.Span > 0) {
 				delete(grants, grant)
 			}
 		}
-		_, before := grants[u.Grant]
-		granted[i] = before || len(grants) < u.Limit
-		if granted[i] && !before {
-			grants[u.Grant] = micros(u.Until)
-		}
+		granted[i] = take(grants, u, now)
 	}
 	put := s.rows(putQuota)
 	for _, u := range distinct {
@@ -92,6 +91,34 @@ func (s *session) takeQuotas(tenant string, now time.Time, uses []belfry.QuotaUs
 	}
 	_, err = put.flush()
 	return err
+}
+
+// take grants a use when there is room. All of grants count still.
+func take(grants map[string]int64, u *belfry.QuotaUse, now time.Time) (from time.Time) {
+	until, before := grants[u.Grant]
+	switch {
+	case before && u.Span == 0:
+		return now
+	case before: // it may be kept for later, and has its turn
+		from = fromMicros(until).Add(-u.Span)
+		if from.Before(now) {
+			from = now
+		}
+		return from
+	case len(grants) < u.Limit:
+		from = now
+	case !u.Wait:
+		return time.Time{}
+	default: // when so many have ended that there is room
+		ends := slices.Sorted(maps.Values(grants))
+		from = fromMicros(ends[len(ends)-u.Limit])
+	}
+	if until := u.Until; u.Span == 0 {
+		grants[u.Grant] = micros(until)
+	} else {
+		grants[u.Grant] = micros(from.Add(u.Span))
+	}
+	return from
 }
 
 // PruneQuotas forgets what nothing is granted of any more.

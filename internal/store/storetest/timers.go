@@ -196,7 +196,11 @@ func testQuotas(t *testing.T, place func(testing.TB) string) {
 	}
 	take := func(now time.Time, want []bool, uses ...belfry.QuotaUse) {
 		t.Helper()
-		same(t, "granted", must[[]bool](t)(db.TakeQuotas(ctx, tenant, now, uses)), want)
+		got := make([]bool, len(uses))
+		for i, from := range must[[]time.Time](t)(db.TakeQuotas(ctx, tenant, now, uses)) {
+			got[i] = from.Equal(now)
+		}
+		same(t, "granted", got, want)
 	}
 	take(at, []bool{true, true, true}, use("ada", "1"), use("ben", "1"), use("ada", "2"))
 	take(at, []bool{true, false, true}, use("ada", "1"), use("ada", "3"), use("ben", "2"))
@@ -221,7 +225,7 @@ func testQuotas(t *testing.T, place func(testing.TB) string) {
 				got, err := db.TakeQuotas(ctx, tenant, at, []belfry.QuotaUse{u})
 				if err != nil {
 					t.Error(err)
-				} else if got[0] {
+				} else if !got[0].IsZero() {
 					all.Add(1)
 				}
 			}
@@ -232,4 +236,37 @@ func testQuotas(t *testing.T, place func(testing.TB) string) {
 		t.Errorf("%d were granted of 20", n)
 	}
 	same(t, "pruned", must[int](t)(db.PruneQuotas(ctx, tenant, at.Add(10*time.Hour))), 3)
+
+	// Those that may wait have their turns, one after the other, and keep them.
+	wait := func(now time.Time, grant string, waits bool) time.Duration {
+		t.Helper()
+		u := belfry.QuotaUse{Principal: "flo", Name: "q", Grant: grant, Limit: 1, Span: time.Hour, Wait: waits}
+		from := must[[]time.Time](t)(db.TakeQuotas(ctx, tenant, now, []belfry.QuotaUse{u}))[0]
+		if from.IsZero() {
+			return -1
+		}
+		return from.Sub(at)
+	}
+	for i, c := range []struct {
+		now   time.Duration
+		grant string
+		waits bool
+		want  time.Duration
+	}{
+		{0, "1", false, 0},
+		{time.Minute, "2", false, -1},
+		{time.Minute, "2", true, time.Hour},
+		{time.Minute, "3", true, 2 * time.Hour},
+		{2 * time.Minute, "2", true, time.Hour},      // asked again it keeps its turn
+		{2 * time.Minute, "2", false, time.Hour},     // and is told of it
+		{time.Hour, "4", false, -1},                  // which nobody takes
+		{time.Hour, "2", false, time.Hour},           //
+		{90 * time.Minute, "1", true, 3 * time.Hour}, // what is over is asked for anew
+		{2 * time.Hour, "3", false, 2 * time.Hour},
+		{10 * time.Hour, "3", false, 10 * time.Hour},
+	} {
+		if got := wait(at.Add(c.now), c.grant, c.waits); got != c.want {
+			t.Errorf("step %d: %s may be used from %v, want %v", i, c.grant, got, c.want)
+		}
+	}
 }
