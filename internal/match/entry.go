@@ -13,7 +13,8 @@ import (
 
 // entry is a subscription as the index keeps it, packed: first the head, which
 // is what matching looks at, in the order in which it does, then the rest.
-// A million of them are in memory.
+// A million of them are in memory, each by value where it is filed: what looks
+// one up has its bytes at the next step. Two are the same when their bytes are.
 type entry struct{ packed string }
 
 // maxPlaces bounds under how many keys one subscription is filed; beyond it
@@ -120,7 +121,7 @@ const (
 
 // pack makes the entry of a subscription and its head, whose equalities are in
 // their final order.
-func pack(h *head, s *belfry.Subscription, buf []byte, w *words) (*entry, []byte) {
+func pack(h *head, s *belfry.Subscription, buf []byte, w *words) (entry, []byte) {
 	p := packer{buf: buf[:0], words: w}
 	p.inline(h.id)
 	p.text(h.scope)
@@ -148,8 +149,8 @@ func pack(h *head, s *belfry.Subscription, buf []byte, w *words) (*entry, []byte
 			p.inline(h.residual)
 		}
 	}
-	restCodec().pack(&p, reflect.ValueOf(s).Elem())
-	return &entry{string(p.buf)}, p.buf
+	packFields(&p, subscriptionFields().codecs, reflect.ValueOf(s).Elem())
+	return entry{string(p.buf)}, p.buf
 }
 
 func (p *packer) texts(list []string) {
@@ -193,12 +194,12 @@ type reader struct {
 	filter string
 }
 
-func (s *Snapshot) read(e *entry) reader {
+func (s *Snapshot) read(e entry) reader {
 	return reader{unpacker: unpacker{src: e.packed, words: s.words}}
 }
 
 // id is the identity of an entry.
-func (e *entry) id() string {
+func (e entry) id() string {
 	u := unpacker{src: e.packed}
 	return u.text()
 }
@@ -320,9 +321,11 @@ func (r *reader) head() head {
 	return h
 }
 
-// unpack writes the subscription of an entry into sub, which is zero.
-func (s *Snapshot) unpack(e *entry, sub *belfry.Subscription) {
+// unpack writes the subscription of an entry into sub, which is zero, as is
+// the room for what is in it.
+func (s *Snapshot) unpack(e entry, sub *belfry.Subscription, room *common) {
 	r := s.read(e)
+	r.room = room
 	sub.ID, sub.State = r.text(), belfry.SubscriptionActive
 	sub.Scope.Object = r.text()
 	sub.Types = r.texts()
@@ -338,5 +341,5 @@ func (s *Snapshot) unpack(e *entry, sub *belfry.Subscription) {
 		}
 		r.residual()
 	}
-	restCodec().unpack(&r.unpacker, reflect.ValueOf(sub).Elem())
+	r.subscription(sub)
 }

@@ -24,7 +24,7 @@ func (s *Snapshot) Explain(e *belfry.Event, facts Facts, limit int) (matched, mi
 	matched, missed = q.lookUp(found)
 	missed = missed[:min(limit, len(missed))]
 	where := make(map[string]place)
-	for _, pl := range s.places(e, facts) {
+	for _, pl := range q.places() {
 		where[pl.scope] = pl
 	}
 	var near []hit
@@ -53,7 +53,7 @@ func first(hits []hit, limit int) []hit {
 }
 
 // near looks whether only its filter decides about an entry.
-func (q *search) near(e *entry, where map[string]place) (hit, bool) {
+func (q *search) near(e entry, where map[string]place) (hit, bool) {
 	r := q.snap.read(e)
 	id := r.text()
 	pl, ok := where[r.scopeObject()]

@@ -70,7 +70,7 @@ func (x *Index) Edit(put []*belfry.Subscription, drop []string) error {
 			errs = append(errs, &belfry.Error{Kind: belfry.KindOf(err), Msg: "subscription " + sub.ID + ": filter: " + err.Error(), Cause: err})
 		}
 		next.choose(&h)
-		var e *entry
+		var e entry
 		e, x.buf = pack(&h, sub, x.buf, &x.words)
 		next.words = x.words.list // the same edit may take it out again
 		next.add(e, &h)

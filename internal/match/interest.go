@@ -11,8 +11,8 @@ import (
 // of the answer, the deciding one last; known is false for an id that is not
 // among the active ones.
 func (s *Snapshot) Interest(id string, e *belfry.Event, facts Facts) (m belfry.Match, wants, known bool) {
-	en := s.find(s.hash.text(id), id)
-	if en == nil {
+	en, ok := s.find(s.hash.text(id), id)
+	if !ok {
 		return m, false, false
 	}
 	q := search{snap: s, event: e, facts: facts}
@@ -75,7 +75,7 @@ func (s *Snapshot) Here(types []string, facts Facts, limit int) map[string][]bel
 
 func (q *search) where() map[string]place {
 	where := make(map[string]place)
-	for _, pl := range q.snap.places(q.event, q.facts) {
+	for _, pl := range q.places() {
 		where[pl.scope] = pl
 	}
 	return where
@@ -84,7 +84,7 @@ func (q *search) where() map[string]place {
 // judge goes through what an entry asks for and stops at the first thing that
 // does not hold; the reasons are never none. Without filters, one that would
 // decide is named instead.
-func (q *search) judge(e *entry, where map[string]place, typ string, filters bool) (hit, []belfry.Reason) {
+func (q *search) judge(e entry, where map[string]place, typ string, filters bool) (hit, []belfry.Reason) {
 	r := q.snap.read(e)
 	h := hit{e: e, id: r.text()}
 	reason := func(code, object, detail string) belfry.Reason {

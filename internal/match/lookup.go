@@ -79,8 +79,8 @@ func (q *search) lookUp(found []belfry.Match) (kept, passed []belfry.Match) {
 // has its own subscriptions or carries any for the type; -1 when there is none,
 // and then there is nothing to choose from.
 func (q *search) nearest(last int) int {
-	patterns := q.snap.patternsFor(q.event.Type)
-	for _, pl := range q.snap.places(q.event, q.facts) {
+	patterns := q.snap.patternsFor(q.event.Type, nil) // Here asks for one type after another
+	for _, pl := range q.places() {
 		if pl.distance > last {
 			break
 		}

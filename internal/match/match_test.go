@@ -378,7 +378,7 @@ func TestCollisionsAreNotMatches(t *testing.T) {
 		t.Fatal(err)
 	}
 	snap := x.Snapshot()
-	e := snap.find(snap.hash.text("sub_1"), "sub_1")
+	e, _ := snap.find(snap.hash.text("sub_1"), "sub_1")
 	for _, c := range []struct {
 		pattern, scope string
 		n              int
@@ -440,11 +440,11 @@ func TestTrie(t *testing.T) {
 	type item struct{ h, second uint64 }
 	second := func(i *item) uint64 { return i.second }
 	type version struct {
-		tr    trie[item]
+		tr    trie[*item]
 		truth map[*item]bool
 	}
 	rapid.Check(t, func(t *rapid.T) {
-		var tr trie[item]
+		var tr trie[*item]
 		truth := map[*item]bool{}
 		var all []*item
 		var versions []version

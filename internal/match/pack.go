@@ -10,8 +10,6 @@ import (
 	"strings"
 	"sync"
 	"time"
-
-	"github.com/belfryhq/belfry/internal/belfry"
 )
 
 // A subscription is kept packed: one string of bytes that the collector need
@@ -55,6 +53,7 @@ type unpacker struct {
 	src   string
 	pos   int
 	words []string
+	room  *common // for the first that fits; nil = none, or taken
 }
 
 func (u *unpacker) byte() byte {
@@ -150,11 +149,6 @@ type codec struct {
 	unpack func(*unpacker, reflect.Value)
 }
 
-// restCodec is that of what an entry's head does not hold.
-var restCodec = sync.OnceValue(func() codec {
-	return structCodec(reflect.TypeFor[belfry.Subscription](), "ID", "Scope", "Types", "ObjectTypes", "Filter", "Combined", "State")
-})
-
 var timeType = reflect.TypeFor[time.Time]()
 
 func codecOf(t reflect.Type) codec {
@@ -230,12 +224,16 @@ func packTime(p *packer, v reflect.Value) {
 
 func unpackTime(u *unpacker, v reflect.Value) {
 	t := v.Addr().Interface().(*time.Time)
+	*t = u.time()
+}
+
+func (u *unpacker) time() (t time.Time) {
 	if n := u.uint(); n > 0 {
 		_ = t.UnmarshalBinary([]byte(u.take(int(n)))) // written by MarshalBinary
-		return
+		return t
 	}
 	sec := u.int()
-	*t = time.Unix(sec, int64(u.uint())).UTC()
+	return time.Unix(sec, int64(u.uint())).UTC()
 }
 
 // deferred breaks the circle of types that contain themselves.
@@ -346,8 +344,32 @@ func mapCodec(t reflect.Type) codec {
 }
 
 // structCodec writes the fields that are not zero, each after its number from
-// 1 on, and 0 at the end; the named fields it leaves out.
-func structCodec(t reflect.Type, but ...string) codec {
+// 1 on, and 0 at the end.
+func structCodec(t reflect.Type) codec {
+	fields := fieldCodecs(t)
+	return codec{
+		func(p *packer, v reflect.Value) { packFields(p, fields, v) },
+		func(u *unpacker, v reflect.Value) {
+			for i := u.uint(); i != 0; i = u.uint() {
+				fields[i-1].unpack(u, v.Field(int(i-1)))
+			}
+		},
+	}
+}
+
+// packFields writes the fields of a struct that have a codec.
+func packFields(p *packer, fields []codec, v reflect.Value) {
+	for i := range fields {
+		if f := v.Field(i); fields[i].pack != nil && !f.IsZero() {
+			p.uint(uint64(i) + 1)
+			fields[i].pack(p, f)
+		}
+	}
+	p.uint(0)
+}
+
+// fieldCodecs are those of a struct's fields; the named ones have none.
+func fieldCodecs(t reflect.Type, but ...string) []codec {
 	fields := make([]codec, t.NumField())
 	for i := range fields {
 		if slices.Contains(but, t.Field(i).Name) {
@@ -358,20 +380,5 @@ func structCodec(t reflect.Type, but ...string) codec {
 		}
 		fields[i] = codecOf(t.Field(i).Type)
 	}
-	return codec{
-		func(p *packer, v reflect.Value) {
-			for i := range fields {
-				if f := v.Field(i); fields[i].pack != nil && !f.IsZero() {
-					p.uint(uint64(i) + 1)
-					fields[i].pack(p, f)
-				}
-			}
-			p.uint(0)
-		},
-		func(u *unpacker, v reflect.Value) {
-			for i := u.uint(); i != 0; i = u.uint() {
-				fields[i-1].unpack(u, v.Field(int(i-1)))
-			}
-		},
-	}
+	return fields
 }

@@ -24,16 +24,16 @@ type Snapshot struct {
 	edit      uint64   // that made it
 	evaluated int
 	ids       trie[entry]
-	buckets   trie[bucket]
+	buckets   trie[*bucket]
 	slots     trie[entry]
-	prefixes  trie[use] // patterns that end in *
+	prefixes  trie[*use] // patterns that end in *, by the hash of what comes before it
 }
 
 // bucket is what is filed for one scope and pattern.
 type bucket struct {
 	scope, pattern string
 	plain          bag[entry]
-	paths          trie[use] // of equalities that entries are filed under
+	paths          trie[*use] // of equalities that entries are filed under
 	admins         admins
 }
 
@@ -47,7 +47,7 @@ type use struct {
 func useHash(u *use) uint64 { return u.hash }
 
 // count adds delta to the uses of text.
-func count(t trie[use], edit, hash uint64, text string, delta int) trie[use] {
+func count(t trie[*use], edit, hash uint64, text string, delta int) trie[*use] {
 	var old *use
 	for u := range t.get(hash).items() {
 		if u.text == text {
@@ -94,7 +94,7 @@ func (s *Snapshot) Crowd(sub *belfry.Subscription) int {
 			most = max(most, b.plain.size())
 		}
 	}
-	if e := s.find(s.hash.text(sub.ID), sub.ID); e != nil && most > 0 {
+	if _, filed := s.find(s.hash.text(sub.ID), sub.ID); filed && most > 0 {
 		most-- // itself
 	}
 	return most
@@ -103,19 +103,19 @@ func (s *Snapshot) Crowd(sub *belfry.Subscription) int {
 // Get is the active subscription with an id; callers must not change it.
 func (s *Snapshot) Get(id string) (*belfry.Subscription, bool) {
 	h := s.hash.text(id)
-	if e := s.find(h, id); e != nil {
+	if e, ok := s.find(h, id); ok {
 		return s.subscription(e, h), true
 	}
 	return nil, false
 }
 
-func (s *Snapshot) find(idHash uint64, id string) *entry {
+func (s *Snapshot) find(idHash uint64, id string) (entry, bool) {
 	for e := range s.ids.get(idHash).items() {
 		if e.id() == id {
-			return e
+			return e, true
 		}
 	}
-	return nil
+	return entry{}, false
 }
 
 func (s *Snapshot) findBucket(h uint64, scope, pattern string) *bucket {
@@ -135,13 +135,13 @@ func (s *Snapshot) findBucket(h uint64, scope, pattern string) *bucket {
 }
 
 // entryHash is the second hash of entries in big bags.
-func (s *Snapshot) entryHash(e *entry) uint64 { return mix(s.hash.text(e.id()), 1) }
+func (s *Snapshot) entryHash(e entry) uint64 { return mix(s.hash.text(e.id()), 1) }
 
 func bucketHash(*bucket) uint64 { return 0 }
 
 // add files e, whose head is h, in this snapshot, which nobody else has seen
 // yet.
-func (s *Snapshot) add(e *entry, h *head) {
+func (s *Snapshot) add(e entry, h *head) {
 	s.ids = s.ids.with(s.edit, s.hash.text(h.id), e, s.entryHash)
 	if h.evaluated() {
 		s.evaluated++
@@ -152,15 +152,15 @@ func (s *Snapshot) add(e *entry, h *head) {
 // remove takes the subscription with this id out again.
 func (s *Snapshot) remove(id string) {
 	idHash := s.hash.text(id)
-	e := s.find(idHash, id)
-	if e == nil {
+	e, ok := s.find(idHash, id)
+	if !ok {
 		return
 	}
 	s.ids = s.ids.without(s.edit, idHash, e, s.entryHash)
 	r := s.read(e)
 	h := r.head()
 	var sub belfry.Subscription
-	s.unpack(e, &sub)
+	s.unpack(e, &sub, nil)
 	h.admins = sub.OfAdministrators()
 	if h.evaluated() {
 		s.evaluated--
@@ -199,7 +199,7 @@ func (s *Snapshot) choose(h *head) {
 }
 
 // file files e, whose head is hd (delta 1), or takes it out (-1).
-func (s *Snapshot) file(e *entry, hd *head, delta int) {
+func (s *Snapshot) file(e entry, hd *head, delta int) {
 	scope := hd.scopeObject()
 	scopeHash := s.hash.text(scope)
 	for _, pattern := range hd.patterns() {
@@ -235,7 +235,7 @@ func (s *Snapshot) file(e *entry, hd *head, delta int) {
 		}
 		s.setBucket(h, old, &b)
 		if prefix, ok := strings.CutSuffix(pattern, "*"); ok {
-			s.prefixes = count(s.prefixes, s.edit, s.hash.text(prefix), prefix, delta)
+			s.prefixes = count(s.prefixes, s.edit, s.hash.text(prefix), pattern, delta)
 		}
 	}
 }
@@ -263,10 +263,9 @@ type place struct {
 	hash     uint64 // of scope
 }
 
-// places are the scopes that can reach an event: its object and ancestors, and
-// the root in any case.
-func (s *Snapshot) places(e *belfry.Event, facts Facts) []place {
-	out := make([]place, 0, len(facts.Ancestors)+2)
+// places appends to out the scopes that can reach an event: its object and
+// ancestors, and the root in any case.
+func (s *Snapshot) places(e *belfry.Event, facts Facts, out []place) []place {
 	add := func(scope string, distance int) { out = append(out, place{scope, distance, s.hash.text(scope)}) }
 	var seen map[string]struct{} // of long chains
 	if len(facts.Ancestors) > 32 {
@@ -320,15 +319,15 @@ type pattern struct {
 	hash uint64
 }
 
-// patternsFor are the patterns in use that match a type, most specific first.
-func (s *Snapshot) patternsFor(typ string) []pattern {
-	out := make([]pattern, 1, 4)
-	out[0] = pattern{typ, s.hash.text(typ)}
+// patternsFor appends to out the patterns in use that match a type, most
+// specific first.
+func (s *Snapshot) patternsFor(typ string, out []pattern) []pattern {
+	out = append(out, pattern{typ, s.hash.text(typ)})
 	if s.prefixes.n > 0 {
 		for n := len(typ); n >= 0; n-- {
 			for u := range s.prefixes.get(s.hash.text(typ[:n])).items() {
-				if p := u.text + "*"; u.text == typ[:n] && p != typ {
-					out = append(out, pattern{p, s.hash.text(p)})
+				if u.text[:len(u.text)-1] == typ[:n] && u.text != typ {
+					out = append(out, pattern{u.text, s.hash.text(u.text)})
 				}
 			}
 		}
@@ -344,11 +343,24 @@ type search struct {
 	snap    *Snapshot
 	event   *belfry.Event
 	facts   Facts
-	vars    *expr.Vars // made when the first filter needs it
-	scalars []scalar   // of vars, when a bucket has many paths
-	seen    map[*entry]bool
+	vars    *expr.Vars      // made when the first filter needs it
+	scalars []scalar        // of vars, when a bucket has many paths
+	seen    map[string]bool // ids of those with several types that were looked at
 	found   []hit
+
+	// Of the event, once asked for.
+	placed   []place
+	patterns []pattern
+
 	fetched int // keeps each's first pass from being nothing
+}
+
+// places are the scopes that can reach the event.
+func (q *search) places() []place {
+	if len(q.placed) == 0 {
+		q.placed = q.snap.places(q.event, q.facts, q.placed)
+	}
+	return q.placed
 }
 
 type scalar struct {
@@ -357,7 +369,7 @@ type scalar struct {
 }
 
 type hit struct {
-	e       *entry
+	e       entry
 	id      string
 	place   place
 	pattern string
@@ -379,18 +391,22 @@ func (s *Snapshot) Match(e *belfry.Event, facts Facts) []belfry.Match {
 }
 
 // searches are those that ended: each of them has room for what it finds.
-var searches = sync.Pool{New: func() any { return &search{found: make([]hit, 0, 16)} }}
+var searches = sync.Pool{New: func() any {
+	return &search{found: make([]hit, 0, 16), placed: make([]place, 0, 8), patterns: make([]pattern, 0, 4)}
+}}
 
-// maxKeptHits bounds the room that is kept.
+// maxKeptHits bounds the room that is kept, in what was found.
 const maxKeptHits = 1024
 
 // again leaves a search for the next, with nothing of this one.
 func (q *search) again() {
-	if cap(q.found) > maxKeptHits {
+	if cap(q.found)+cap(q.placed)+cap(q.patterns) > maxKeptHits {
 		return
 	}
 	clear(q.found)
-	*q = search{found: q.found[:0]}
+	clear(q.placed)
+	clear(q.patterns)
+	*q = search{found: q.found[:0], placed: q.placed[:0], patterns: q.patterns[:0]}
 	searches.Put(q)
 }
 
@@ -398,9 +414,9 @@ func (q *search) again() {
 // on the way up counted.
 func (q *search) all() []belfry.Match {
 	s := q.snap
-	patterns := s.patternsFor(q.event.Type)
-	for _, pl := range s.places(q.event, q.facts) {
-		for _, p := range patterns {
+	q.patterns = s.patternsFor(q.event.Type, q.patterns[:0])
+	for _, pl := range q.places() {
+		for _, p := range q.patterns {
 			h := s.hash.bucket(pl.hash, p.hash)
 			if b := s.findBucket(h, pl.scope, p.text); b != nil {
 				q.bucket(h, b, pl)
@@ -411,7 +427,7 @@ func (q *search) all() []belfry.Match {
 }
 
 func (q *search) bucket(h uint64, b *bucket, pl place) {
-	take := func(e *entry) bool { q.consider(e, b.pattern, pl); return true }
+	take := func(e entry) bool { q.consider(e, b.pattern, pl); return true }
 	b.plain.each(take)
 	switch {
 	case b.paths.n == 0:
@@ -438,13 +454,9 @@ func (q *search) bucket(h uint64, b *bucket, pl place) {
 // each takes the entries of a slot. A million of them lie all over the memory:
 // a first pass asks for what the others read, so that it comes for all at once
 // instead of for one after another.
-func (q *search) each(b bag[entry], take func(*entry) bool) {
+func (q *search) each(b bag[entry], take func(entry) bool) {
 	if b.more != nil {
-		few := b.more.few
-		for _, e := range few {
-			q.fetched += len(e.packed)
-		}
-		for _, e := range few {
+		for _, e := range b.more.few {
 			for at := 0; at < min(len(e.packed), 4*cacheLine); at += cacheLine {
 				q.fetched += int(e.packed[at])
 			}
@@ -465,7 +477,7 @@ func (q *search) variables() *expr.Vars {
 
 // consider decides about one candidate. Patterns come most specific first, so
 // that the first hit of an entry with several is the one to keep.
-func (q *search) consider(e *entry, pattern string, pl place) {
+func (q *search) consider(e entry, pattern string, pl place) {
 	r := q.snap.read(e)
 	id := r.text()
 	// The keys are hashes: make sure that this is what they stand for.
@@ -474,11 +486,11 @@ func (q *search) consider(e *entry, pattern string, pl place) {
 	}
 	types := r.uint()
 	if types > 1 {
-		if q.seen[e] {
+		if q.seen[id] {
 			return
 		}
 		if q.seen == nil {
-			q.seen = make(map[*entry]bool)
+			q.seen = make(map[string]bool)
 		}
 	}
 	filed := types == 0 && pattern == ""
@@ -490,7 +502,7 @@ func (q *search) consider(e *entry, pattern string, pl place) {
 		return
 	}
 	if types > 1 {
-		q.seen[e] = true
+		q.seen[id] = true
 	}
 	if !reaches(r.text(), pl.distance) || !q.objectType(&r) {
 		return

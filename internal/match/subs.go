@@ -10,12 +10,29 @@ import (
 // Each has one place, by the hash of its id, and the last one takes it: there
 // is nothing to lock and nothing to order.
 type unpacked struct {
-	places []atomic.Pointer[kept]
+	places []keptPlace
+}
+
+// keptPlace is where one is kept. The hash is of who took the place last: of
+// another one it says so without a look at what is kept, which is far away. It
+// is a hint: what is kept says itself whose it is.
+type keptPlace struct {
+	hash atomic.Uint64
+	kept atomic.Pointer[kept]
 }
 
 type kept struct {
-	e   *entry
-	sub belfry.Subscription
+	e    entry
+	sub  belfry.Subscription
+	room common
+}
+
+// common is room for what most subscriptions hold, so that one piece of memory
+// does for all of it: a rule that names one user or group.
+type common struct {
+	rules    [1]belfry.Rule
+	explicit belfry.ExplicitRule
+	names    [1]string
 }
 
 // maxUnpacked bounds them: some 5 MB of common subscriptions.
@@ -31,17 +48,20 @@ func unpackedFor(n int, old *unpacked) *unpacked {
 	for size < 2*n && size < maxUnpacked {
 		size *= 2
 	}
-	return &unpacked{places: make([]atomic.Pointer[kept], size)}
+	return &unpacked{places: make([]keptPlace, size)}
 }
 
 // subscription is that of an entry; callers must not change it.
-func (s *Snapshot) subscription(e *entry, idHash uint64) *belfry.Subscription {
+func (s *Snapshot) subscription(e entry, idHash uint64) *belfry.Subscription {
 	place := &s.unpacked.places[idHash&uint64(len(s.unpacked.places)-1)]
-	if k := place.Load(); k != nil && k.e == e {
-		return &k.sub
+	if place.hash.Load() == idHash {
+		if k := place.kept.Load(); k != nil && k.e == e {
+			return &k.sub
+		}
 	}
 	k := &kept{e: e}
-	s.unpack(e, &k.sub)
-	place.Store(k)
+	s.unpack(e, &k.sub, &k.room)
+	place.kept.Store(k)
+	place.hash.Store(idHash)
 	return &k.sub
 }

@@ -6,10 +6,11 @@ import (
 	"slices"
 )
 
-// trie is a persistent multimap from 64-bit hashes to pointers: with and
+// trie is a persistent multimap from 64-bit hashes to elements: with and
 // without give a new trie that shares what they do not change. Keys are
 // hashes only, so whoever looks up must check that what is found is what was
-// meant. The zero trie is empty.
+// meant. Elements are small values, such as pointers; the zero value is none.
+// The zero trie is empty.
 //
 // A node has up to 64 branches, told apart by six bits of the hash; a branch
 // is a leaf, all of one hash, or a deeper node.
@@ -17,43 +18,44 @@ import (
 // Every change names its edit. Nodes made by the same edit are changed in
 // place, because nobody else has seen them: an edit of many copies each node
 // once. Edit 0 copies always.
-type trie[T any] struct {
-	root *node[T]
+type trie[E comparable] struct {
+	root *node[E]
 	n    int
 }
 
-type node[T any] struct {
+type node[E comparable] struct {
 	leafMap, kidMap uint64 // which of the 64 branches are leaves, are nodes
 	edit            uint64 // that made it
-	leaves          []leaf[T]
-	kids            []*node[T]
+	leaves          []leaf[E]
+	kids            []*node[E]
 }
 
 // leaf holds what has one hash.
-type leaf[T any] struct {
+type leaf[E comparable] struct {
 	hash uint64
-	bag  bag[T]
+	bag  bag[E]
 }
 
-// bag is a persistent set of pointers: one, a few in a slice, or many in a
+// bag is a persistent set of elements: one, a few in a slice, or many in a
 // trie by a second hash, so that adding to a big bag copies little. The zero
 // bag is empty.
-type bag[T any] struct {
-	one  *T
-	more *bagMore[T]
+type bag[E comparable] struct {
+	one  E
+	more *bagMore[E]
 }
 
-type bagMore[T any] struct {
-	few  []*T
-	many trie[T]
+type bagMore[E comparable] struct {
+	few  []E
+	many trie[E]
 }
 
 // maxFew is where a slice becomes a trie.
 const maxFew = 16
 
-func (b bag[T]) size() int {
+func (b bag[E]) size() int {
+	var none E
 	switch {
-	case b.one != nil:
+	case b.one != none:
 		return 1
 	case b.more == nil:
 		return 0
@@ -64,28 +66,30 @@ func (b bag[T]) size() int {
 // with adds el, whose second hash is h2. second is a function of el for
 // turning a slice into a trie; nil keeps a slice, for bags within bags: more
 // than a few of one first and one second hash do not happen.
-func (b bag[T]) with(edit uint64, el *T, second func(*T) uint64) bag[T] {
+func (b bag[E]) with(edit uint64, el E, second func(E) uint64) bag[E] {
+	var none E
 	switch {
-	case b.one == nil && b.more == nil:
-		return bag[T]{one: el}
-	case b.one != nil:
-		return bag[T]{more: &bagMore[T]{few: []*T{b.one, el}}}
+	case b.one == none && b.more == nil:
+		return bag[E]{one: el}
+	case b.one != none:
+		return bag[E]{more: &bagMore[E]{few: []E{b.one, el}}}
 	case b.more.few != nil && (len(b.more.few) < maxFew || second == nil):
-		few := make([]*T, 0, len(b.more.few)+1)
-		return bag[T]{more: &bagMore[T]{few: append(append(few, b.more.few...), el)}}
+		few := make([]E, 0, len(b.more.few)+1)
+		return bag[E]{more: &bagMore[E]{few: append(append(few, b.more.few...), el)}}
 	}
 	many := b.more.many
 	for _, x := range b.more.few {
 		many = many.with(edit, second(x), x, nil)
 	}
-	return bag[T]{more: &bagMore[T]{many: many.with(edit, second(el), el, nil)}}
+	return bag[E]{more: &bagMore[E]{many: many.with(edit, second(el), el, nil)}}
 }
 
-func (b bag[T]) without(edit uint64, el *T, second func(*T) uint64) bag[T] {
+func (b bag[E]) without(edit uint64, el E, second func(E) uint64) bag[E] {
+	var none E
 	switch {
-	case b.one != nil:
+	case b.one != none:
 		if b.one == el {
-			return bag[T]{}
+			return bag[E]{}
 		}
 		return b
 	case b.more == nil:
@@ -96,29 +100,30 @@ func (b bag[T]) without(edit uint64, el *T, second func(*T) uint64) bag[T] {
 		case i < 0:
 			return b
 		case len(b.more.few) == 2:
-			return bag[T]{one: b.more.few[1-i]}
+			return bag[E]{one: b.more.few[1-i]}
 		}
-		few := make([]*T, 0, len(b.more.few)-1)
-		return bag[T]{more: &bagMore[T]{few: append(append(few, b.more.few[:i]...), b.more.few[i+1:]...)}}
+		few := make([]E, 0, len(b.more.few)-1)
+		return bag[E]{more: &bagMore[E]{few: append(append(few, b.more.few[:i]...), b.more.few[i+1:]...)}}
 	}
 	many := b.more.many.without(edit, second(el), el, nil)
 	if many.n > maxFew/2 { // below that a slice again; the gap keeps it from going to and fro
-		return bag[T]{more: &bagMore[T]{many: many}}
+		return bag[E]{more: &bagMore[E]{many: many}}
 	}
-	few := make([]*T, 0, many.n)
+	few := make([]E, 0, many.n)
 	for x := range many.all() {
 		few = append(few, x)
 	}
-	return bag[T]{more: &bagMore[T]{few: few}}
+	return bag[E]{more: &bagMore[E]{few: few}}
 }
 
 // items yields the elements.
-func (b bag[T]) items() iter.Seq[*T] {
-	return func(yield func(*T) bool) { b.each(yield) }
+func (b bag[E]) items() iter.Seq[E] {
+	return func(yield func(E) bool) { b.each(yield) }
 }
 
-func (b bag[T]) each(yield func(*T) bool) bool {
-	if b.one != nil {
+func (b bag[E]) each(yield func(E) bool) bool {
+	var none E
+	if b.one != none {
 		return yield(b.one)
 	}
 	if b.more == nil {
@@ -138,7 +143,7 @@ const (
 )
 
 // get is the bag of a hash.
-func (t trie[T]) get(h uint64) bag[T] {
+func (t trie[E]) get(h uint64) bag[E] {
 	n := t.root
 	for shift := 0; n != nil; shift += stride {
 		bit := uint64(1) << (h >> shift & branch)
@@ -146,24 +151,24 @@ func (t trie[T]) get(h uint64) bag[T] {
 			if l := &n.leaves[rank(n.leafMap, bit)]; l.hash == h {
 				return l.bag
 			}
-			return bag[T]{}
+			return bag[E]{}
 		}
 		if n.kidMap&bit == 0 {
-			return bag[T]{}
+			return bag[E]{}
 		}
 		n = n.kids[rank(n.kidMap, bit)]
 	}
-	return bag[T]{}
+	return bag[E]{}
 }
 
 func rank(m, bit uint64) int { return bits.OnesCount64(m & (bit - 1)) }
 
 // all yields everything, in no order that means anything.
-func (t trie[T]) all() iter.Seq[*T] {
-	return func(yield func(*T) bool) { t.root.each(yield) }
+func (t trie[E]) all() iter.Seq[E] {
+	return func(yield func(E) bool) { t.root.each(yield) }
 }
 
-func (n *node[T]) each(yield func(*T) bool) bool {
+func (n *node[E]) each(yield func(E) bool) bool {
 	if n == nil {
 		return true
 	}
@@ -181,22 +186,22 @@ func (n *node[T]) each(yield func(*T) bool) bool {
 }
 
 // own is n itself when edit made it, else a copy that edit may change.
-func (n *node[T]) own(edit uint64) *node[T] {
+func (n *node[E]) own(edit uint64) *node[E] {
 	if edit != 0 && n.edit == edit {
 		return n
 	}
-	return &node[T]{leafMap: n.leafMap, kidMap: n.kidMap, edit: edit, leaves: slices.Clone(n.leaves), kids: slices.Clone(n.kids)}
+	return &node[E]{leafMap: n.leafMap, kidMap: n.kidMap, edit: edit, leaves: slices.Clone(n.leaves), kids: slices.Clone(n.kids)}
 }
 
 // with adds el under h. second hashes elements for big bags.
-func (t trie[T]) with(edit, h uint64, el *T, second func(*T) uint64) trie[T] {
-	return trie[T]{root: t.root.with(edit, 0, h, el, second), n: t.n + 1}
+func (t trie[E]) with(edit, h uint64, el E, second func(E) uint64) trie[E] {
+	return trie[E]{root: t.root.with(edit, 0, h, el, second), n: t.n + 1}
 }
 
-func (n *node[T]) with(edit uint64, shift int, h uint64, el *T, second func(*T) uint64) *node[T] {
+func (n *node[E]) with(edit uint64, shift int, h uint64, el E, second func(E) uint64) *node[E] {
 	bit := uint64(1) << (h >> shift & branch)
 	if n == nil {
-		return &node[T]{leafMap: bit, edit: edit, leaves: []leaf[T]{{hash: h, bag: bag[T]{one: el}}}}
+		return &node[E]{leafMap: bit, edit: edit, leaves: []leaf[E]{{hash: h, bag: bag[E]{one: el}}}}
 	}
 	c := n.own(edit)
 	switch {
@@ -210,24 +215,24 @@ func (n *node[T]) with(edit uint64, shift int, h uint64, el *T, second func(*T) 
 		c.leafMap &^= bit
 		c.leaves = removed(c.leaves, i)
 		c.kidMap |= bit
-		deeper := &node[T]{leafMap: 1 << (old.hash >> (shift + stride) & branch), edit: edit, leaves: []leaf[T]{old}}
+		deeper := &node[E]{leafMap: 1 << (old.hash >> (shift + stride) & branch), edit: edit, leaves: []leaf[E]{old}}
 		c.kids = inserted(c.kids, rank(c.kidMap, bit), deeper.with(edit, shift+stride, h, el, second))
 	case c.kidMap&bit != 0:
 		i := rank(c.kidMap, bit)
 		c.kids[i] = c.kids[i].with(edit, shift+stride, h, el, second)
 	default:
 		c.leafMap |= bit
-		c.leaves = inserted(c.leaves, rank(c.leafMap, bit), leaf[T]{hash: h, bag: bag[T]{one: el}})
+		c.leaves = inserted(c.leaves, rank(c.leafMap, bit), leaf[E]{hash: h, bag: bag[E]{one: el}})
 	}
 	return c
 }
 
 // without removes el from under h; it must be there.
-func (t trie[T]) without(edit, h uint64, el *T, second func(*T) uint64) trie[T] {
-	return trie[T]{root: t.root.without(edit, 0, h, el, second), n: t.n - 1}
+func (t trie[E]) without(edit, h uint64, el E, second func(E) uint64) trie[E] {
+	return trie[E]{root: t.root.without(edit, 0, h, el, second), n: t.n - 1}
 }
 
-func (n *node[T]) without(edit uint64, shift int, h uint64, el *T, second func(*T) uint64) *node[T] {
+func (n *node[E]) without(edit uint64, shift int, h uint64, el E, second func(E) uint64) *node[E] {
 	if n == nil {
 		return nil
 	}
@@ -266,15 +271,15 @@ func (n *node[T]) without(edit uint64, shift int, h uint64, el *T, second func(*
 }
 
 // swap puts el in the place of old under h, where old must be the one element.
-func (t trie[T]) swap(edit, h uint64, el *T) trie[T] {
-	return trie[T]{root: t.root.swap(edit, 0, h, el), n: t.n}
+func (t trie[E]) swap(edit, h uint64, el E) trie[E] {
+	return trie[E]{root: t.root.swap(edit, 0, h, el), n: t.n}
 }
 
-func (n *node[T]) swap(edit uint64, shift int, h uint64, el *T) *node[T] {
+func (n *node[E]) swap(edit uint64, shift int, h uint64, el E) *node[E] {
 	bit := uint64(1) << (h >> shift & branch)
 	c := n.own(edit)
 	if c.leafMap&bit != 0 {
-		c.leaves[rank(c.leafMap, bit)].bag = bag[T]{one: el}
+		c.leaves[rank(c.leafMap, bit)].bag = bag[E]{one: el}
 		return c
 	}
 	i := rank(c.kidMap, bit)
