@@ -54,6 +54,8 @@ type commands struct {
 	Keys          keysCmd          `cmd:"" help:"Make, list and revoke keys of a server."`
 	Bench         benchCmd         `cmd:"" help:"Measure Belfry on this machine, beside the raw ceiling of its loopback."`
 	Doctor        doctorCmd        `cmd:"" help:"Check configuration, database, address and mail relay, and say what to do."`
+	Backup        backupCmd        `cmd:"" help:"Write the database and its key to one file, while the server runs."`
+	Restore       restoreCmd       `cmd:"" help:"Bring a backup back into an empty data folder."`
 	Migrate       migrateCmd       `cmd:"" help:"Bring the database to this program's schema and exit."`
 	Version       versionCmd       `cmd:"" help:"Say which program this is."`
 }

@@ -37,6 +37,7 @@ func TestScripts(t *testing.T) {
 			"stop":   stop,
 			"follow": follow,
 			"seen":   seen,
+			"waits":  waits,
 		},
 		RequireExplicitExec: true,
 	})
@@ -174,6 +175,22 @@ func seen(ts *testscript.TestScript, _ bool, texts []string) {
 	}
 	ts.Check(f.cmd.Process.Signal(os.Interrupt))
 	ts.Check(f.cmd.Wait())
+}
+
+// waits until so many deliveries have failed once and wait for the next try.
+func waits(ts *testscript.TestScript, _ bool, args []string) {
+	tick := time.NewTicker(50 * time.Millisecond)
+	defer tick.Stop()
+	for late := time.Now().Add(30 * time.Second); ; <-tick.C {
+		out, err := belfry(ts, "deliveries", "list", "--state", "retrying").Output()
+		ts.Check(err)
+		if fmt.Sprint(strings.Count(string(out), "dlv_")) == args[0] {
+			return
+		}
+		if time.Now().After(late) {
+			ts.Fatalf("%s deliveries do not wait:\n%s", args[0], out)
+		}
+	}
 }
 
 func (p *process) log() string {

@@ -19,7 +19,7 @@ type room struct {
 }
 
 var rooms = []room{
-	{path: "cmd/belfry", may: "app bench cli client config connector demo secret store", clock: "it is the edge", modules: map[string]string{
+	{path: "cmd/belfry", may: "app backup bench cli client config connector demo secret store", clock: "it is the edge", modules: map[string]string{
 		"github.com/alecthomas/kong": "flags and help",
 		"golang.org/x/sync":          "runs the server and the show together",
 	}},
@@ -103,6 +103,8 @@ var rooms = []room{
 	}},
 	{path: "internal/store/migrations"},
 	{path: "internal/store/storetest", may: "belfry store testdb", testing: true, modules: map[string]string{"github.com/google/go-cmp": "says what differs"}},
+
+	{path: "internal/backup", may: "store"},
 
 	// The doors for people and programs.
 	{path: "internal/secret", modules: map[string]string{"golang.org/x/crypto": "authenticated encryption"}},

@@ -88,7 +88,7 @@ configuration is printed; ` + "`belfry doctor`" + ` prints it with where each va
 		fmt.Fprintf(&b, "| `%s` | `%s` | %s | %s | %s |\n", key, variable, f.Form, def, strings.ReplaceAll(f.Help, "|", `\|`))
 	}
 	b.WriteString(`
-Commands that talk to a server (all but ` + "`serve`, `demo`, `bench`, `doctor`, `migrate` and `version`" + `) read ` + "`BELFRY_SERVER`" + ` (its address),
+Commands that talk to a server (all but ` + "`serve`, `demo`, `bench`, `doctor`, `backup`, `restore`, `migrate` and `version`" + `) read ` + "`BELFRY_SERVER`" + ` (its address),
 ` + "`BELFRY_KEY`" + ` (a key) and, with a root key, ` + "`BELFRY_TENANT`" + `.
 
 The same in a file:

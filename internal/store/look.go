@@ -13,6 +13,7 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/stdlib"
 	"github.com/pressly/goose/v3"
+	"modernc.org/sqlite"
 
 	"github.com/belfryhq/belfry/internal/belfry"
 	"github.com/belfryhq/belfry/internal/store/migrations"
@@ -67,7 +68,7 @@ func (l *Look) openSQLite(path string) (err error) {
 	if l.InUse, err = inUse(path); err != nil {
 		return err
 	}
-	name := dsn(path, "query_only(1)", "busy_timeout(10000)", "temp_store(MEMORY)") + "&mode=ro"
+	name := dsn(path, "busy_timeout(10000)", "temp_store(MEMORY)") + "&mode=ro"
 	if _, err := os.Stat(path + "-wal"); errors.Is(err, fs.ErrNotExist) && !l.InUse {
 		name += "&immutable=1" // or the files that go with a log would be made
 	}
@@ -158,6 +159,47 @@ func (l *Look) Storage(ctx context.Context) (Storage, error) { return l.db.Stora
 // Clock compares the machine's clock with the database's: see DB.Clock.
 func (l *Look) Clock(ctx context.Context) (ahead, within time.Duration, err error) {
 	return l.db.Clock(ctx)
+}
+
+// Copy writes the database as it is at one moment to a new file, on SQLite. A
+// server works on meanwhile; its log does not shrink before the end.
+func (l *Look) Copy(ctx context.Context, to string) error {
+	if l.db.pg {
+		return belfry.Errorf(belfry.Invalid, "a PostgreSQL database is copied by pg_dump")
+	}
+	f, err := os.OpenFile(to, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o600) // for nobody else; an empty file is filled
+	if err != nil {
+		return err
+	}
+	if err := f.Close(); err != nil {
+		return err
+	}
+	_, err = l.db.read.ExecContext(ctx, "VACUUM INTO $1", to)
+	var lite *sqlite.Error
+	if errors.As(err, &lite) && lite.Code()&0xff == sqliteFull {
+		return belfry.Errorf(belfry.Unavailable, "there is no room for it: free some space, or write it elsewhere (%w)", err)
+	}
+	return fault(err)
+}
+
+// LockFile keeps other processes away from the SQLite database that a URL names,
+// whose folder is made when missing, until unlock is called.
+func LockFile(url string) (file string, unlock func() error, err error) {
+	path, lite, err := sqliteFile(url)
+	if err == nil && !lite {
+		err = belfry.Errorf(belfry.Invalid, "%s is no SQLite database", url)
+	}
+	if err != nil {
+		return "", nil, err
+	}
+	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
+		return "", nil, belfry.Errorf(belfry.Unavailable, "the data folder cannot be made: %w", err)
+	}
+	lock, err := lockFile(path + ".lock")
+	if err != nil {
+		return "", nil, err
+	}
+	return path, lock.release, nil
 }
 
 // Shared reports whether others may work with the database meanwhile, and have
