@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"slices"
 	"strings"
 	"testing"
@@ -331,6 +332,58 @@ func TestExport(t *testing.T) {
 		stop := errors.New("the reader is gone")
 		if err := m.Export(context.Background(), admin, "user/8", func(string, any) error { return stop }); !errors.Is(err, stop) {
 			t.Errorf("%v", err)
+		}
+	})
+}
+
+// feature: NEW-15 also where many are told for the same reasons, which stand
+// apart from the rows that name them
+func TestEraseFromSharedReasons(t *testing.T) {
+	engines(t, func(t *testing.T, place string, db *store.DB) {
+		m, _ := person(t, db)
+		seed(t, db, m)
+		e := &belfry.Event{ID: "3", Source: "/test", Type: "core.x", Time: time.Now(), Object: "course/1"}
+		body, err := json.Marshal(e)
+		if err != nil {
+			t.Fatal(err)
+		}
+		receipts, err := db.AcceptEvents(t.Context(), []belfry.Draft{{Tenant: belfry.DefaultTenant, Event: e, Body: body}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		event := receipts[0].EventID
+		var because []belfry.Reason
+		for i := range 100 {
+			because = append(because, belfry.Reason{Code: belfry.NamedUser, Subscription: fmt.Sprint("sub_of_somebody_", i), Rule: 1, Detail: "user/8"})
+		}
+		page := belfry.PlanPage{Tenant: belfry.DefaultTenant, EventID: event, Last: true}
+		for _, who := range []string{"user/9", "user/10"} {
+			page.Deliveries = append(page.Deliveries, belfry.Delivery{Tenant: belfry.DefaultTenant, ID: belfry.DeliveryID(event, 0, "email", who), EventID: event, Subscription: "sub_admin",
+				Channel: "email", Principal: who, Address: who + "@example.org", Destination: who, Shard: 1, Due: time.Now(), Because: because})
+		}
+		if errs, err := db.CommitPlans(t.Context(), []belfry.PlanPage{page}); err != nil || errs[0] != nil {
+			t.Fatal(errs, err)
+		}
+		exported := 0
+		if err := m.Export(t.Context(), admin, "user/8", func(part string, value any) error {
+			if part == "reasons" {
+				exported++
+			}
+			return nil
+		}); err != nil || exported != 1 {
+			t.Errorf("%d lists exported, %v", exported, err)
+		}
+		erase(t, db, m, "user/8")
+		for _, who := range []string{"user/9", "user/10"} {
+			d, _, err := db.Delivery(t.Context(), belfry.DefaultTenant, belfry.DeliveryID(event, 0, "email", who))
+			if err != nil || len(d.Because) != 100 || !strings.HasPrefix(d.Because[99].Detail, "erased_") {
+				t.Errorf("%s: %d reasons, the last %+v, %v", who, len(d.Because), d.Because[len(d.Because)-1:], err)
+			}
+		}
+		for _, row := range storetest.Dump(t, place) {
+			if table, rest, _ := strings.Cut(row, ":"); table == "reasons" && !strings.Contains(rest, "erased_") {
+				t.Errorf("left: %s", row)
+			}
 		}
 	})
 }

@@ -162,7 +162,7 @@ func (s *session) planInstead(round []attemptRef, late map[attemptRef]bool) erro
 		if d == nil || !f.r.applied[f.i] || late[f] {
 			continue
 		}
-		because := s.scribe.reasons(d.Because)
+		because := s.because(d.Tenant, d.EventID, d.Because)
 		if d.Channel == belfry.ChannelInbox {
 			entries := f.attempt().Entries
 			if len(entries) == 0 {
@@ -192,7 +192,7 @@ func (s *session) putEntries(entries []belfry.Delivery) error {
 	inbox, held := s.rows(insertInbox), s.rows(insertDelivery)
 	for i := range entries {
 		d := &entries[i]
-		because := s.scribe.reasons(d.Because)
+		because := s.because(d.Tenant, d.EventID, d.Because)
 		if d.State != belfry.Held {
 			inbox.text(d.Tenant).text(d.ID).text(d.EventID).text(d.Principal).text(d.Subscription).text(d.Locale).text(d.Template).text(because)
 			continue

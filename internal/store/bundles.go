@@ -53,7 +53,7 @@ func (s *session) putItems(tenant string, items []*belfry.Delivery) error {
 	rows := s.rows(insertItem)
 	for _, sl := range slots {
 		for _, d := range sl.items {
-			rows.text(tenant).text(into[sl.name]).text(d.ID).text(d.EventID).num(int64(d.Run)).text(d.Subscription).text(d.Template).text(s.scribe.reasons(d.Because))
+			rows.text(tenant).text(into[sl.name]).text(d.ID).text(d.EventID).num(int64(d.Run)).text(d.Subscription).text(d.Template).text(s.because(tenant, d.EventID, d.Because))
 		}
 	}
 	_, err = rows.flush()
@@ -234,7 +234,8 @@ func (db *DB) NextBundles(ctx context.Context, shards []int) (map[string]time.Ti
 	return db.nexts(ctx, shards, "bundles WHERE state = 0 AND ")
 }
 
-const itemCols = "bundle, id, event_id, run, subscription, template, state, because, ended"
+// itemCols are the columns scanItem reads.
+var itemCols = "bundle, id, event_id, run, subscription, template, state, " + becauseOf("bundle_items") + ", ended"
 
 func (db *DB) scanItem(rows *sql.Rows) (it belfry.BundleItem, err error) {
 	var because, ended string
@@ -355,7 +356,7 @@ func (s *session) seal(p *sealing) error {
 		want++
 		deliveries.text(seal.Tenant).text(m.ID).text(seal.Bundle).num(0).text(m.Subscription).text(m.Channel).text(m.Principal).text(m.Address).
 			text(m.Destination).num(int64(m.Shard)).num(int64(m.State)).num(micros(m.Due)).num(0).text(seal.Bundle).
-			num(int64(m.Priority)).num(0).text(m.Locale).text(m.Template).text(s.scribe.reasons(m.Because))
+			num(int64(m.Priority)).num(0).text(m.Locale).text(m.Template).text(s.because(m.Tenant, m.EventID, m.Because))
 		lasts.text(seal.Tenant).text(seal.Bundle).num(micros(seal.At))
 		s.count(seal.Tenant, 0, 1)
 	}
@@ -534,7 +535,7 @@ func itemDelivery(it *belfry.BundleItem, b *belfry.Bundle, message belfry.State)
 const itemSource = ` FROM bundle_items i JOIN bundles b ON b.tenant = i.tenant AND b.id = i.bundle
 	LEFT JOIN deliveries m ON m.tenant = b.tenant AND m.id = b.message WHERE i.tenant = $1 AND `
 
-var itemJoined = "i." + strings.ReplaceAll(itemCols, ", ", ", i.") + ", b." + strings.Join(strings.Fields(strings.ReplaceAll(bundleCols, ",", " ")), ", b.") + ", COALESCE(m.state, 4)"
+var itemJoined = "i.bundle, i.id, i.event_id, i.run, i.subscription, i.template, i.state, " + becauseOf("i") + ", i.ended, b." + strings.Join(strings.Fields(strings.ReplaceAll(bundleCols, ",", " ")), ", b.") + ", COALESCE(m.state, 4)"
 
 // items reads items as deliveries.
 func (db *DB) items(ctx context.Context, tenant, text string, args ...any) (list []belfry.Delivery, err error) {

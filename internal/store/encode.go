@@ -39,21 +39,14 @@ type scribe struct {
 	page []byte
 	last []belfry.Reason // and what was written for them: everybody of a group has the same
 	text string
-	long packs
 }
 
 const scribePage = 64 << 10
 
-// reasons is the JSON array of rs, which nobody changes afterwards, packed when
-// it is long.
+// reasons is the JSON array of rs, which nobody changes afterwards.
 func (w *scribe) reasons(rs []belfry.Reason) string {
-	switch {
-	case len(rs) > 0 && len(rs) == len(w.last) && &rs[0] == &w.last[0]:
-		return w.text
-	case len(rs) < packMany:
+	if len(rs) == 0 || len(rs) != len(w.last) || &rs[0] != &w.last[0] {
 		w.last, w.text = rs, w.array(rs)
-	default:
-		w.last, w.text = rs, w.long.reasons(rs, w.array)
 	}
 	return w.text
 }

@@ -152,7 +152,7 @@ func (db *DB) Inbox(ctx context.Context, tenant, principal string, f InboxFilter
 	return list, unread, next, err
 }
 
-const inboxCols = "id, event_id, principal, subscription, locale, template, because, read_at, archived_at, snoozed_until"
+var inboxCols = "id, event_id, principal, subscription, locale, template, " + becauseOf("inbox") + ", read_at, archived_at, snoozed_until"
 
 func scanInbox(rows *sql.Rows) (r InboxRow, err error) {
 	var because string

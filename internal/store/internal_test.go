@@ -156,20 +156,38 @@ func TestScribeWritesWhatJSONWould(t *testing.T) {
 	})
 }
 
-// Long texts of reasons are packed, come back as they were, and are small where
-// they are alike.
-func TestManyReasonsArePacked(t *testing.T) {
-	var w scribe
+// Long lists of reasons are written once for all rows of an event, packed, come
+// back as they were, and are small where they are alike.
+func TestManyReasonsAreSharedAndPacked(t *testing.T) {
+	var s session
 	var known knownReasons
 	var many []belfry.Reason
 	for i := range 100 {
 		many = append(many, belfry.Reason{Code: belfry.NamedGroup, Subscription: belfry.NewID(belfry.SubscriptionPrefix, time.UnixMilli(int64(i))), Rule: 1 + i%10, Group: "Schüler <9a>"})
 	}
-	plain := w.array(many)
-	text := w.reasons(many)
-	if again := w.reasons(many[:50]); again == text || w.reasons(many) != text {
+	plain := s.scribe.array(many)
+	one := s.because("t", "evt_1", many)
+	if again := s.because("t", "evt_1", many[:50]); again == one || s.because("t", "evt_1", many) != one {
 		t.Error("reasons that begin alike are not told apart")
 	}
+	if again := s.because("t", "evt_1", slices.Clone(many)); again != one {
+		t.Error("the same reasons are told apart")
+	}
+	for _, other := range [][2]string{{"t", "evt_2"}, {"u", "evt_1"}} {
+		if s.because(other[0], other[1], many); len(s.shared.rows) == 0 || s.shared.rows[len(s.shared.rows)-1].event != other[1] || s.shared.rows[len(s.shared.rows)-1].tenant != other[0] {
+			t.Errorf("%v has no reasons of its own", other)
+		}
+	}
+	if one[0] != shareMark || len(one) > 20 || s.shared.rows[0].id != one {
+		t.Errorf("rows say %s", one)
+	}
+	if few := s.because("t", "evt_1", many[:3]); few[0] != '[' {
+		t.Errorf("a few reasons became %s", few)
+	}
+	if digest := s.because("t", "bnd_1", many); digest != plain {
+		t.Errorf("what is of no event became %s", short(digest))
+	}
+	text := s.shared.rows[0].text
 	if len(text) > len(plain)/2 || text[0] != packMark || clean(text) != nil {
 		t.Errorf("%d bytes instead of %d: %s", len(text), len(plain), short(text))
 	}
@@ -183,7 +201,7 @@ func TestManyReasonsArePacked(t *testing.T) {
 		}
 		_ = append(got, belfry.Reason{Code: belfry.Muted}) // must not show in the next
 	}
-	got, err := readReasons(text, w.reason(&belfry.Reason{Code: belfry.Erased}))
+	got, err := readReasons(text, s.scribe.reason(&belfry.Reason{Code: belfry.Erased}))
 	if err != nil || len(got) != 101 {
 		t.Errorf("%d reasons read, %v", len(got), err)
 	}
@@ -192,9 +210,9 @@ func TestManyReasonsArePacked(t *testing.T) {
 			t.Errorf("%s: %v", short(bad), err)
 		}
 	}
-	w.long.forget()
+	s.shared.forget()
 	clear(many)
-	if w.last = nil; w.reasons(many) == text {
+	if s.because("t", "evt_1", many) == one {
 		t.Error("other reasons have the text of those that lay there before")
 	}
 }

@@ -1,60 +1,108 @@
 package store
 
 import (
+	"cmp"
 	"compress/flate"
+	"crypto/sha256"
 	"encoding/base64"
 	"io"
+	"slices"
 	"strings"
 
 	"github.com/belfryhq/belfry/internal/belfry"
 )
 
-// Whom a hundred subscriptions name has a hundred reasons, nearly alike, and so
-// have the thousands beside her. Such texts are kept compressed: packMark, which
-// begins no JSON, and base64 of the deflated text.
+// Whom a hundred subscriptions name has a hundred reasons, and thousands beside
+// her have the same. Such lists are stored once an event, in reasons, and rows
+// say where: shareMark, which begins no JSON, and a hash. There the text is
+// compressed, since reasons are nearly alike: packMark and base64 of the
+// deflated text.
 const (
-	packFrom = 2 << 10 // bytes of text that are worth it
-	packMark = '~'
-	packMany = 16 // reasons; fewer are hardly ever so long
-	// Texts that a transaction writes again and again, and those that are read so.
-	maxPacked      = 1024
+	shareFrom = 2 << 10 // bytes of text that are worth a row of their own
+	shareMany = 16      // reasons; fewer are hardly ever so long
+	shareMark = '='
+	packMark  = '~'
+	// Lists that a transaction writes again and again, and texts that are read so.
+	maxShared      = 1024
 	maxKnownPacked = 64
 	maxUnpacked    = 16 << 20
 )
 
-// packs are the long texts of reasons of a transaction.
-type packs struct {
-	by  map[*belfry.Reason]packedReasons
-	z   *flate.Writer
-	out strings.Builder
+// shared are the long lists of reasons of a transaction.
+type shared struct {
+	by   map[sharedKey]string // what rows say
+	rows []sharedReasons      // to be written
+	z    *flate.Writer
+	out  strings.Builder
 }
 
-type packedReasons struct {
-	n    int
-	text string
+// sharedKey tells lists apart by where they lie: nobody changes them while the
+// transaction runs.
+type sharedKey struct {
+	tenant, event string
+	first         *belfry.Reason
+	n             int
 }
 
-// reasons is the text of many reasons, compressed when it is long. It is made
-// once for all who share them.
-func (p *packs) reasons(rs []belfry.Reason, write func([]belfry.Reason) string) string {
-	if known, ok := p.by[&rs[0]]; ok && known.n == len(rs) {
-		return known.text
+type sharedReasons struct{ tenant, event, id, text string }
+
+// because is what a row of an event says for reasons: their JSON, or where they
+// are when they are many. What it names is written by flushShared.
+func (s *session) because(tenant, event string, rs []belfry.Reason) string {
+	if len(rs) < shareMany || !strings.HasPrefix(event, belfry.EventPrefix) { // a digest has a few of its own
+		return s.scribe.reasons(rs)
 	}
-	text := write(rs)
-	if len(text) >= packFrom {
-		text = p.pack(text)
+	key := sharedKey{tenant, event, &rs[0], len(rs)}
+	text, ok := s.shared.by[key]
+	if ok {
+		return text
 	}
-	if p.by == nil || len(p.by) >= maxPacked {
-		p.by = map[*belfry.Reason]packedReasons{}
+	if text = s.scribe.array(rs); len(text) >= shareFrom {
+		sum := sha256.Sum256([]byte(text))
+		row := sharedReasons{tenant, event, string(shareMark) + base64.RawURLEncoding.EncodeToString(sum[:12]), ""}
+		row.text, text = s.shared.pack(text), row.id
+		s.shared.rows = append(s.shared.rows, row)
 	}
-	p.by[&rs[0]] = packedReasons{len(rs), text}
+	if s.shared.by == nil || len(s.shared.by) >= maxShared {
+		s.shared.by = map[sharedKey]string{}
+	}
+	s.shared.by[key] = text
 	return text
 }
 
-// forget lets go of the reasons: others may come to lie where they were.
-func (p *packs) forget() { p.by = nil }
+var insertReasons = insert("reasons", "tenant:t event_id:t id:t because:t", "ON CONFLICT DO NOTHING")
 
-func (p *packs) pack(text string) string {
+// flushShared writes the lists that rows of the transaction name. It comes
+// last, and in order, so that transactions that write the same ones do not wait
+// for each other in a circle.
+func (s *session) flushShared() error {
+	list := s.shared.rows
+	slices.SortFunc(list, func(a, b sharedReasons) int {
+		return cmp.Or(strings.Compare(a.tenant, b.tenant), strings.Compare(a.event, b.event), strings.Compare(a.id, b.id))
+	})
+	rows := s.rows(insertReasons)
+	for _, r := range list {
+		rows.text(r.tenant).text(r.event).text(r.id).text(r.text)
+	}
+	_, err := rows.flush()
+	return err
+}
+
+// forget lets go of the lists: others may come to lie where they were.
+func (p *shared) forget() {
+	p.by = nil
+	clear(p.rows)
+	p.rows = p.rows[:0]
+}
+
+// becauseOf is the SQL of what rows of a table (or its alias) say for reasons,
+// with those that are shared in place of where they are.
+func becauseOf(table string) string {
+	return strings.ReplaceAll(`CASE WHEN t.because >= '=' AND t.because < '>' THEN
+		COALESCE((SELECT r.because FROM reasons r WHERE r.tenant = t.tenant AND r.event_id = t.event_id AND r.id = t.because), '') ELSE t.because END`, "t.", table+".")
+}
+
+func (p *shared) pack(text string) string {
 	p.out.Reset()
 	p.out.WriteByte(packMark)
 	to := base64.NewEncoder(base64.RawStdEncoding, &p.out)

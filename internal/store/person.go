@@ -5,6 +5,7 @@ import (
 	"database/sql"
 	"encoding/json"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -101,12 +102,16 @@ var personTables = []personTable{
 	{part: "observations", table: "observations", columns: personColumns("subscription:k grp:X at:n event_id:k value:x"), drop: true},
 	{part: "conditions", table: "condition_groups", columns: personColumns("subscription:k grp:X born:t due:t state:b"), drop: true, only: watched},
 	{part: "suppressions", table: "suppressions", columns: personColumns("event_id:k run:n principal:K address:K channel:k because:j")},
+	{part: "reasons", table: "reasons", columns: personColumns("event_id:k id:k because:j")},
 	{part: "history", table: "history", columns: personColumns("object:k at:n id:k transition:s actor:w comment:x variables:b")},
 	{part: "events", table: "events", columns: personColumns("id:k at:t type:s object:s body:e")},
 	{part: "audit", table: "audit", columns: personColumns("id:k at:t who:w action:s target:x detail:x")},
 	{part: "jobs", table: "jobs", columns: personColumns("id:k kind:s state:# params:b result:b error:x who:w created:t"),
 		only: func(row map[string]string, _ *belfry.Subject) bool { return row["state"] >= "2" }},
 }
+
+// sharing are the tables whose rows may say where their reasons are.
+var sharing = []string{"deliveries", "bundle_items", "inbox", "suppressions"}
 
 // watched reports whether a group of a condition may go. That without a name
 // stays: it says that the condition is watched; unless it keeps the value of a
@@ -217,7 +222,9 @@ func (t *personTable) place(row []string) string {
 func (t *personTable) query(tenant string, s *belfry.Subject, after string, limit int) (string, []any, error) {
 	names := make([]string, len(t.columns))
 	for i, c := range t.columns {
-		names[i] = c.name
+		if names[i] = c.name; c.name == "because" && slices.Contains(sharing, t.table) {
+			names[i] = becauseOf(t.table)
+		}
 	}
 	args := []any{tenant}
 	bind := func(v any) string {

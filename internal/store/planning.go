@@ -82,8 +82,8 @@ func (db *DB) queryShards(ctx context.Context, scan func(*sql.Rows) error, text 
 type DueKey = belfry.DueKey
 
 // deliveryCols are the columns scanDelivery reads; the tenant is known.
-const deliveryCols = `id, event_id, run, subscription, channel, principal, address, destination, shard, state, due, attempts, bundle, priority,
-	line, locale, template, because, ended, base`
+var deliveryCols = `id, event_id, run, subscription, channel, principal, address, destination, shard, state, due, attempts, bundle, priority,
+	line, locale, template, ` + becauseOf("deliveries") + `, ended, base`
 
 func scanDelivery(rows *sql.Rows, tenant string) (d belfry.Delivery, err error) {
 	return scanDeliveryBy(rows, tenant, readReasons)
@@ -317,7 +317,7 @@ func (w *window) run(ctx context.Context, db *DB, tenant string, scan func(*sql.
 	}
 	inner := "SELECT * FROM " + w.table + " WHERE tenant = $1 AND " + bounds + args.where(w.within) + " ORDER BY " + order + " LIMIT " + strconv.Itoa(scanned)
 	innerArgs := args
-	text := "SELECT " + w.cols + " FROM (" + inner + ") AS w WHERE 1 = 1" + args.where(w.filters) + " ORDER BY " + order + " LIMIT " + args.bind(w.limit)
+	text := "SELECT " + w.cols + " FROM (" + inner + ") AS " + w.table + " WHERE 1 = 1" + args.where(w.filters) + " ORDER BY " + order + " LIMIT " + args.bind(w.limit)
 	n, end := 0, ""
 	err = db.query(ctx, func(rows *sql.Rows) error {
 		id, err := scan(rows)

@@ -311,7 +311,7 @@ func (s *session) insertPages(jobs []*job) error {
 		}
 		for i := range p.Deliveries {
 			d := &p.Deliveries[i]
-			because := s.scribe.reasons(d.Because)
+			because := s.because(p.Tenant, p.EventID, d.Because)
 			if d.Channel == belfry.ChannelInbox && d.State != belfry.Held {
 				inbox.text(p.Tenant).text(d.ID).text(p.EventID).text(d.Principal).text(d.Subscription).text(d.Locale).text(d.Template).text(because)
 				continue
@@ -340,7 +340,7 @@ func (s *session) insertPages(jobs []*job) error {
 		}
 		for i := range p.Suppressions {
 			u := &p.Suppressions[i]
-			suppressions.text(p.Tenant).text(p.EventID).num(run).text(u.Principal).text(u.Address).text(u.Channel).text(s.scribe.reasons(u.Because))
+			suppressions.text(p.Tenant).text(p.EventID).num(run).text(u.Principal).text(u.Address).text(u.Channel).text(s.because(p.Tenant, p.EventID, u.Because))
 		}
 		if p.Run > 0 {
 			var err error

@@ -341,6 +341,9 @@ func (w *writer) transaction(batch []*job, careful bool) (err error) {
 	if err := s.flushChanges(); err != nil {
 		return err
 	}
+	if err := s.flushShared(); err != nil {
+		return err
+	}
 	if err := s.commit(); err != nil {
 		w.db.counts.forget(w.db.now()) // whether it was committed is not known
 		return err

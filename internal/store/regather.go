@@ -466,13 +466,13 @@ func (s *session) regatherOf(tenant string, list []*belfry.Regather) error {
 				}
 				continue
 			case same:
-				move.text(tenant).text(r.Bundle).text(m.Item).text(into[slotOf(m.To)]).text(m.To.Subscription).text(m.To.Template).text(s.scribe.reasons(m.To.Because))
+				move.text(tenant).text(r.Bundle).text(m.Item).text(into[slotOf(m.To)]).text(m.To.Subscription).text(m.To.Template).text(s.because(tenant, m.To.EventID, m.To.Because))
 			default:
 				leave.text(tenant).text(r.Bundle).text(m.Item).text(s.scribe.reason(&m.Because))
 				switch d := m.To; {
 				case d == nil:
 				case d.Digest != nil:
-					put.text(tenant).text(into[slotOf(d)]).text(d.ID).text(d.EventID).num(int64(d.Run)).text(d.Subscription).text(d.Template).text(s.scribe.reasons(d.Because))
+					put.text(tenant).text(into[slotOf(d)]).text(d.ID).text(d.EventID).num(int64(d.Run)).text(d.Subscription).text(d.Template).text(s.because(tenant, d.EventID, d.Because))
 				default:
 					entries = append(entries, *d)
 				}

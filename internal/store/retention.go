@@ -4,6 +4,7 @@ import (
 	"context"
 	"database/sql"
 	"encoding/base64"
+	"slices"
 	"time"
 
 	"github.com/belfryhq/belfry/internal/belfry"
@@ -336,16 +337,22 @@ func (db *DB) keptByRows(ctx context.Context, tenant string, events []string, ke
 	if err := db.keptByPlan(ctx, tenant, events, kept); err != nil {
 		return err
 	}
+	const has = ` WHERE EXISTS (SELECT 1 FROM inbox i WHERE i.tenant = $1 AND i.id >= a.lo AND i.id < a.hi AND i.event_id = a.id)
+		OR EXISTS (SELECT 1 FROM deliveries d WHERE d.tenant = $1 AND d.id >= a.lo AND d.id < a.hi AND d.event_id = a.id AND d.state + 0 < 3)
+		OR EXISTS (SELECT 1 FROM bundle_items t JOIN bundles b ON b.tenant = t.tenant AND b.id = t.bundle
+			WHERE t.tenant = $1 AND t.id >= a.lo AND t.id < a.hi AND t.event_id = a.id AND b.state < 2)`
+	return db.keptWhere(ctx, tenant, events, kept, has)
+}
+
+// keptWhere finds events for which a condition holds about a: the event's id
+// and the range, lo to hi, of the ids of its deliveries.
+func (db *DB) keptWhere(ctx context.Context, tenant string, events []string, kept map[string]bool, has string) error {
 	found := func(rows *sql.Rows) error {
 		var id string
 		err := rows.Scan(&id)
 		kept[id] = true
 		return err
 	}
-	const has = ` WHERE EXISTS (SELECT 1 FROM inbox i WHERE i.tenant = $1 AND i.id >= a.lo AND i.id < a.hi AND i.event_id = a.id)
-		OR EXISTS (SELECT 1 FROM deliveries d WHERE d.tenant = $1 AND d.id >= a.lo AND d.id < a.hi AND d.event_id = a.id AND d.state + 0 < 3)
-		OR EXISTS (SELECT 1 FROM bundle_items t JOIN bundles b ON b.tenant = t.tenant AND b.id = t.bundle
-			WHERE t.tenant = $1 AND t.id >= a.lo AND t.id < a.hi AND t.event_id = a.id AND b.state < 2)`
 	var ids, los, his []string
 	for _, id := range events {
 		lo, hi, ok := belfry.DeliveryRange(id)
@@ -470,6 +477,46 @@ func (db *DB) ClearTypes(ctx context.Context, tenant string, types []string, bef
 			out.Rows += n
 		}
 		return nil
+	})
+	return out, err
+}
+
+// ClearReasons removes, of events after a place that were accepted before a
+// time, the lists of reasons that nothing names any more: the event is gone,
+// and so is what was told of it. While an event is there it may be told anew.
+func (db *DB) ClearReasons(ctx context.Context, tenant string, before time.Time, after string, n int) (out belfry.Cleared, err error) {
+	events, err := db.strings(ctx, "SELECT DISTINCT event_id FROM reasons WHERE tenant = $1 AND event_id > $2 AND event_id < $3 ORDER BY event_id LIMIT $4",
+		tenant, after, belfry.MinID(belfry.EventPrefix, before), n)
+	if err != nil || len(events) == 0 {
+		return out, err
+	}
+	if len(events) == n {
+		out.Next = events[n-1]
+	}
+	kept := map[string]bool{}
+	err = queryRead(ctx, db, func(rows *sql.Rows) error {
+		var id string
+		err := rows.Scan(&id)
+		kept[id] = true
+		return err
+	}, "SELECT id FROM events WHERE tenant = $1 AND id IN_LIST", events, tenant)
+	if err != nil {
+		return out, err
+	}
+	const has = ` WHERE EXISTS (SELECT 1 FROM inbox i WHERE i.tenant = $1 AND i.id >= a.lo AND i.id < a.hi AND i.event_id = a.id)
+		OR EXISTS (SELECT 1 FROM deliveries d WHERE d.tenant = $1 AND d.id >= a.lo AND d.id < a.hi AND d.event_id = a.id)
+		OR EXISTS (SELECT 1 FROM bundle_items t WHERE t.tenant = $1 AND t.id >= a.lo AND t.id < a.hi AND t.event_id = a.id)
+		OR EXISTS (SELECT 1 FROM suppressions u WHERE u.tenant = $1 AND u.event_id = a.id)`
+	gone := slices.DeleteFunc(events, func(id string) bool { return kept[id] })
+	if err := db.keptWhere(ctx, tenant, gone, kept, has); err != nil {
+		return out, err
+	}
+	if gone = slices.DeleteFunc(gone, func(id string) bool { return kept[id] }); len(gone) == 0 {
+		return out, nil
+	}
+	out.Took, err = db.tidy(ctx, len(gone), func(s *session) error {
+		out.Rows, err = execIn(s, "DELETE FROM reasons WHERE tenant = $1 AND event_id IN_LIST", gone, tenant)
+		return err
 	})
 	return out, err
 }

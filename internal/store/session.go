@@ -36,6 +36,7 @@ type session struct {
 	delta   []countDelta
 	recount bool // delta is not all there is
 	scribe  scribe
+	shared  shared
 	row     []driver.NamedValue
 	refs    []attemptRef
 	ids     []string
@@ -208,7 +209,7 @@ func placeholders(text string, n, size int) string {
 func (s *session) forget() {
 	s.changed, s.delta, s.fresh, s.recount = s.changed[:0], s.delta[:0], s.fresh[:0], false
 	s.scribe.last, s.scribe.text = nil, ""
-	s.scribe.long.forget()
+	s.shared.forget()
 	for _, r := range s.batches {
 		r.reset()
 	}

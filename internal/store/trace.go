@@ -207,7 +207,7 @@ func (r *traceReader) suppressions(ctx context.Context) error {
 	if err != nil {
 		n = -1
 	}
-	text := `SELECT run, principal, address, channel, because FROM suppressions
+	text := "SELECT run, principal, address, channel, " + becauseOf("suppressions") + ` FROM suppressions
 		WHERE tenant = $1 AND event_id = $2 AND (run, principal, address, channel) > ($3, $4, $5, $6)`
 	args := []any{r.tenant, r.event, n, parts[0], parts[1], parts[2], r.left + 1}
 	if r.principal != "" {

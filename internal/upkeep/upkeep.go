@@ -27,6 +27,7 @@ type Store interface {
 
 	Clear(ctx context.Context, w belfry.Walk, after string, n int) (belfry.Cleared, error)
 	ClearTypes(ctx context.Context, tenant string, types []string, before time.Time, after string, n int) (belfry.Cleared, error)
+	ClearReasons(ctx context.Context, tenant string, before time.Time, after string, n int) (belfry.Cleared, error)
 	ClearDedupe(ctx context.Context, tenant string, before time.Time, after string, n int) (belfry.Cleared, error)
 	ClearAudit(ctx context.Context, tenant string, before time.Time, n int) (belfry.Cleared, error)
 	ClearChanges(ctx context.Context, tenant string, version int64, n int) (belfry.Cleared, error)
@@ -323,7 +324,7 @@ func (r *round) run(ctx context.Context) error {
 	}
 	for _, t := range tenants {
 		for what, do := range map[string]func(context.Context, string) error{
-			"dedupe": r.dedupe, "audit": r.audit, "changes": r.changes, "chores": r.chores,
+			"reasons": r.reasons, "dedupe": r.dedupe, "audit": r.audit, "changes": r.changes, "chores": r.chores,
 		} {
 			if !try(what+" of "+t, do(ctx, t)) {
 				return ctx.Err()
@@ -530,6 +531,14 @@ func (r *round) dedupe(ctx context.Context, tenant string) error {
 	}
 	return r.walk(ctx, tenant, "dedupe", "dedupe", min(day, max(every, window/30)), "", func(place string, n int) (belfry.Cleared, error) {
 		return r.o.Store.ClearDedupe(ctx, tenant, r.now.Add(-window), place, n)
+	})
+}
+
+// reasons removes those that nothing has any more: once a day, whatever the
+// parts are kept for.
+func (r *round) reasons(ctx context.Context, tenant string) error {
+	return r.walk(ctx, tenant, "reasons", "reasons", day, "", func(place string, n int) (belfry.Cleared, error) {
+		return r.o.Store.ClearReasons(ctx, tenant, r.now.Add(-day), place, n)
 	})
 }
 

@@ -114,6 +114,13 @@ func (m *memory) ClearTypes(_ context.Context, _ string, types []string, before 
 	return m.chunk("types", after, n)
 }
 
+func (m *memory) ClearReasons(_ context.Context, _ string, before time.Time, after string, n int) (belfry.Cleared, error) {
+	if err := m.note("reasons %s", m.age(before)); err != nil {
+		return belfry.Cleared{}, err
+	}
+	return m.chunk("reasons", after, n)
+}
+
 func (m *memory) ClearDedupe(_ context.Context, _ string, before time.Time, after string, n int) (belfry.Cleared, error) {
 	if err := m.note("dedupe %s", m.age(before)); err != nil {
 		return belfry.Cleared{}, err
@@ -207,7 +214,7 @@ func TestRound(t *testing.T) {
 			"make deliveries 7d\nmake inbox 28d\nmake events 7d\n",
 			"drop deliveries 90d false\nclear deliveries 90d after= keep=0\nclear deliveries 90d after=more keep=0\nclear suppressions 90d after= keep=0\nclear plan_matches 90d after= keep=0\n" +
 				"drop inbox 365d false\nclear inbox 365d after= keep=0\ndrop events 90d false\nclear events 90d after= keep=0\n",
-			"dedupe 90d", "audit 730d",
+			"reasons 1d", "dedupe 90d", "audit 730d",
 		} {
 			if !strings.Contains(asked, want) {
 				t.Errorf("not asked: %q\nin %s", want, asked)
@@ -224,6 +231,7 @@ func TestRound(t *testing.T) {
 		expect(t, "the second round", h.take("clear deliveries"), "clear deliveries 90d after=dlv_ keep=0")
 		h.keep(t)
 		expect(t, "identities within the day", h.take("dedupe"))
+		expect(t, "reasons within the day", h.take("reasons"))
 		pass(day)
 		h.keep(t)
 		expect(t, "a day later", h.take("clear deliveries"), "clear deliveries 90d after= keep=0")
@@ -237,7 +245,7 @@ func TestForEver(t *testing.T) {
 		h.keep(t)
 		asked := h.take("")
 		for _, a := range asked {
-			if name, _, _ := strings.Cut(a, " "); !slices.Contains([]string{"make", "tenants", "documents", "types"}, name) {
+			if name, _, _ := strings.Cut(a, " "); !slices.Contains([]string{"make", "tenants", "documents", "types", "reasons"}, name) {
 				t.Errorf("asked to %s", a)
 			}
 		}

@@ -94,6 +94,7 @@ func Run(t *testing.T, place func(testing.TB) string) {
 		{"newer schema", testNewerSchema},
 		{"reopened", testReopened},
 		{"concurrent use", testConcurrent},
+		{"many reasons", testManyReasons},
 		{"old rows", testClear},
 		{"old rows of types", testClearTypes},
 		{"old rows in any order", testClearAnything},
