@@ -185,6 +185,38 @@ func TestEdgesOfEden(t *testing.T) {
 			c.t.Errorf("%+v: %s", d, l.text)
 		}
 	})
+	e.row(t, "1.4 and 2.9 another frequency takes what waits along, once", func(c *edge) {
+		c.sub("daily", nil)
+		c.happens("first", nil)
+		c.call(http.MethodPut, "/v1/users/"+c.who+"/preferences", []m{{"frequency": "weekly"}}, nil)
+		c.await("it to wait for the week", func() string {
+			if list := c.digestsOf(c.who, "open"); len(list) != 1 || list[0].Frequency.Every != "weekly" || list[0].Items != 1 {
+				return fmt.Sprintf("%+v", list)
+			}
+			return ""
+		})
+		c.happens("second", nil)
+		c.call(http.MethodPut, "/v1/users/"+c.who+"/preferences", []m{{"frequency": "immediate"}}, nil)
+		l := c.comes(1) // what waited, in one
+		if list := c.digestsOf(c.who, "open"); len(list) != 0 || strings.Count(l.text, " first: Thing") != 1 || strings.Count(l.text, " second: Thing") != 1 {
+			c.t.Errorf("%s, and %+v wait", l.text, list)
+		}
+		c.happens("third", nil)
+		c.comes(2)
+	})
+	e.row(t, "1.4 left and joined again: nothing of what came between or before", func(c *edge) {
+		sub := c.sub("daily", m{"recipients": []m{}, "joining": m{"who": "members", "greet": false}})
+		c.call(http.MethodPost, "/v1/subscriptions/"+sub+"/join", m{"user": c.who}, nil)
+		c.happens("before", nil)
+		c.call(http.MethodPost, "/v1/subscriptions/"+sub+"/leave", m{"user": c.who}, nil)
+		c.happens("between", nil)
+		c.call(http.MethodPost, "/v1/subscriptions/"+sub+"/join", m{"user": c.who}, nil)
+		c.happens("after", nil)
+		c.hasten(c.open().ID)
+		if l := c.comes(1); strings.Contains(l.text+l.subject, "before") || strings.Contains(l.text+l.subject, "between") || !strings.Contains(l.text+l.subject, "after") {
+			c.t.Errorf("%q %s", l.subject, l.text)
+		}
+	})
 	e.row(t, "1.4 never is a pause: what happens meanwhile is not told, and why is known", func(c *edge) {
 		c.sub(nil, nil)
 		c.call(http.MethodPut, "/v1/users/"+c.who+"/preferences", []m{{"frequency": "never"}}, nil)
@@ -238,6 +270,25 @@ func TestEdgesOfEden(t *testing.T) {
 		c.sub(nil, m{"recipients": []m{{"explicit": m{"users": []string{c.who}, "groups": []string{c.who + "x", c.who + "y"}}}}})
 		c.happens("set", nil)
 		c.comes(1)
+	})
+	e.row(t, "1.5 what happens to a part is told to who asked for the whole", func(c *edge) {
+		c.call(http.MethodPut, "/v1/objects/"+c.at+"part", m{"type": "part", "parent": c.at}, nil)
+		c.sub(nil, m{"scope": m{"object": c.at}})
+		c.happens("set", m{"object": c.at + "part"})
+		c.comes(1)
+	})
+	e.row(t, "1.8 who has no account sees what everybody may", func(c *edge) {
+		c.call(http.MethodPut, "/v1/event-types/"+c.typ+"inner", m{"title": "Inner", "see_roles": []string{"reader"}}, nil)
+		address := "guest-" + c.who + "@example.org"
+		c.sub(nil, m{"recipients": []m{{"explicit": m{"emails": []string{address}}}}})
+		if got := fates(c.trace(c.happens("inner", nil), ""))[address]; got != "named_address may_not_see" {
+			c.t.Error(got)
+		}
+		c.happens("open", nil)
+		c.quiet()
+		if got := len(c.mail.to(address)); got != 1 {
+			c.t.Errorf("%d letters came", got)
+		}
 	})
 	e.row(t, "1.8 one way fails and another succeeds: each has its own end", func(c *edge) {
 		c.call(http.MethodPut, "/v1/channels/away", m{"kind": "email", "settings": m{"url": "smtp://127.0.0.1:1", "from": "away@school.example"}}, nil)
@@ -325,10 +376,11 @@ func TestEdgesOfEden(t *testing.T) {
 
 // The tables of CPS's subscriptions that are about digests (2.9), leaving
 // (2.11) and odd cases (2.13), less their defects. Those of its rules, its
-// merged roles and its workflow (2.5 to 2.7) are in internal/resolve:
-// TestRecipientEdges, TestRoleRule, TestAncestorOrigins and TestWorkflowRule;
-// who may join how (2.11) is in internal/manage: TestJoinAndLeave,
-// TestAddressesConfirm and TestOneMailWaitsForAnAnswer.
+// merged roles and its workflow (2.5 to 2.7) are TestRecipientsOfCPS; who joins
+// by mail (2.11) is TestAddressesJoinByMail, and who may join how is in
+// internal/manage: TestJoinAndLeave, TestAddressesConfirm and
+// TestOneMailWaitsForAnAnswer; the end of subscriptions of a deleted object
+// (2.13) is in internal/app.
 //
 // feature: CPS-5, CPS-9, CPS-22, CPS-23, NEW-4
 func TestEdgesOfCPS(t *testing.T) {
@@ -409,6 +461,45 @@ func TestEdgesOfCPS(t *testing.T) {
 		c.none(0)
 		c.call(http.MethodPut, "/v1/objects/"+c.at+"/settings", m{}, nil)
 		c.happens("set", nil)
+		c.comes(1)
+	})
+	e.row(t, "2.13 what is deleted is told by where it was", func(c *edge) {
+		c.call(http.MethodPut, "/v1/objects/"+c.at+"in", m{"type": "thing", "title": "Inner", "parent": c.at}, nil)
+		c.call(http.MethodPut, "/v1/objects/"+c.at+"/grants", []m{{"principal": c.who, "role": "reader"}}, nil)
+		c.sub(nil, m{"scope": m{"object": c.at}, "recipients": []m{{"role": m{"roles": []string{"reader"}}}}})
+		c.call(http.MethodDelete, "/v1/objects/"+c.at, nil, nil)
+		for n, at := range []string{c.at + "in", c.at} {
+			if got := c.fate(c.happens("deleted", m{"object": at})); got != belfry.Told {
+				c.t.Errorf("%s: %s", at, got)
+			}
+			c.comes(n + 1)
+		}
+	})
+	e.row(t, "2.13 what is put away as a copy is silent, with all that is in it", func(c *edge) {
+		c.call(http.MethodPut, "/v1/objects/"+c.at+"copy", m{"type": "thing", "parent": c.at}, nil)
+		c.call(http.MethodPut, "/v1/objects/"+c.at+"/settings", m{"flags": []string{"silent"}}, nil)
+		c.sub(nil, nil)
+		if got := c.fate(c.happens("set", m{"object": c.at + "copy"})); got != "named_user place_silent" {
+			c.t.Error(got)
+		}
+		c.none(0)
+	})
+	e.row(t, "2.13 a message that cannot be sent is kept, and sent when it can be", func(c *edge) {
+		away := "away" + c.who
+		c.call(http.MethodPut, "/v1/channels/"+away, m{"kind": "email", "settings": m{"url": "smtp://127.0.0.1:1", "from": "away@school.example"}}, nil)
+		c.sub(nil, m{"notify": []m{{"channels": []string{away}}}})
+		id := c.happens("set", nil)
+		var d delivery
+		c.await("a try", func() string {
+			for _, d = range all[delivery](c.house, "/v1/deliveries?event="+id+"&") {
+				if d.State == "retrying" {
+					return ""
+				}
+			}
+			return d.State
+		})
+		c.call(http.MethodPut, "/v1/channels/"+away, m{"kind": "email", "settings": m{"url": c.mail.URL(), "from": "away@school.example"}}, nil)
+		c.call(http.MethodPost, "/v1/deliveries/"+d.ID+"/retry", m{}, nil)
 		c.comes(1)
 	})
 	e.row(t, "2.13 nobody did it: it is told all the same", func(c *edge) {

@@ -277,12 +277,36 @@ func (a *again) item(ctx context.Context, b *belfry.Bundle, it *belfry.BundleIte
 	if planned.After(a.now) { // clocks differ
 		planned = a.now
 	}
+	if why := rejoined(b, it, &result, planned); why != nil {
+		return route.Anew{Off: why}, nil
+	}
 	in, _, err := st.input(ctx, e.acc, it.Run, e.view, &result, planned)
 	if err != nil {
 		return route.Anew{}, err
 	}
 	alone := belfry.Delivery{Tenant: a.tenant, ID: it.ID, EventID: it.EventID, Run: it.Run, Subscription: it.Subscription, Channel: b.Channel, Principal: b.Principal, Address: b.Address}
 	return route.Again(in, &alone, b, a.now), nil
+}
+
+// rejoined is why an item goes whose reader had joined what told her, left it
+// and joined it again since: that brings back nothing of what was before.
+func rejoined(b *belfry.Bundle, it *belfry.BundleItem, result *resolve.PageResult, planned time.Time) *belfry.Reason {
+	for i := range it.Because {
+		if why := &it.Because[i]; naming(why) && !joining(why) {
+			return nil
+		}
+	}
+	var again *belfry.Reason
+	for i := range result.Recipients {
+		for k := range result.Recipients[i].Via {
+			m := result.Recipients[i].Via[k].Member
+			if m == nil || m.Principal != b.Principal || !m.Since.After(planned) {
+				return nil
+			}
+			again = &belfry.Reason{Code: belfry.NoLongerNamed, Subscription: m.Subscription, Object: m.Object, Detail: "joined again on " + m.Since.UTC().Format(time.RFC3339)}
+		}
+	}
+	return again
 }
 
 // left is why an item goes whose reader has left the subscriptions that it came

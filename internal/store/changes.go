@@ -298,7 +298,7 @@ var (
 	putSubscription   = insert("subscriptions", "tenant:t id:t state:t version:n body:b",
 		"ON CONFLICT (tenant, id) DO UPDATE SET state = excluded.state, version = excluded.version, body = excluded.body")
 	putMember = insert("members", "tenant:t subscription:t principal:t object:t channels:t since:n",
-		"ON CONFLICT (tenant, subscription, principal, object) DO UPDATE SET channels = excluded.channels, since = excluded.since")
+		"ON CONFLICT (tenant, subscription, principal, object) DO UPDATE SET channels = excluded.channels") // since when she is one stays
 	dropMember = with("tenant:t subscription:t principal:t object:t",
 		"DELETE FROM members WHERE (tenant, subscription, principal, object) IN (SELECT tenant, subscription, principal, object FROM a)")
 	putDocument = insert("documents", "tenant:t kind:t id:t version:n body:b",

@@ -23,6 +23,9 @@ func (e *edit) optOuts() error {
 		return nil
 	}
 	put, leave := e.rows(putOptOut), e.rows(dropMemberships)
+	if err := e.lookAtLeaving(); err != nil {
+		return err
+	}
 	for _, o := range last(e.ch.OptOuts, func(o *belfry.OptOut) string { return o.Subscription + "\x00" + o.Who }) {
 		put.text(e.tenant).text(o.Subscription).text(o.Who).num(micros(o.Since))
 		leave.text(e.tenant).text(o.Subscription).text(o.Who)

@@ -196,13 +196,17 @@ func (e *edit) lookAtMembers(members []*belfry.Member) error {
 	}, "SELECT id FROM groups WHERE tenant = $1 AND id IN_LIST", slices.Sorted(maps.Keys(groups)), e.tenant)
 }
 
-// lookAtLeaving notes who leaves a subscription: what waits for them of it goes.
+// lookAtLeaving notes who leaves a subscription or opts out of it: what waits
+// for them of it goes, also when they are back before it is due.
 func (e *edit) lookAtLeaving() error {
 	if any, err := e.gathering(); err != nil || !any {
 		return err
 	}
 	for _, m := range e.ch.DropMembers {
 		e.people = append(e.people, m.Principal)
+	}
+	for _, o := range e.ch.OptOuts {
+		e.people = append(e.people, o.Who)
 	}
 	return nil
 }
