@@ -7,4 +7,4 @@ CREATE TABLE reasons (
     id       TEXT NOT NULL, -- = and a hash of the list
     because  TEXT NOT NULL, -- array of belfry.Reason, packed
     PRIMARY KEY (tenant, event_id, id)
-) WITHOUT ROWID;
+); -- with rowids: SQLite reads a key whole, so long texts do not belong in one
