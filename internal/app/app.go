@@ -307,7 +307,7 @@ func (a *App) wire(ctx context.Context, cfg *config.Config, box *secret.Box, o O
 		Store: a.publisher, Box: box, Now: now, Channels: a.channels, ChannelKinds: channelKinds{}, SourceKinds: sourceKinds{}, Crowds: subs,
 		Senders: alarm{a, here}, Backtests: backtests, Notices: sendings{a, stages},
 		Parts: manage.Parts{All: store.PersonParts(), Edits: store.EditedParts()}, Lost: jobs.ErrLost,
-		Roles: roles{dir, now}, Joining: manage.JoiningTerms(cfg.Joining), Schema: ingest.CheckSchema,
+		Roles: roles{dir, now}, Joining: manage.JoiningTerms(cfg.Joining), Schema: ingest.CheckSchema, Outbound: guard,
 	})
 	if err != nil {
 		return err

@@ -3,6 +3,7 @@ package manage
 import (
 	"context"
 	"net/textproto"
+	"net/url"
 	"slices"
 	"strconv"
 	"strings"
@@ -81,6 +82,23 @@ func (m *Manager) createEndpoint(ctx context.Context, by By, e belfry.Endpoint) 
 	}
 	return stored, shown, nil
 }
+
+// EndpointWarnings say what is allowed but will not work as things are.
+func (m *Manager) EndpointWarnings(e *belfry.Endpoint) []string {
+	u, err := url.Parse(e.URL)
+	if err != nil {
+		return nil // not of ours
+	}
+	if err := m.outbound.Judge(u.Hostname()); err != nil {
+		return []string{"nothing will arrive there: " + err.Error()}
+	}
+	return nil
+}
+
+// everywhere can be sent to.
+type everywhere struct{}
+
+func (everywhere) Judge(string) error { return nil }
 
 // PutEndpoint replaces what is given by people; id, state, secrets and creation
 // stay.

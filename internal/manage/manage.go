@@ -119,6 +119,14 @@ type Options struct {
 	// Schema says why the data of events cannot be checked against a schema;
 	// nil = whatever is an object is taken for one.
 	Schema func(schema json.RawMessage) error
+	// Outbound knows which hosts nothing is sent to; nil = none.
+	Outbound Outbound
+}
+
+// Outbound says why nothing can be sent to the host of a URL, as far as that is
+// known before it is tried.
+type Outbound interface {
+	Judge(host string) error
 }
 
 // Manager makes edits; it is safe for concurrent use.
@@ -138,6 +146,7 @@ type Manager struct {
 	parts        Parts
 	lost         error
 	schema       func(json.RawMessage) error
+	outbound     Outbound
 	// structure serialises, by tenant, edits whose check spans several things
 	// (no cycles in trees and groups), so that two edits that are right
 	// alone do not become wrong together. Other nodes are not held up: there
@@ -157,7 +166,7 @@ func New(o Options) (*Manager, error) {
 	case o.Channels == nil:
 		return nil, errors.New("manage: Options.Channels is missing")
 	}
-	m := &Manager{store: o.Store, box: o.Box, now: o.Now, channels: o.Channels, channelKinds: o.ChannelKinds, sourceKinds: o.SourceKinds, crowds: o.Crowds, senders: o.Senders, backtests: o.Backtests, parts: o.Parts, lost: o.Lost, roles: o.Roles, joining: o.Joining, schema: o.Schema}
+	m := &Manager{store: o.Store, box: o.Box, now: o.Now, channels: o.Channels, channelKinds: o.ChannelKinds, sourceKinds: o.SourceKinds, crowds: o.Crowds, senders: o.Senders, backtests: o.Backtests, parts: o.Parts, lost: o.Lost, roles: o.Roles, joining: o.Joining, schema: o.Schema, outbound: o.Outbound}
 	if m.senders == nil {
 		m.senders = noSenders{}
 	}
@@ -178,6 +187,9 @@ func New(o Options) (*Manager, error) {
 	}
 	if m.crowds == nil {
 		m.crowds = noCrowds{}
+	}
+	if m.outbound == nil {
+		m.outbound = everywhere{}
 	}
 	if m.roles == nil {
 		m.roles = noRoles{}

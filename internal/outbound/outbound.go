@@ -43,6 +43,7 @@ func (e *Refused) Error() string {
 
 // Guard dials and sends under the package's promises.
 type Guard struct {
+	judge  func(netip.Addr) error
 	dialer *net.Dialer
 	client *http.Client
 }
@@ -64,11 +65,12 @@ func New(o Options) *Guard {
 	if o.MaxHeaderBytes <= 0 {
 		o.MaxHeaderBytes = 64 << 10
 	}
-	g := &Guard{dialer: &net.Dialer{
+	judge := judge(o.Allow)
+	g := &Guard{judge: judge, dialer: &net.Dialer{
 		Timeout:   o.ConnectTimeout,
 		KeepAlive: 30 * time.Second,
 		Resolver:  o.Resolver,
-		Control:   control(o.Allow),
+		Control:   control(judge),
 	}}
 	cfg := o.TLS.Clone()
 	if cfg == nil {
@@ -117,9 +119,25 @@ func (g *Guard) Dialer() *net.Dialer { return g.dialer }
 // Close drops idle connections; those in use end with their requests.
 func (g *Guard) Close() { g.client.CloseIdleConnections() }
 
-// control checks the address a socket is about to connect to, after the name
-// was resolved.
-func control(allow []netip.Prefix) func(network, address string, _ syscall.RawConn) error {
+// Judge says of the host of a URL what connecting to it will say, as far as that
+// is known without asking a name server: of an address, and of localhost. Names
+// are judged when something is sent; an answer before would tell whoever may
+// save one which names there are within, and where.
+func (g *Guard) Judge(host string) error {
+	name := strings.ToLower(strings.TrimSuffix(host, "."))
+	a, err := netip.ParseAddr(strings.Trim(name, "[]"))
+	switch {
+	case err == nil:
+	case name == "localhost" || strings.HasSuffix(name, ".localhost"):
+		a = netip.AddrFrom4([4]byte{127, 0, 0, 1})
+	default:
+		return nil
+	}
+	return g.judge(a.Unmap().WithZone(""))
+}
+
+// judge refuses addresses that are not allowed, with a Refused.
+func judge(allow []netip.Prefix) func(netip.Addr) error {
 	var v4, v6 []netip.Prefix
 	for _, p := range allow {
 		// 10.0.0.0/8 written as ::ffff:10.0.0.0/104 means the same hosts.
@@ -133,6 +151,17 @@ func control(allow []netip.Prefix) func(network, address string, _ syscall.RawCo
 		}
 	}
 	guardian := ssrf.New(ssrf.WithAnyPort(), ssrf.WithAllowedV4Prefixes(v4...), ssrf.WithAllowedV6Prefixes(v6...))
+	return func(a netip.Addr) error {
+		if err := guardian.SafeAddr(a); err != nil {
+			return &Refused{Addr: netip.AddrPortFrom(a, 0), Why: describe(a)}
+		}
+		return nil
+	}
+}
+
+// control checks the address a socket is about to connect to, after the name
+// was resolved.
+func control(judge func(netip.Addr) error) func(network, address string, _ syscall.RawConn) error {
 	return func(network, address string, _ syscall.RawConn) error {
 		at, err := netip.ParseAddrPort(address)
 		if err != nil {
@@ -144,7 +173,7 @@ func control(allow []netip.Prefix) func(network, address string, _ syscall.RawCo
 		if network != "tcp4" && network != "tcp6" {
 			return &Refused{Addr: at, Why: network + " is not TCP"}
 		}
-		if err := guardian.SafeAddr(at.Addr()); err != nil {
+		if err := judge(at.Addr()); err != nil {
 			return &Refused{Addr: at, Why: describe(at.Addr())}
 		}
 		return nil

@@ -300,3 +300,19 @@ func dnsServer(t *testing.T, answer func(name string) netip.Addr) (*net.Resolver
 	}}
 	return resolver, func() { _ = pc.Close(); <-done }
 }
+
+// What connecting would say is known before of addresses, and of no name.
+func TestJudge(t *testing.T) {
+	g := outbound.New(outbound.Options{Allow: []netip.Prefix{netip.MustParsePrefix("10.1.0.0/16"), netip.MustParsePrefix("::1/128")}})
+	for host, want := range map[string]string{
+		"192.0.78.9": "", "10.1.2.3": "", "[::1]": "", "::ffff:10.1.2.3": "", "example.org": "", "intranet": "", "10.2.0.1.example.org": "", "localhost.example.org": "",
+		"10.2.0.1":  "connecting to 10.2.0.1 is refused: it is a private address; an operator can allow it with BELFRY_OUTBOUND_ALLOW",
+		"localhost": "it is a loopback address", "LocalHost.": "it is a loopback address", "api.localhost": "it is a loopback address", "127.8.9.1": "it is a loopback address",
+		"169.254.169.254": "it is a cloud metadata address", "fe80::1%eth0": "it is a link-local address", "::ffff:192.168.0.1": "it is a private address", "0.0.0.0": "this machine",
+	} {
+		err := g.Judge(host)
+		if (err == nil) != (want == "") || err != nil && !strings.Contains(err.Error(), want) {
+			t.Errorf("%s: %v, want %q", host, err, want)
+		}
+	}
+}

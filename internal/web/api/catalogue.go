@@ -28,9 +28,19 @@ func (s *Server) catalogueRoutes() {
 	s.manifestRoutes()
 }
 
+// StoredEndpoint is an endpoint as it is answered.
+type StoredEndpoint struct {
+	belfry.Endpoint
+	Warnings []string `json:"warnings,omitempty" doc:"What is allowed but will not work as things are: an address that nothing is sent to. Names are looked up when something is sent"`
+}
+
+func (s *Server) shown(e belfry.Endpoint) StoredEndpoint {
+	return StoredEndpoint{e, s.Manage.EndpointWarnings(&e)}
+}
+
 // IssuedEndpoint is an endpoint with the secret the call made, shown this once.
 type IssuedEndpoint struct {
-	belfry.Endpoint
+	StoredEndpoint
 	Secret string `json:"secret" doc:"Signs the webhooks (Standard Webhooks); shown this once"`
 }
 
@@ -59,21 +69,21 @@ func (s *Server) endpointRoutes() {
 		detail: "The secret that signs its webhooks is in this answer and never again."},
 		func(ctx context.Context, c *call, in *struct {
 			Keyed
-			body[belfry.Endpoint]
+			body[StoredEndpoint]
 		}) (*reply[IssuedEndpoint], error) {
-			e, secret, err := s.Manage.CreateEndpoint(ctx, c.by(), in.Value)
+			e, secret, err := s.Manage.CreateEndpoint(ctx, c.by(), in.Value.Endpoint)
 			if err != nil {
 				return nil, err
 			}
-			return stored(e.Version, true, base+"/"+e.ID, IssuedEndpoint{e, secret}), nil
+			return stored(e.Version, true, base+"/"+e.ID, IssuedEndpoint{s.shown(e), secret}), nil
 		})
 	route(s, spec{id: "getEndpoint", method: http.MethodGet, path: item, tag: "Endpoints", may: auth.Read, summary: "Get one"},
-		func(ctx context.Context, c *call, in *ThingID) (*reply[belfry.Endpoint], error) {
+		func(ctx context.Context, c *call, in *ThingID) (*reply[StoredEndpoint], error) {
 			e, err := s.Manage.Endpoint(ctx, c.tenant(), string(in.ID))
 			if err != nil {
 				return nil, err
 			}
-			return found(&in.Matching, e.Version, e), nil
+			return found(&in.Matching, e.Version, s.shown(e)), nil
 		})
 	put := func(ctx context.Context, c *call, id string, e belfry.Endpoint, match Expect) (belfry.Endpoint, error) {
 		if err := sameID(&e.ID, id, "/id"); err != nil {
@@ -81,23 +91,23 @@ func (s *Server) endpointRoutes() {
 		}
 		return s.Manage.PutEndpoint(ctx, c.by(), e, match)
 	}
-	route(s, spec{id: "putEndpoint", method: http.MethodPut, path: item, tag: "Endpoints", may: auth.Admin, summary: "Replace one", detail: "Fields not given are reset; secrets stay."},
+	route(s, spec{id: "putEndpoint", method: http.MethodPut, path: item, tag: "Endpoints", may: auth.Admin, summary: "Replace one", detail: "Fields not given are reset; secrets stay. The member warnings is not read."},
 		func(ctx context.Context, c *call, in *struct {
 			ThingID
-			body[belfry.Endpoint]
-		}) (*reply[belfry.Endpoint], error) {
+			body[StoredEndpoint]
+		}) (*reply[StoredEndpoint], error) {
 			match, err := in.expect()
 			if err != nil {
 				return nil, err
 			}
-			e, err := put(ctx, c, string(in.ID), in.Value, match)
+			e, err := put(ctx, c, string(in.ID), in.Value.Endpoint, match)
 			if err != nil {
 				return nil, err
 			}
-			return stored(e.Version, false, "", e), nil
+			return stored(e.Version, false, "", s.shown(e)), nil
 		})
 	route(s, spec{id: "patchEndpoint", method: http.MethodPatch, path: item, tag: "Endpoints", may: auth.Admin, summary: "Change parts of one", detail: "JSON Merge Patch (RFC 7396): null removes a member."},
-		func(ctx context.Context, c *call, in *patching) (*reply[belfry.Endpoint], error) {
+		func(ctx context.Context, c *call, in *patching) (*reply[StoredEndpoint], error) {
 			match, err := in.expect()
 			if err != nil {
 				return nil, err
@@ -114,7 +124,7 @@ func (s *Server) endpointRoutes() {
 			if err != nil {
 				return nil, err
 			}
-			return stored(version, false, "", e), nil
+			return stored(version, false, "", s.shown(e)), nil
 		})
 	mergePatch[belfry.Endpoint](s, item)
 	route(s, spec{id: "deleteEndpoint", method: http.MethodDelete, path: item, tag: "Endpoints", may: auth.Admin, summary: "Delete one"},
@@ -129,7 +139,7 @@ func (s *Server) endpointRoutes() {
 		detail: "The old one signs too for 24 hours. The new one is in this answer and never again."},
 		func(ctx context.Context, c *call, in *resuming) (*reply[IssuedEndpoint], error) {
 			e, secret, err := s.Manage.RotateSecret(ctx, c.by(), string(in.ID))
-			return &reply[IssuedEndpoint]{Status: http.StatusOK, ETag: etag(e.Version), Body: IssuedEndpoint{e, secret}}, err
+			return &reply[IssuedEndpoint]{Status: http.StatusOK, ETag: etag(e.Version), Body: IssuedEndpoint{s.shown(e), secret}}, err
 		})
 	route(s, spec{id: "pauseEndpoint", method: http.MethodPost, path: item + "/pause", tag: "Endpoints", may: auth.Admin, summary: "Pause one", detail: "Deliveries wait until it is resumed."},
 		func(ctx context.Context, c *call, in *pausing) (*reply[belfry.Endpoint], error) {

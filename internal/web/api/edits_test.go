@@ -454,6 +454,22 @@ func TestEndpoints(t *testing.T) {
 	} {
 		h.wantFault(422, c.pointer, "POST", "/v1/endpoints", c.body)
 	}
+	// What will not work as things are is said whenever one is saved or read, and
+	// is not a member of what is saved.
+	warned := func(a answer, want int) {
+		t.Helper()
+		var got api.StoredEndpoint
+		a.into(t, &got)
+		if len(got.Warnings) != want || want > 0 && got.Warnings[0] != "nothing will arrive there: 10.0.0.1 is private" {
+			t.Errorf("%q, want %d", got.Warnings, want)
+		}
+	}
+	warned(a, 0)
+	warned(h.want(201, "POST", "/v1/endpoints", `{"url":"http://10.0.0.1:8080/x"}`), 1)
+	warned(h.want(200, "PUT", item, `{"url":"http://10.0.0.1/x"}`), 1)
+	warned(h.want(200, "GET", item, ""), 1)
+	warned(h.want(200, "PUT", item, `{"url":"https://hooks.example/x","warnings":["read back"]}`), 0)
+	warned(h.want(200, "PATCH", item, `{"url":"http://10.0.0.1/x"}`), 1)
 	h.want(204, "DELETE", item, "")
 	h.want(404, "POST", item+"/test", "").problem(t)
 }

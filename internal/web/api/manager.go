@@ -113,6 +113,7 @@ type CatalogueManager interface {
 type EndpointManager interface {
 	Endpoints(ctx context.Context, tenant, after string, limit int) ([]belfry.Endpoint, string, error)
 	Endpoint(ctx context.Context, tenant, id string) (belfry.Endpoint, error)
+	EndpointWarnings(e *belfry.Endpoint) []string
 	CreateEndpoint(ctx context.Context, by By, e belfry.Endpoint) (stored belfry.Endpoint, secret string, err error)
 	PutEndpoint(ctx context.Context, by By, e belfry.Endpoint, match Expect) (belfry.Endpoint, error)
 	DeleteEndpoint(ctx context.Context, by By, id string, match Expect) error

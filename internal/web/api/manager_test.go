@@ -2,6 +2,7 @@ package api_test
 
 import (
 	"context"
+	"errors"
 	"testing"
 
 	"github.com/belfryhq/belfry/internal/belfry"
@@ -13,11 +14,21 @@ import (
 func manager(t *testing.T, db *store.DB, box *secret.Box) *manage.Manager {
 	t.Helper()
 	m, err := manage.New(manage.Options{Store: db, Box: box, Now: now, Channels: channels{}, ChannelKinds: kinds{"email"}, SourceKinds: kinds{"moodle"},
-		Parts: manage.Parts{All: store.PersonParts(), Edits: store.EditedParts()}, Roles: everybody{}})
+		Parts: manage.Parts{All: store.PersonParts(), Edits: store.EditedParts()}, Roles: everybody{}, Outbound: inner{}})
 	if err != nil {
 		t.Fatal(err)
 	}
 	return m
+}
+
+// inner is a guard that refuses one address.
+type inner struct{}
+
+func (inner) Judge(host string) error {
+	if host == "10.0.0.1" {
+		return errors.New("10.0.0.1 is private")
+	}
+	return nil
 }
 
 // everybody holds every role.
