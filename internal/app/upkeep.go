@@ -2,6 +2,7 @@ package app
 
 import (
 	"context"
+	"fmt"
 	"log/slog"
 	"time"
 
@@ -73,20 +74,34 @@ func newUpkeep(r config.Retention, db *store.DB, surface *api.Server, gone upkee
 const goneFor = time.Hour
 
 // endGone ends the subscriptions of objects that are gone and tells their
-// owners.
+// owners and those who joined them by themselves.
 func (a *App) endGone() upkeep.Chore {
 	return upkeep.Chore{Name: "gone", Do: func(ctx context.Context, tenant string, now time.Time) (int, error) {
 		by := manage.By{Tenant: tenant, Who: "belfry"}
-		return a.manager.EndGone(ctx, by, now.Add(-goneFor), func(s *belfry.Subscription, o *belfry.Object) error {
-			notice := belfry.Event{Source: belfry.OwnSource, Type: subscriptionEnded, ID: "gone-" + s.ID,
-				Data: jsonObject("subscription", s.ID, "title", s.Title, "because", o.ID+" was deleted")}
-			if s.Owner != "" {
-				notice.Related = []string{s.Owner}
+		return a.manager.EndGone(ctx, by, now.Add(-goneFor), func(list []manage.GoneNotice) error {
+			notices := make([]belfry.Event, len(list))
+			for i := range list {
+				notices[i] = goneNotice(&list[i])
 			}
-			_, err := a.ingest.Admit(ctx, ingest.Origin{Tenant: tenant, Key: "belfry", Own: true}, []belfry.Event{notice})
+			_, err := a.ingest.Admit(ctx, ingest.Origin{Tenant: tenant, Key: "belfry", Own: true}, notices)
 			return err
 		})
 	}}
+}
+
+// goneNotice is the event by which people hear of it. Its id says which deletion
+// it is about: what is put back and deleted again is told again.
+func goneNotice(g *manage.GoneNotice) belfry.Event {
+	s, what := &g.Subscription, g.Object.Title
+	if what == "" {
+		what = g.Object.ID
+	}
+	because := what + " was deleted"
+	if g.Others {
+		because += "; what else you subscribed to there ended with it"
+	}
+	return belfry.Event{Source: belfry.OwnSource, Type: subscriptionEnded, ID: fmt.Sprintf("gone-%s-%d-%d", s.ID, g.Object.Deleted.UnixMicro(), g.Part),
+		Related: g.Who, Data: jsonObject("subscription", s.ID, "title", s.Title, "because", because)}
 }
 
 // digestsAtOnce is how many digests one piece of housekeeping removes.

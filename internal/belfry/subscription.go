@@ -236,6 +236,25 @@ func TypeMatches(pattern, typ string) bool {
 	return pattern == typ
 }
 
+// Gone is a subscription that has not ended and the object it is at, which was
+// deleted.
+type Gone struct {
+	Subscription Subscription
+	Object       Object
+}
+
+// GonePlace is a place in the order of what was deleted: by when, object and
+// subscription. The zero place is before all.
+type GonePlace struct {
+	Deleted              time.Time
+	Object, Subscription string
+}
+
+// Place is where it is in that order.
+func (g *Gone) Place() GonePlace {
+	return GonePlace{*g.Object.Deleted, g.Object.ID, g.Subscription.ID}
+}
+
 // Endpoint is a webhook target.
 type Endpoint struct {
 	ID            string            `json:"id"`

@@ -2,6 +2,8 @@ package manage
 
 import (
 	"errors"
+	"fmt"
+	"strings"
 	"testing"
 	"time"
 
@@ -28,8 +30,10 @@ func TestSubscriptionsOfWhatIsGoneEnd(t *testing.T) {
 	told := map[string]string{}
 	var broken error
 	end := func(before time.Time) int {
-		n, err := h.EndGone(h.ctx(), by, before, func(s *belfry.Subscription, o *belfry.Object) error {
-			told[s.ID] += o.ID + " to " + s.Owner + ";"
+		n, err := h.EndGone(h.ctx(), by, before, func(list []GoneNotice) error {
+			for _, g := range list {
+				told[g.Subscription.ID] += g.Object.ID + " to " + strings.Join(g.Who, ",") + ";"
+			}
 			return broken
 		})
 		if !errors.Is(err, broken) {
@@ -72,5 +76,64 @@ func TestSubscriptionsOfWhatIsGoneEnd(t *testing.T) {
 	h.ok(err)
 	if n := end(gone.Add(time.Hour)); n != 0 || state(other) != "active " {
 		t.Errorf("put back: %d, %s", n, state(other))
+	}
+}
+
+// Everybody who subscribed by themselves to something that is deleted hears of
+// it, once for all that is deleted together; who was put there hears nothing.
+//
+// feature: CPS-5
+func TestWhoSubscribedHearsThatItIsGone(t *testing.T) {
+	h := open(t).school()
+	sub := func(object, owner string) belfry.Subscription {
+		s, err := h.CreateSubscription(h.ctx(), by, belfry.Subscription{Scope: belfry.Scope{Object: object}, Owner: owner, Recipients: related(), Joining: belfry.Joining{Who: "anyone"}})
+		h.ok(err)
+		return s.Subscription
+	}
+	course, forum := sub("course/41", "user/2"), sub("forum/3", "user/2")
+	const crowd = 3*goneWho + 5
+	ch := belfry.Changes{Tenant: by.Tenant}
+	for i := range crowd {
+		ch.Members = append(ch.Members, belfry.Member{Subscription: course.ID, Principal: fmt.Sprintf("user/c%04d", i), Since: h.now})
+	}
+	ch.Members = append(ch.Members,
+		belfry.Member{Subscription: course.ID, Principal: "user/9", Since: h.now, By: "admin"},
+		belfry.Member{Subscription: forum.ID, Principal: "user/c0007", Since: h.now},
+		belfry.Member{Subscription: forum.ID, Principal: "guest@example.org", Since: h.now})
+	_, err := h.db.Apply(h.ctx(), ch)
+	h.ok(err)
+	h.ok(h.DeleteObject(h.ctx(), by, "course/41", nil))
+	heard, ids := map[string]int{}, map[string]bool{}
+	tell := func(list []GoneNotice) error {
+		for _, g := range list {
+			if len(g.Who) > goneWho || !g.Others {
+				t.Errorf("%d people in one notice, others %v", len(g.Who), g.Others)
+			}
+			id := fmt.Sprint(g.Subscription.ID, g.Part)
+			if ids[id] {
+				t.Errorf("two notices are part %d of %s", g.Part, g.Subscription.ID)
+			}
+			ids[id] = true
+			for _, who := range g.Who {
+				heard[who]++
+			}
+		}
+		return nil
+	}
+	if n, err := h.EndGone(h.ctx(), by, h.now.Add(time.Second), tell); n != 2 || err != nil {
+		t.Error(n, err)
+	}
+	for who, n := range heard {
+		if n != 1 {
+			t.Errorf("%s hears %d times", who, n)
+		}
+	}
+	for _, who := range []string{"user/2", "user/c0000", "user/c0007", "guest@example.org", fmt.Sprintf("user/c%04d", crowd-1)} {
+		if heard[who] != 1 {
+			t.Errorf("%s hears nothing", who)
+		}
+	}
+	if len(heard) != crowd+2 || heard["user/9"] != 0 {
+		t.Errorf("%d hear of it, want %d; user/9, who was put there, %d times", len(heard), crowd+2, heard["user/9"])
 	}
 }

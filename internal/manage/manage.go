@@ -61,6 +61,7 @@ type SubscriptionStore interface {
 	Subscriptions(ctx context.Context, tenant, after string, limit int) ([]belfry.Subscription, error)
 	Subscription(ctx context.Context, tenant, id string) (belfry.Subscription, bool, error)
 	Members(ctx context.Context, tenant, subscription, after string, limit int) ([]belfry.Member, error)
+	Gone(ctx context.Context, tenant string, before time.Time, after belfry.GonePlace, limit int) ([]belfry.Gone, error)
 }
 
 // DocumentStore reads configuration.

@@ -295,8 +295,8 @@ var (
 		"ON CONFLICT (tenant, id) DO UPDATE SET version = excluded.version, name = excluded.name, address = excluded.address, origin = excluded.origin")
 	insertGroupMember = insert("group_members", "tenant:t group_id:t principal:t origin:t", "ON CONFLICT DO NOTHING")
 	insertGrant       = insert("grants", "tenant:t object:t origin:t principal:t role:t seq:n from_at:n until_at:n inactive:t", "ON CONFLICT DO NOTHING")
-	putSubscription   = insert("subscriptions", "tenant:t id:t state:t version:n body:b",
-		"ON CONFLICT (tenant, id) DO UPDATE SET state = excluded.state, version = excluded.version, body = excluded.body")
+	putSubscription   = insert("subscriptions", "tenant:t id:t state:t version:n body:b scope:t",
+		"ON CONFLICT (tenant, id) DO UPDATE SET state = excluded.state, version = excluded.version, body = excluded.body, scope = excluded.scope")
 	putMember = insert("members", "tenant:t subscription:t principal:t object:t channels:t since:n",
 		"ON CONFLICT (tenant, subscription, principal, object) DO UPDATE SET channels = excluded.channels") // since when she is one stays
 	dropMember = with("tenant:t subscription:t principal:t object:t",
@@ -742,7 +742,7 @@ func (e *edit) subscriptions() error {
 		if err != nil {
 			return belfry.Errorf(belfry.Invalid, "subscription %s: %w", sub.ID, err)
 		}
-		rows.text(e.tenant).text(sub.ID).text(sub.State).num(e.version).blob(body)
+		rows.text(e.tenant).text(sub.ID).text(sub.State).num(e.version).blob(body).text(sub.Scope.Object)
 		bodies[sub.ID] = body
 		e.note(belfry.KindSubscription, sub.ID)
 	}

@@ -4,10 +4,12 @@ import (
 	"context"
 	"database/sql"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"math"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/belfryhq/belfry/internal/belfry"
 )
@@ -343,6 +345,30 @@ func (db *DB) Subscriptions(ctx context.Context, tenant, after string, limit int
 		list = append(list, s)
 		return err
 	}, "SELECT body FROM subscriptions WHERE tenant = $1 AND id > $2 ORDER BY id LIMIT $3", tenant, after, orDefault(limit, 1000))
+	return list, err
+}
+
+// Gone lists subscriptions that have not ended at objects that were deleted
+// before a time, after a place.
+func (db *DB) Gone(ctx context.Context, tenant string, before time.Time, after belfry.GonePlace, limit int) (list []belfry.Gone, err error) {
+	at := int64(0)
+	if !after.Deleted.IsZero() {
+		at = micros(after.Deleted)
+	}
+	err = db.query(ctx, func(rows *sql.Rows) error {
+		var g belfry.Gone
+		var deleted int64
+		var object, sub []byte
+		if err := rows.Scan(&g.Object.ID, &deleted, &object, &sub); err != nil {
+			return err
+		}
+		err := errors.Join(json.Unmarshal(object, &g.Object), json.Unmarshal(sub, &g.Subscription))
+		g.Object.Deleted = timeOf(deleted)
+		list = append(list, g)
+		return err
+	}, `SELECT o.id, o.deleted, o.body, s.body FROM objects o JOIN subscriptions s ON s.tenant = o.tenant AND s.scope = o.id AND s.scope <> '' AND s.state <> 'ended'
+		WHERE o.tenant = $1 AND o.deleted > 0 AND o.deleted >= $2 AND o.deleted < $3 AND (o.deleted, o.id, s.id) > ($2, $4, $5)
+		ORDER BY o.deleted, o.id, s.id LIMIT $6`, tenant, at, micros(before), after.Object, after.Subscription, orDefault(limit, 1000))
 	return list, err
 }
 

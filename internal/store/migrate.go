@@ -42,7 +42,8 @@ func migrate(ctx context.Context, db *sql.DB, dialect goose.Dialect) error {
 
 // translated rewrites the migrations for PostgreSQL. Text sorts and compares
 // by bytes there as it does in SQLite and in Go, whatever the database's
-// locale. Lines that begin with "-- postgres: " are for it alone.
+// locale. Lines that begin with "-- postgres: " are for it alone, those that end
+// with "-- sqlite" are not for it.
 type translated struct{ fs.FS }
 
 var toPostgres = []struct {
@@ -53,6 +54,7 @@ var toPostgres = []struct {
 	{regexp.MustCompile(`\bBLOB\b`), `BYTEA`},
 	{regexp.MustCompile(`\) WITHOUT ROWID;`), `);`},
 	{regexp.MustCompile(`(?m)^-- postgres: `), ``}, // statements for it alone
+	{regexp.MustCompile(`(?m)^.* -- sqlite$`), ``}, // and not for it
 	// One of them may have semicolons within.
 	{regexp.MustCompile(`(?m)^-- postgres begin$`), `-- +goose StatementBegin`},
 	{regexp.MustCompile(`(?m)^-- postgres end$`), `-- +goose StatementEnd`},
