@@ -335,6 +335,9 @@ func (a *App) wire(ctx context.Context, cfg *config.Config, box *secret.Box, o O
 	if err := a.upkeep.Prepare(ctx); err != nil {
 		a.log.Warn("partitions for what comes were not made: rows have their place all the same, and it is tried again", "error", err)
 	}
+	if err := a.channels.share(ctx); err != nil {
+		return err
+	}
 	tenants, err := a.db.Tenants(ctx)
 	if err != nil {
 		return err

@@ -48,6 +48,7 @@ type channels struct {
 	common  []opened
 	shared  *tenantChannels // of tenants that set up none of their own
 	tenants atomic.Pointer[map[string]*tenantChannels]
+	shares  atomic.Pointer[map[string]map[string]belfry.ChannelLimit] // by tenant and channel: of what is common
 }
 
 type opener interface {
@@ -115,6 +116,7 @@ func newChannels(kinds []channel.Kind, configured map[string]map[string]string, 
 	c.shared.derive()
 	none := map[string]*tenantChannels{}
 	c.tenants.Store(&none)
+	c.shares.Store(&map[string]map[string]belfry.ChannelLimit{})
 	return c, nil
 }
 
@@ -216,6 +218,36 @@ func (c *channels) load(ctx context.Context, tenant string) error {
 	return nil
 }
 
+// share reads what tenants may send by the channels that all share; it is called
+// at the start and whenever a tenant was edited.
+func (c *channels) share(ctx context.Context) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	const page = 1000
+	next := map[string]map[string]belfry.ChannelLimit{}
+	for after := ""; ; {
+		docs, err := c.store.Documents(ctx, belfry.AllTenants, belfry.KindTenant, after, page)
+		if err != nil {
+			return err
+		}
+		for _, d := range docs {
+			var l belfry.TenantLimits
+			if err := json.Unmarshal(d.Body, &l); err != nil {
+				return fmt.Errorf("tenant %s is stored in a form this version does not read: %w", d.ID, err)
+			}
+			if len(l.Limits) > 0 {
+				next[d.ID] = l.Limits
+			}
+			after = d.ID
+		}
+		if len(docs) < page {
+			break
+		}
+	}
+	c.shares.Store(&next)
+	return nil
+}
+
 // derive makes what route asks for. The channels used when nobody chose: the
 // inbox, and e-mail when there is a channel for it.
 func (t *tenantChannels) derive() {
@@ -249,7 +281,12 @@ func (c *channels) Channel(tenant, name string) (pipeline.Channel, bool) {
 	if n == 0 {
 		n = 16
 	}
-	return pipeline.Channel{Name: name, Sender: o.sender, Concurrency: n, Relay: o.kind.Contact != "", Owner: o.owner, Limits: o.limits}, true
+	ch := pipeline.Channel{Name: name, Sender: o.sender, Concurrency: n, Relay: o.kind.Contact != "", Owner: o.owner, Limits: o.limits}
+	if o.owner == belfry.AllTenants && o.kind.Contact != "" {
+		l := (*c.shares.Load())[tenant][name]
+		ch.Share = channel.Limits{PerMinute: l.PerMinute, PerDay: l.PerDay}
+	}
+	return ch, true
 }
 
 // Routes are a tenant's channels as route knows them.

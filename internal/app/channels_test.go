@@ -13,7 +13,11 @@ import (
 
 type ownChannel struct{}
 
-func (ownChannel) Documents(context.Context, string, string, string, int) ([]belfry.Document, error) {
+func (ownChannel) Documents(_ context.Context, _, kind, _ string, _ int) ([]belfry.Document, error) {
+	if kind == belfry.KindTenant {
+		body := []byte(`{"title":"A school","limits":{"email":{"per_minute":5,"per_day":70}}}`)
+		return []belfry.Document{{Kind: kind, ID: "own", Body: body}, {Kind: kind, ID: "school", Body: body}}, nil
+	}
 	body, err := json.Marshal(belfry.Configured{Kind: "email", Settings: map[string]string{"url": "smtp://own.example", "from": "b@own.example", "max_per_day": "7"}})
 	return []belfry.Document{{Kind: belfry.KindChannel, ID: "email", Body: body}}, err
 }
@@ -33,19 +37,24 @@ func TestAccountsOfChannels(t *testing.T) {
 	if err := c.load(t.Context(), "own"); err != nil {
 		t.Fatal(err)
 	}
+	if err := c.share(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	all := channel.Limits{PerSecond: 3, PerDay: 1000}
 	for tenant, want := range map[string]struct {
-		owner  string
-		limits channel.Limits
+		owner         string
+		limits, share channel.Limits
 	}{
-		"any": {belfry.AllTenants, channel.Limits{PerSecond: 3, PerDay: 1000}},
-		"own": {"own", channel.Limits{PerDay: 7}},
+		"any":    {belfry.AllTenants, all, channel.Limits{}},
+		"school": {belfry.AllTenants, all, channel.Limits{PerMinute: 5, PerDay: 70}},
+		"own":    {"own", channel.Limits{PerDay: 7}, channel.Limits{}}, // its own account is its own
 	} {
 		ch, ok := c.Channel(tenant, "email")
-		if !ok || ch.Owner != want.owner || ch.Limits != want.limits {
+		if !ok || ch.Owner != want.owner || ch.Limits != want.limits || ch.Share != want.share {
 			t.Errorf("%s: %+v", tenant, ch)
 		}
 	}
-	if ch, _ := c.Channel("own", belfry.ChannelWebhook); ch.Limits != (channel.Limits{}) {
-		t.Errorf("webhook: %+v", ch.Limits)
+	if ch, _ := c.Channel("school", belfry.ChannelWebhook); ch.Limits != (channel.Limits{}) || ch.Share != (channel.Limits{}) {
+		t.Errorf("webhook: %+v, %+v", ch.Limits, ch.Share)
 	}
 }

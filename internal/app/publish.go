@@ -215,6 +215,16 @@ func (p *publisher) after(ctx context.Context, ch *belfry.Changes) error {
 		}
 		p.dispatcher.Relimit(ch.Tenant)
 	}
+	if has(belfry.KindTenant) {
+		if err := p.channels.share(ctx); err != nil {
+			return err
+		}
+		for _, d := range touched {
+			if d.Kind == belfry.KindTenant {
+				p.dispatcher.Relimit(d.ID)
+			}
+		}
+	}
 	if has(belfry.KindSource) {
 		if err := p.sources.load(ctx, ch.Tenant); err != nil {
 			return err

@@ -29,3 +29,15 @@ type QuotaUse struct {
 	Span time.Duration
 	Wait bool
 }
+
+// ChannelLimit is what a tenant may send by a channel that all tenants share,
+// over all its people; 0 = any number.
+type ChannelLimit struct {
+	PerMinute int `json:"per_minute,omitempty" minimum:"0" doc:"Messages a minute"`
+	PerDay    int `json:"per_day,omitempty" minimum:"0" doc:"Messages a day, from midnight to midnight UTC"`
+}
+
+// TenantLimits is what the document of a tenant says of its limits.
+type TenantLimits struct {
+	Limits map[string]ChannelLimit `json:"limits,omitempty"` // by channel
+}

@@ -93,6 +93,8 @@ const (
 	IsThrottled    = "throttled"      // the subscription told her often enough
 	ThrottleWaits  = "throttle_waits" // likewise, and what is told together waits until it may
 	OverDailyLimit = "daily_limit"    // waits for another day
+	OverAccount    = "account_limit"  // the channel's provider takes no more now
+	OverShare      = "tenant_limit"   // the server's operator lets this tenant send no more by the channel now
 
 	FellBack     = "fell_back"     // another contact or channel failed for good
 	Escalated    = "escalated"     // nobody acknowledged in time
@@ -230,6 +232,8 @@ var texts = map[string]string{
 	NobodyNamed:        "no rule names them",
 	IsThrottled:        "told often enough: it is in the inbox alone",
 	ThrottleWaits:      "told often enough for now",
+	OverAccount:        "the channel may send no more for now",
+	OverShare:          "this platform may send no more by the channel for now",
 	OverDailyLimit:     "over the daily limit",
 	FellBack:           "another way failed",
 	Escalated:          "nobody acknowledged in time",

@@ -4,6 +4,7 @@ import (
 	"maps"
 	"slices"
 	"strconv"
+	"time"
 )
 
 // Settings that all kinds have that send to addresses: what the provider of
@@ -20,10 +21,20 @@ var limits = []Setting{
 		Help: "No more are sent from midnight to midnight UTC, over all processes of the service; others wait for the next day. 0 or empty = no limit."},
 }
 
-// Limits are what an account's provider allows; 0 = no limit.
+// Limits are what an account's provider allows, or the server one tenant of what
+// all share; 0 = no limit. At most one of PerSecond and PerMinute is set.
 type Limits struct {
 	PerSecond int
+	PerMinute int
 	PerDay    int
+}
+
+// Pace is how many may be sent within which short time; 0 = any number.
+func (l Limits) Pace() (n int, within time.Duration) {
+	if l.PerMinute > 0 {
+		return l.PerMinute, time.Minute
+	}
+	return l.PerSecond, time.Second
 }
 
 // All are the settings of a kind: its own, and those that all of its like have.

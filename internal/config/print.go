@@ -115,6 +115,11 @@ Seconds are those of the clock, days go from midnight to midnight UTC. What find
 is urgent goes first, other channels go on. When a day's limit is used up the log says so once, ` + "`belfry_channels_used_up`" + ` in
 ` + "`/metrics`" + ` is above 0, and what waits is due at the next midnight; a limit that is raised meanwhile counts for what comes
 after. A process that is killed loses what it had taken and not sent: a hundredth of the day's limit (one at least, 256 at most).
+
+A root key bounds what one tenant may send by a channel of this file, over all its people and all processes: ` + "`limits`" + ` of
+` + "`PUT /v1/tenants/{name}`, by channel `per_minute` and `per_day`, for the tenant `default`" + ` as well. It is counted in the same way, beside
+the channel's own limits: what is over it waits, takes nothing of what the others may send, and the delivery and the trace say
+` + "`tenant_limit` with the time (of a channel's own limit of the day: `account_limit`)" + `. A channel that a tenant sets up itself is its own affair.
 `)
 	b.WriteString(scripts)
 	return b.String()

@@ -194,6 +194,8 @@ type ConfiguredView struct {
 	Secret   []string          `json:"secret,omitempty" doc:"Names of settings that are set and not shown"`
 	State    string            `json:"state,omitempty"`
 	Builtin  bool              `json:"builtin,omitempty" doc:"Comes from the server's configuration"`
+
+	Limit *belfry.ChannelLimit `json:"limit,omitempty" doc:"Of a channel of the server's configuration: what this tenant may send by it in all. More waits."`
 }
 
 // ConfiguredDraft is a channel or source to be set up. Settings that are
@@ -231,17 +233,25 @@ func (m *Manager) Channels(ctx context.Context, tenant string) ([]ConfiguredView
 	if err != nil {
 		return nil, err
 	}
+	limits, err := m.tenantLimits(ctx, tenant)
+	if err != nil {
+		return nil, err
+	}
 	for name, kind := range m.channels.Builtin() {
 		if !slices.ContainsFunc(list, func(v ConfiguredView) bool { return v.Name == name }) {
-			list = append(list, builtin(name, kind))
+			list = append(list, builtin(name, kind, limits))
 		}
 	}
 	slices.SortFunc(list, func(a, b ConfiguredView) int { return strings.Compare(a.Name, b.Name) })
 	return list, nil
 }
 
-func builtin(name, kind string) ConfiguredView {
-	return ConfiguredView{Name: name, Kind: kind, Settings: map[string]string{}, Builtin: true}
+func builtin(name, kind string, limits map[string]belfry.ChannelLimit) ConfiguredView {
+	v := ConfiguredView{Name: name, Kind: kind, Settings: map[string]string{}, Builtin: true}
+	if l, limited := limits[name]; limited {
+		v.Limit = &l
+	}
+	return v
 }
 
 func views(docs []belfry.Document, withID bool) ([]ConfiguredView, error) {
@@ -265,7 +275,8 @@ func (m *Manager) Channel(ctx context.Context, tenant, name string) (ConfiguredV
 	var c belfry.Configured
 	version, err := m.readDocument(ctx, tenant, belfry.KindChannel, name, "channel", &c)
 	if kind, ok := m.channels.Builtin()[name]; ok && belfry.KindOf(err) == belfry.NotFound {
-		return builtin(name, kind), 0, nil
+		limits, err := m.tenantLimits(ctx, tenant)
+		return builtin(name, kind, limits), 0, err
 	}
 	return view(c, ""), version, err
 }

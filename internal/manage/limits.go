@@ -1,6 +1,10 @@
 package manage
 
 import (
+	"context"
+	"encoding/json"
+	"maps"
+	"slices"
 	"time"
 
 	"github.com/belfryhq/belfry/internal/belfry"
@@ -52,4 +56,36 @@ func (m *Manager) perDay(f *faults, tenant string, most map[string]int) {
 			f.add(p, "must be from 1 to %d messages a day; leave it out for any number", maxPerDay)
 		}
 	}
+}
+
+// CheckTenantLimits checks what one tenant is allowed of the channels that all
+// tenants share.
+func (m *Manager) CheckTenantLimits(limits map[string]belfry.ChannelLimit) error {
+	f := &faults{}
+	kinds := m.channelKinds.Kinds()
+	for _, channel := range slices.Sorted(maps.Keys(limits)) {
+		p, l := "/limits/"+escape(channel), limits[channel]
+		kind := m.channels.Builtin()[channel]
+		sends := slices.ContainsFunc(kinds, func(k Kind) bool { return k.Name == kind && k.Contact != "" })
+		switch {
+		case !sends:
+			f.add(p, "no channel %q of the server's configuration sends to addresses: only such are shared", channel)
+		case l.PerMinute < 0 || l.PerDay < 0 || l == (belfry.ChannelLimit{}):
+			f.add(p, "per_minute and per_day must be above 0; leave the channel out for any number")
+		}
+	}
+	return f.err()
+}
+
+// tenantLimits are those of a tenant, by channel.
+func (m *Manager) tenantLimits(ctx context.Context, tenant string) (map[string]belfry.ChannelLimit, error) {
+	doc, found, err := m.store.Document(ctx, belfry.AllTenants, belfry.KindTenant, tenant)
+	if err != nil || !found {
+		return nil, err
+	}
+	var l belfry.TenantLimits
+	if err := json.Unmarshal(doc.Body, &l); err != nil {
+		return nil, belfry.Errorf(belfry.Internal, "tenant %s is stored in a form this version does not read: %w", tenant, err)
+	}
+	return l.Limits, nil
 }

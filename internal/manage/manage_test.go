@@ -50,7 +50,7 @@ func listed(channels []ConfiguredView) []string {
 type mailKinds struct{}
 
 func (mailKinds) Kinds() []Kind {
-	return []Kind{{Name: "email", Title: "E-mail", Settings: []Setting{{Name: "url", Type: "url", Secret: true}, {Name: "from", Type: "email"}}}}
+	return []Kind{{Name: "email", Title: "E-mail", Contact: "email", Settings: []Setting{{Name: "url", Type: "url", Secret: true}, {Name: "from", Type: "email"}}}}
 }
 
 func (mailKinds) Check(_ string, settings map[string]string) error {

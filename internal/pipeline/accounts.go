@@ -2,8 +2,11 @@ package pipeline
 
 import (
 	"context"
+	"fmt"
+	"slices"
 	"time"
 
+	"github.com/belfryhq/belfry/internal/belfry"
 	"github.com/belfryhq/belfry/internal/channel"
 )
 
@@ -28,7 +31,7 @@ const (
 // processes share what there is and a crash loses little, and enough for four
 // calls of the store a second.
 func sliceSize(limit int, span time.Duration) int {
-	if span == time.Second {
+	if span < day {
 		return max(1, (limit+3)/4)
 	}
 	return min(max(1, limit/100), maxSlice)
@@ -36,13 +39,15 @@ func sliceSize(limit int, span time.Duration) int {
 
 type accountKey struct{ tenant, channel string }
 
-// account is what a provider limits as one: a tenant's channel, or one that
-// all tenants share. d.mu guards all of it.
+// account is what is limited as one: what a provider allows a tenant's channel,
+// or one that all tenants share, and what the server allows one tenant of that.
+// d.mu guards all of it.
 type account struct {
 	key    accountKey
+	why    string // reason of what waits for it
 	limits channel.Limits
 	lanes  map[*lane]struct{}
-	second slice
+	second slice // or minute: limits.Pace
 	day    slice
 	taking bool
 
@@ -65,14 +70,15 @@ func (s *slice) has(now time.Time, span time.Duration) bool {
 }
 
 func (a *account) has(now time.Time) bool {
-	return (a.limits.PerSecond == 0 || a.second.has(now, time.Second)) && (a.limits.PerDay == 0 || a.day.has(now, day))
+	n, span := a.limits.Pace()
+	return (n == 0 || a.second.has(now, span)) && (a.limits.PerDay == 0 || a.day.has(now, day))
 }
 
 // waits reports whether there is nothing to be done now but wait.
 func (a *account) waits(now time.Time) bool { return a.taking || a.shutUntil.After(now) }
 
 func (a *account) spend() {
-	if a.limits.PerSecond > 0 {
+	if n, _ := a.limits.Pace(); n > 0 {
 		a.second.left--
 	}
 	if a.limits.PerDay > 0 {
@@ -84,12 +90,13 @@ func (a *account) spend() {
 // began at the very start of a day may have been of the day before. d.mu is
 // held.
 func (d *Dispatcher) unspent(l *lane, began time.Time) {
-	a := l.account
-	if a == nil || a.limits.PerDay == 0 || d.sendCtx.Err() != nil {
+	if d.sendCtx.Err() != nil {
 		return // a send that was cut off may have arrived
 	}
-	if a.day.start.Equal(began.Add(-time.Minute).Truncate(day)) {
-		a.day.left++
+	for _, a := range l.accounts {
+		if a.limits.PerDay > 0 && a.day.start.Equal(began.Add(-time.Minute).Truncate(day)) {
+			a.day.left++
+		}
 	}
 }
 
@@ -98,91 +105,122 @@ type postponed struct {
 	ds  *dest
 	it  item
 	due time.Time
+	why *belfry.Reason // nil = it waits its turn, a little
 }
 
 const (
-	spreadStep    = 2 * time.Second
-	spreadAtLeast = 2 * spreadStep
-	spreadAtMost  = time.Hour
+	spreadSteps  = 2 // of the short window at a time
+	spreadAtMost = time.Hour
 )
 
-// putOff says until when a delivery is put off, zero = not at all. When the day
-// is used up all wait for the next. Of those that a limit a second lets through
-// slowly, some seconds' worth waits in memory, so that they leave room for
-// other channels; the others come back about when their turn is. What is
+// putOff says until when a delivery is put off, zero = not at all, and why. When
+// the day is used up all wait for the next. Of those that a limit a second lets
+// through slowly, some seconds' worth waits in memory, so that they leave room
+// for other channels; the others come back about when their turn is. What is
 // urgent is not passed by.
-func (a *account) putOff(it *item, queued int, now time.Time) time.Time {
+func (a *account) putOff(it *item, queued int, now time.Time) (time.Time, *belfry.Reason) {
 	if it.d.Line != 0 {
-		return time.Time{} // lines have a memory of their own
+		return time.Time{}, nil // lines have a memory of their own
 	}
 	if a.usedUp.After(now) {
-		return a.usedUp
+		return a.usedUp, a.because(a.limits.PerDay, "a day", a.usedUp)
 	}
-	n := a.limits.PerSecond
+	n, span := a.limits.Pace()
 	if n == 0 || queued < 4*n+16 || urgencyOf(it.d.Priority) == urgent {
-		return time.Time{}
+		return time.Time{}, nil
 	}
-	if soonest := now.Add(spreadAtLeast).Truncate(time.Second); a.next.Before(soonest) {
+	step := spreadSteps * span
+	if soonest := now.Add(2 * step).Truncate(span); a.next.Before(soonest) {
 		a.next, a.filled = soonest, 0
 	}
 	due := a.next
-	if a.filled++; a.filled >= n*int(spreadStep/time.Second) && due.Sub(now) < spreadAtMost {
-		a.next, a.filled = due.Add(spreadStep), 0
+	if a.filled++; a.filled >= n*spreadSteps && due.Sub(now) < spreadAtMost {
+		a.next, a.filled = due.Add(step), 0
 	}
-	return due
+	if span == time.Second {
+		return due, nil
+	}
+	return due, a.because(n, "a minute", due)
 }
 
-// limit finds the account of a lane and what limits it now. d.mu is held.
+// because is why something waits for the account.
+func (a *account) because(n int, within string, until time.Time) *belfry.Reason {
+	return &belfry.Reason{Code: a.why, Detail: fmt.Sprintf("%d %s: waits until %s", n, within, until.UTC().Format(time.RFC3339))}
+}
+
+// putOff is that of the lane's accounts, the longest.
+func (l *lane) putOff(it *item, queued int, now time.Time) (due time.Time, why *belfry.Reason) {
+	for _, a := range l.accounts {
+		if until, because := a.putOff(it, queued, now); until.After(due) {
+			due, why = until, because
+		}
+	}
+	return due, why
+}
+
+// limit finds the accounts of a lane and what limits them now. d.mu is held.
 func (d *Dispatcher) limit(l *lane) {
 	ch, ok := d.o.Channels.Channel(l.key.tenant, l.key.channel)
-	var a *account
-	if ok && ch.Limits != (channel.Limits{}) {
-		key := accountKey{ch.Owner, l.key.channel}
-		if a = d.accounts[key]; a == nil {
-			a = &account{key: key, lanes: map[*lane]struct{}{}}
+	var now []*account
+	add := func(key accountKey, why string, limits channel.Limits) {
+		if !ok || limits == (channel.Limits{}) {
+			return
+		}
+		a := d.accounts[key]
+		if a == nil {
+			a = &account{key: key, why: why, lanes: map[*lane]struct{}{}}
 			d.accounts[key] = a
 		}
-		if a.limits != ch.Limits {
-			a.limits = ch.Limits
+		if a.limits != limits {
+			a.limits = limits
 			a.shutUntil, a.usedUp, a.next = time.Time{}, time.Time{}, time.Time{}
 		}
 		a.lanes[l] = struct{}{}
+		now = append(now, a)
 	}
-	if l.account != nil && l.account != a {
-		delete(l.account.lanes, l)
+	// The share first: who has used hers up takes nothing of what all share.
+	add(accountKey{l.key.tenant, shareOf + l.key.channel}, belfry.OverShare, ch.Share)
+	add(accountKey{ch.Owner, l.key.channel}, belfry.OverAccount, ch.Limits)
+	for _, a := range l.accounts {
+		if !slices.Contains(now, a) {
+			delete(a.lanes, l)
+		}
 	}
-	l.account = a
+	l.accounts = now
 }
 
-// Relimit follows an edit of a tenant's channels. What was put off to another
-// day stays so.
+// shareOf begins the names under which shares of tenants are counted; no channel
+// has such a name.
+const shareOf = "share of "
+
+// Relimit follows an edit of a tenant's channels, or of its share of others;
+// without a tenant it is that of any. What was put off to another day stays so.
 func (d *Dispatcher) Relimit(tenant string) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	for key, l := range d.lanes {
-		if key.tenant == tenant {
+		if key.tenant == tenant || tenant == "" {
 			d.limit(l)
 			d.spawn(l)
 		}
 	}
 }
 
-// permitted reports whether the lane's account lets a send begin; when what was
+// permitted reports whether the lane's accounts let a send begin; when what was
 // taken is used it has more taken. d.mu is held, by a runner.
 func (d *Dispatcher) permitted(l *lane, now time.Time) bool {
-	a := l.account
-	switch {
-	case a == nil:
-		return true
-	case a.waits(now):
+	if l.shut() {
 		return false
-	case a.has(now):
-		return true
 	}
-	a.taking = true
-	d.runners.Add(1)
-	go d.take(a, a.limits, a.second, a.day)
-	return false
+	for _, a := range l.accounts {
+		if !a.has(now) {
+			a.taking = true
+			d.runners.Add(1)
+			go d.take(a, a.limits, a.second, a.day)
+			return false
+		}
+	}
+	return true
 }
 
 // take takes what is missing of a slice for this second and this day, and lets
@@ -202,7 +240,8 @@ func (d *Dispatcher) take(a *account, limits channel.Limits, second, today slice
 		return err == nil && s.left > 0
 	}
 	anyDay := fill(&today, limits.PerDay, day)
-	ok := anyDay && fill(&second, limits.PerSecond, time.Second)
+	n, span := limits.Pace()
+	ok := anyDay && fill(&second, n, span)
 
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -216,14 +255,14 @@ func (d *Dispatcher) take(a *account, limits channel.Limits, second, today slice
 		d.o.Log.Error("taking of the limit of a channel's account", "tenant", a.key.tenant, "channel", a.key.channel, "error", err)
 		d.shut(a, now.Add(permitRetry))
 	case anyDay:
-		d.shut(a, second.start.Add(time.Second))
+		d.shut(a, second.start.Add(span))
 	default:
 		a.usedUp = today.start.Add(day)
 		d.o.Log.Warn("the daily limit of a channel is used up: its messages wait for the next day (UTC)", "tenant", a.key.tenant,
 			"channel", a.key.channel, "limit", limits.PerDay, "until", a.usedUp)
 		d.shut(a, a.usedUp)
 		for _, ds := range d.dests {
-			if ds.lane.account == a {
+			if slices.Contains(ds.lane.accounts, a) {
 				d.putOffAll(ds, now)
 			}
 		}
@@ -253,11 +292,11 @@ func (d *Dispatcher) putOffAll(ds *dest, now time.Time) {
 	for u, q := range ds.queues {
 		var stay []item
 		for _, it := range q {
-			if due := ds.lane.account.putOff(&it, 0, now); due.IsZero() {
+			if due, why := ds.lane.putOff(&it, 0, now); due.IsZero() {
 				stay = append(stay, it)
 			} else {
 				ds.count(-1, it.size)
-				ds.lane.surplus = append(ds.lane.surplus, postponed{ds, it, due})
+				ds.lane.surplus = append(ds.lane.surplus, postponed{ds, it, due, why})
 			}
 		}
 		ds.queues[u] = stay

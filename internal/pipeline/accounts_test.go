@@ -3,6 +3,7 @@ package pipeline
 import (
 	"context"
 	"fmt"
+	"strings"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -184,5 +185,102 @@ func TestLimitADayDelays(t *testing.T) {
 			t.Errorf("%d of 3516 were sent without a limit, %d permits asked for", n, permits.n-calls)
 		}
 		p.stop()
+	})
+}
+
+// What a tenant may send of what all share holds over all processes, takes
+// nothing of the others' and says why something waits; when an account is used up
+// for everybody the share is not touched.
+// feature: S3-20
+func TestShareOfATenant(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		db := sqlite(t)
+		midnight := time.Now().UTC().Truncate(day)
+		posts := make([]*post, 2)
+		for i := range posts {
+			p := newPost(t, db)
+			p.relay, p.limits = true, channel.Limits{PerSecond: 1000, PerDay: 1000}
+			p.shares = map[string]channel.Limits{"a": {PerDay: 100}, "c": {PerMinute: 30}}
+			p.answer = func(context.Context, string, int) belfry.Outcome { return delivered() }
+			p.tune = func(o *DispatcherOptions) { o.Shards, o.Poll = half{odd: i}, 5*time.Minute }
+			posts[i] = p
+			p.start()
+		}
+		of := func(tenant string) (n int) {
+			for _, p := range posts {
+				p.mu.Lock()
+				for _, s := range p.sent {
+					if strings.HasPrefix(s.dest, tenant) {
+						n++
+					}
+				}
+				p.mu.Unlock()
+			}
+			return n
+		}
+		letters := func(prefix string, n int) (list []letter) {
+			for _, l := range people(n) {
+				l.dest = prefix + l.dest
+				list = append(list, l)
+			}
+			return list
+		}
+		posts[0].plan("a", false, letters("a", 250)...)
+		posts[0].plan("b", false, letters("b", 300)...)
+		<-time.After(10 * time.Minute)
+		if a, b := of("a"), of("b"); a != 100 || b != 300 {
+			t.Errorf("%d and %d were sent, want 100 and all 300", a, b)
+		}
+		waits, reason := 0, belfry.Reason{Code: belfry.OverShare, Detail: "100 a day: waits until " + midnight.Add(day).Format(time.RFC3339)}
+		list, _, err := db.ListDeliveries(context.Background(), "a", store.DeliveryFilter{Limit: 1000})
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, d := range list {
+			if d.State != belfry.Scheduled {
+				continue
+			}
+			waits++
+			if len(d.Because) == 0 || d.Because[len(d.Because)-1] != reason || d.Attempts != 0 || !d.Due.Equal(midnight.Add(day)) {
+				t.Errorf("%+v", d)
+			}
+		}
+		if waits != 150 {
+			t.Errorf("%d wait for the next day, want 150", waits)
+		}
+		if got, err := db.TakePermits(context.Background(), belfry.AllTenants, belfry.ChannelWebhook, midnight, day, 1000, 1000); err != nil || got < 500 || got > 600 {
+			t.Errorf("%d of 1000 are left to all (%v): what waits has taken of them", got, err)
+		}
+
+		// A limit a minute: as many in each, over both processes, and the rest in its
+		// turn.
+		<-time.After(time.Until(midnight.Add(day + 10*time.Minute)))
+		begun := time.Now()
+		posts[0].plan("c", false, letters("c", 300)...)
+		for of("c") < 300 {
+			if time.Since(begun) > 40*time.Minute {
+				t.Fatalf("%d of 300 were sent in %v", of("c"), time.Since(begun))
+			}
+			<-time.After(10 * time.Second)
+		}
+		minutes := map[time.Time]int{}
+		for _, p := range posts {
+			p.stop()
+			p.once()
+			for _, s := range p.sent {
+				if strings.HasPrefix(s.dest, "c") {
+					minutes[s.began.Truncate(time.Minute)]++
+				}
+			}
+		}
+		for m, n := range minutes {
+			if n > 30 {
+				t.Errorf("%d sends in minute %v", n, m)
+			}
+		}
+		t.Logf("300 at 30 a minute took %v", time.Since(begun))
+		if n := of("a"); n != 200 {
+			t.Errorf("%d of a were sent until the second day, want 200", n)
+		}
 	})
 }

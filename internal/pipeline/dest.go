@@ -136,9 +136,9 @@ func (ds *dest) count(n, size int) {
 
 // push queues an item, unless the account's limit puts it off.
 func (ds *dest) push(it item) {
-	if l := ds.lane; l.account != nil {
-		if due := l.account.putOff(&it, l.queued, l.d.o.Now()); !due.IsZero() {
-			l.surplus = append(l.surplus, postponed{ds, it, due})
+	if l := ds.lane; len(l.accounts) > 0 {
+		if due, why := l.putOff(&it, l.queued, l.d.o.Now()); !due.IsZero() {
+			l.surplus = append(l.surplus, postponed{ds, it, due, why})
 			l.d.spawn(l)
 			return
 		}

@@ -43,6 +43,7 @@ type Channel struct {
 	// Owner is the tenant whose account it is: belfry.AllTenants when all share it.
 	Owner  string
 	Limits channel.Limits // of the account
+	Share  channel.Limits // of what this tenant may send by an account that all share
 }
 
 // Channels finds a tenant's channel by name.

@@ -1,6 +1,7 @@
 package pipeline
 
 import (
+	"slices"
 	"time"
 
 	"github.com/belfryhq/belfry/internal/belfry"
@@ -28,9 +29,10 @@ type lane struct {
 	ended   int         // sends that ended since the last look
 	looking bool        // a look is due
 	finding bool        // so is a find
-	account *account    // nil = its provider sets no limits
 	queued  int         // deliveries in memory that wait for its destinations
 	surplus []postponed // deliveries in memory to be put off
+
+	accounts []*account // none = nothing limits it
 }
 
 // ring is a queue of destinations.
@@ -124,8 +126,14 @@ func (l *lane) waiting() int {
 	return n
 }
 
-// shut reports whether the account lets nothing be sent now.
-func (l *lane) shut() bool { return l.account != nil && l.account.waits(l.d.o.Now()) }
+// shut reports whether an account lets nothing be sent now.
+func (l *lane) shut() bool {
+	if len(l.accounts) == 0 {
+		return false
+	}
+	now := l.d.o.Now()
+	return slices.ContainsFunc(l.accounts, func(a *account) bool { return a.waits(now) })
+}
 
 // pick takes the destination whose turn it is: speeds take turns, and within
 // one what is urgent goes first as in dest.pop.
@@ -278,7 +286,7 @@ func (d *Dispatcher) next(l *lane) (*dest, item, *postponed, bool) {
 			l.surplus = l.surplus[:n-1]
 			return nil, item{}, &off, true
 		}
-		if l.account != nil && (l.lined() == 0 || !d.permitted(l, d.o.Now())) {
+		if len(l.accounts) > 0 && (l.lined() == 0 || !d.permitted(l, d.o.Now())) {
 			break
 		}
 		ds := l.pick()
@@ -306,8 +314,8 @@ func (d *Dispatcher) next(l *lane) (*dest, item, *postponed, bool) {
 		if ds.limiter != nil {
 			ds.limiter.AllowN(now, 1)
 		}
-		if l.account != nil {
-			l.account.spend()
+		for _, a := range l.accounts {
+			a.spend()
 		}
 		d.ready(ds)
 		return ds, it, nil, true
@@ -320,7 +328,7 @@ func (d *Dispatcher) next(l *lane) (*dest, item, *postponed, bool) {
 // postpone has a delivery wait on disk: no try is counted.
 func (d *Dispatcher) postpone(off *postponed) {
 	d.o.Counters.Postponed.Add(1)
-	a := belfry.Attempt{Tenant: off.it.d.Tenant, DeliveryID: off.it.d.ID, At: d.o.Now(), State: off.it.d.State, Due: off.due}
+	a := belfry.Attempt{Tenant: off.it.d.Tenant, DeliveryID: off.it.d.ID, At: d.o.Now(), State: off.it.d.State, Due: off.due, Because: off.why}
 	d.records <- record{attempt: a, ds: off.ds, it: off.it}
 }
 

@@ -24,8 +24,9 @@ type post struct {
 	waits map[string][]time.Duration // by destination
 	cap   int
 	relay bool
-	// limits are those of the account.
+	// limits are those of the account, shares those of tenants in it.
 	limits channel.Limits
+	shares map[string]channel.Limits
 	// answer is called for each send, side by side; n counts those of the
 	// delivery.
 	answer func(ctx context.Context, dest string, n int) belfry.Outcome
@@ -57,10 +58,10 @@ func newPost(t testing.TB, db *store.DB) *post {
 		dest: map[string]string{}, due: map[string]time.Time{}}
 }
 
-func (p *post) Channel(string, string) (Channel, bool) {
+func (p *post) Channel(tenant, _ string) (Channel, bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	return Channel{Sender: p, Concurrency: p.cap, Relay: p.relay, Owner: belfry.AllTenants, Limits: p.limits}, true
+	return Channel{Sender: p, Concurrency: p.cap, Relay: p.relay, Owner: belfry.AllTenants, Limits: p.limits, Share: p.shares[tenant]}, true
 }
 
 func (p *post) Compose(_ context.Context, d *belfry.Delivery, _ *Payload) (Composed, error) {

@@ -224,6 +224,7 @@ func TestTenants(t *testing.T) {
 	h.want(201, "PUT", "/v1/tenants/school-1", `{"title":"A school"}`)
 	h.want(200, "PUT", "/v1/tenants/school-1", `{"title":"The school"}`)
 	h.want(422, "PUT", "/v1/tenants/School%201", `{}`).problem(t)
+	h.want(422, "PUT", "/v1/tenants/school-1", `{"title":"The school","limits":{"pigeon":{"per_day":5}}}`).problem(t)
 	var l struct{ Items []api.Tenant }
 	h.want(200, "GET", "/v1/tenants", "").into(t, &l)
 	if len(l.Items) != 2 || l.Items[0].ID != "default" || l.Items[1].Title != "The school" {

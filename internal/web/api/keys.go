@@ -15,11 +15,15 @@ type Tenant struct {
 	ID      string     `json:"id"`
 	Title   string     `json:"title,omitempty"`
 	Created *time.Time `json:"created,omitempty"`
+
+	Limits map[string]belfry.ChannelLimit `json:"limits,omitempty" doc:"What it may send in all by channels of the server's configuration, by channel"`
 }
 
 // TenantDraft is a tenant to be made or changed.
 type TenantDraft struct {
 	Title string `json:"title,omitempty"`
+
+	Limits map[string]belfry.ChannelLimit `json:"limits,omitempty" doc:"What it may send in all by channels of the server's configuration, by channel"`
 }
 
 // TenantID names a tenant in a path.
@@ -117,8 +121,11 @@ func (s *Server) tenantRoutes() {
 			if len(in.Value.Title) > 200 {
 				return nil, belfry.Faults([]belfry.Field{{Pointer: "/title", Message: "has at most 200 bytes"}})
 			}
+			if err := s.Manage.CheckTenantLimits(in.Value.Limits); err != nil {
+				return nil, err
+			}
 			now := s.Now()
-			t := Tenant{ID: in.ID, Title: in.Value.Title, Created: &now}
+			t := Tenant{ID: in.ID, Title: in.Value.Title, Created: &now, Limits: in.Value.Limits}
 			status, action := http.StatusCreated, "tenant.create"
 			old, found, err := s.Documents.Document(ctx, belfry.AllTenants, belfry.KindTenant, in.ID)
 			if err != nil {

@@ -24,6 +24,7 @@ type LifeManager interface {
 	CancelJob(ctx context.Context, by By, id string) (belfry.Job, error)
 	TenantSettings(ctx context.Context, tenant string) (belfry.TenantSettings, int64, error)
 	PutTenantSettings(ctx context.Context, by By, s belfry.TenantSettings, match Expect) (belfry.TenantSettings, int64, error)
+	CheckTenantLimits(limits map[string]belfry.ChannelLimit) error
 }
 
 // JobQuery selects jobs, newest first.
