@@ -20,7 +20,7 @@ import (
 
 // MatchReport is what an index of so many subscriptions costs, for a set whose
 // filters are equalities alone and for one with a condition beside it in every
-// filter that only the expression language can decide.
+// filter.
 type MatchReport struct {
 	Liftable MatchSet `json:"liftable"`
 	Residual MatchSet `json:"residual"`

@@ -1,9 +1,9 @@
 // Package expr is Belfry's one expression language: CEL over an event and what
 // is known about where it happened. It holds the environment (Vars), the
 // compiler with errors people can act on (Compile), the limits, the lifting of
-// equalities into an index (Lift), the filter in words (Readable) and a bounded
-// cache of programs (Cache), in which filters that differ only in literals are
-// one.
+// equalities into an index (Lift), what small filters say without CEL (TestOf),
+// the filter in words (Readable) and a bounded cache of programs (Cache), in which
+// filters that differ only in literals are one.
 //
 // It promises: a filter that Compile accepts never panics, never runs past its
 // cost limit, and sees nothing an anonymous event hides; a missing key is

@@ -145,45 +145,84 @@ func (p Path) String() string { return strings.ReplaceAll(string(p), pathSep, ".
 
 // Lookup is the scalar at a path of these variables; false when there is none.
 func (v *Vars) Lookup(p Path) (Value, bool) {
+	x, how := v.find(p)
+	if how != there {
+		return Value{}, false
+	}
+	return valueOf(x)
+}
+
+// found is how a path ends.
+type found uint8
+
+const (
+	there   found = iota
+	absent        // a map has no such key
+	strange       // there is no map to look into
+)
+
+// looked is what was found at a path.
+type looked struct {
+	path Path
+	x    any
+	how  found
+}
+
+// find is what is at a path. Many filters look at the same few paths of an
+// event: those looked at last are remembered.
+func (v *Vars) find(p Path) (any, found) {
+	for i := range v.looks {
+		if l := &v.looks[i]; l.path == p {
+			return l.x, l.how
+		}
+	}
+	x, how := v.seek(p)
+	if len(v.looks) < cap(v.looks) {
+		v.looks = append(v.looks, looked{p, x, how})
+	}
+	return x, how
+}
+
+func (v *Vars) seek(p Path) (any, found) {
 	root, rest, _ := strings.Cut(string(p), pathSep)
 	switch root {
 	case varRecord:
 		return walk(v.event.record.get(), rest)
 	case varEvent:
-		return lookupField(eventFields, &v.event, rest)
+		return seekField(eventFields, &v.event, rest)
 	case varObject:
-		return lookupField(objectFields, &v.object, rest)
+		return seekField(objectFields, &v.object, rest)
 	case varContainer:
-		return lookupField(objectFields, &v.container, rest)
+		return seekField(objectFields, &v.container, rest)
 	case varActor:
-		return lookupField(userFields, &v.actor, rest)
+		return seekField(userFields, &v.actor, rest)
 	}
-	return Value{}, false
+	return nil, strange
 }
 
-func lookupField[T any](fields []field[T], target *T, path string) (Value, bool) {
+func seekField[T any](fields []field[T], target *T, path string) (any, found) {
 	name, rest, _ := strings.Cut(path, pathSep)
 	for i := range fields {
 		if fields[i].name == name {
 			return walk(fields[i].get(target), rest)
 		}
 	}
-	return Value{}, false
+	return nil, strange
 }
 
-func walk(x any, path string) (Value, bool) {
+func walk(x any, path string) (any, found) {
 	for path != "" {
 		var name string
 		name, path, _ = strings.Cut(path, pathSep)
 		m, ok := x.(map[string]any)
 		if !ok {
-			return Value{}, false
+			return nil, strange
 		}
 		if x, ok = m[name]; !ok {
-			return Value{}, false
+			return nil, absent
 		}
 	}
-	return valueOf(x)
+	return x, there
 }
 
 // Scalars yields every scalar that a lifted path can name, each with its path

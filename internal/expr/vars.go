@@ -32,6 +32,8 @@ type Vars struct {
 	ancestors []string
 	facts     Facts
 	params    params // of the program that runs
+	looks     []looked
+	room      [8]looked // for looks
 }
 
 // noObject stands for an object that is not there: all its fields are empty.
@@ -44,7 +46,15 @@ var noUser = &belfry.User{}
 // while the Vars is in use. Of an anonymous event neither event.actor nor actor
 // can be seen: a filter must not be an oracle for who did it.
 func NewVars(e *belfry.Event, facts Facts) *Vars {
-	v := &Vars{facts: facts}
+	v := new(Vars)
+	v.Set(e, facts)
+	return v
+}
+
+// Set makes v, whatever it was, what NewVars makes.
+func (v *Vars) Set(e *belfry.Event, facts Facts) {
+	*v = Vars{facts: facts}
+	v.looks = v.room[:0]
 	v.event.e = e
 	v.event.data.raw = e.Data
 	v.event.record.raw = e.Record
@@ -63,7 +73,6 @@ func NewVars(e *belfry.Event, facts Facts) *Vars {
 	v.object.attributes.raw = v.object.o.Attributes
 	v.container.attributes.raw = v.container.o.Attributes
 	v.actor.attributes.raw = v.actor.u.Attributes
-	return v
 }
 
 // Names of the variables.

@@ -10,8 +10,10 @@
 // number of matches and of the event's ancestors, not on the number of
 // subscriptions; an edit costs microseconds and shares all it does not change
 // with the snapshot before; a common subscription takes some 300 bytes, its own
-// text included, since it is kept packed and unpacked when it is asked for. A
-// filter that fails on an event does not match it, and Explain says why.
+// text included, since it is kept packed and unpacked when it is asked for. What
+// is no equality in a filter is decided without CEL where it compares with
+// literals (expr.Test). A filter that fails on an event does not match it, and
+// Explain says why.
 //
 // It refuses to do I/O, to read the clock, to know members and recipients
 // (resolve does), and to hold subscriptions that are not active.

@@ -31,7 +31,8 @@ type head struct {
 	filter      string
 	eqs         []expr.Equality // the one it is filed under first, see filed
 	residual    string
-	admins      bool // it is one of administrators
+	test        *expr.Test // the residual, when CEL is not needed for it
+	admins      bool       // it is one of administrators
 }
 
 func (h *head) scopeObject() string {
@@ -84,6 +85,11 @@ func headOf(s *belfry.Subscription) (head, error) {
 		return h, err
 	}
 	h.eqs, h.residual = lifted.Equalities, lifted.Residual
+	if h.residual != "" {
+		if t, ok := expr.TestOf(h.residual); ok {
+			h.test = &t
+		}
+	}
 	return h, nil
 }
 
@@ -148,6 +154,11 @@ func pack(h *head, s *belfry.Subscription, buf []byte, w *words) (entry, []byte)
 			p.uint(residualText)
 			p.inline(h.residual)
 		}
+		if h.test != nil {
+			p.test(h.test, h.filter)
+		} else {
+			p.buf = append(p.buf, 0)
+		}
 	}
 	packFields(&p, subscriptionFields().codecs, reflect.ValueOf(s).Elem())
 	return entry{string(p.buf)}, p.buf
@@ -157,6 +168,24 @@ func (p *packer) texts(list []string) {
 	p.uint(uint64(len(list)))
 	for _, s := range list {
 		p.text(s)
+	}
+}
+
+// test writes what a test does (0 = there is none), and then its tests, or its
+// path and values.
+func (p *packer) test(t *expr.Test, filter string) {
+	p.buf = append(p.buf, byte(t.Op))
+	if t.Op.Joins() {
+		p.uint(uint64(len(t.Tests)))
+		for i := range t.Tests {
+			p.test(&t.Tests[i], filter)
+		}
+		return
+	}
+	p.text(string(t.Path)) // not at once a word: each filter may have its own
+	p.uint(uint64(len(t.Values)))
+	for _, v := range t.Values {
+		p.value(v, filter)
 	}
 }
 
@@ -188,7 +217,8 @@ func (p *packer) value(v expr.Value, filter string) {
 }
 
 // reader reads an entry's head part by part, in the order in which pack wrote
-// it: id, scope, types, applies, object types, filter, equalities, residual.
+// it: id, scope, types, applies, object types, filter, equalities, residual,
+// its test.
 type reader struct {
 	unpacker
 	filter string
@@ -306,6 +336,69 @@ func (r *reader) residual() string {
 	return ""
 }
 
+// truth reads a residual's test and says what it is of the variables, unsure
+// when there is none. All of it is read, also when the first part decides.
+func (r *reader) truth(vars *expr.Vars) expr.Truth {
+	op := expr.Op(r.byte())
+	switch {
+	case op == 0:
+		return expr.Unsure
+	case op.Joins():
+		said := op.Start()
+		for n := r.uint(); n > 0; n-- {
+			said = op.Join(said, r.truth(vars))
+		}
+		return said
+	}
+	path := expr.Path(r.text())
+	n := r.uint()
+	if n == 0 {
+		return vars.Holds(op, path, expr.Value{})
+	}
+	said := expr.False
+	for ; n > 0; n-- {
+		if val := r.value(); said != expr.True {
+			said = vars.Holds(op, path, val)
+		}
+	}
+	return said
+}
+
+// skipTest passes over a test.
+func (r *reader) skipTest() {
+	op := expr.Op(r.byte())
+	switch {
+	case op == 0:
+	case op.Joins():
+		for n := r.uint(); n > 0; n-- {
+			r.skipTest()
+		}
+	default:
+		r.text()
+		for n := r.uint(); n > 0; n-- {
+			r.value()
+		}
+	}
+}
+
+// test reads a test, nil when there is none.
+func (r *reader) test() *expr.Test {
+	t := &expr.Test{Op: expr.Op(r.byte())}
+	switch {
+	case t.Op == 0:
+		return nil
+	case t.Op.Joins():
+		t.Tests = make([]expr.Test, r.uint())
+		for i := range t.Tests {
+			t.Tests[i] = *r.test() // the parts of a test are some
+		}
+	default:
+		eq := r.equality()
+		t.Path, t.Values = eq.Path, eq.Values
+	}
+	return t
+}
+
 // head reads the whole head. The reader stands at its beginning and comes to
 // stand at what follows.
 func (r *reader) head() head {
@@ -317,6 +410,7 @@ func (r *reader) head() head {
 			h.eqs[i] = r.equality()
 		}
 		h.residual = r.residual()
+		h.test = r.test()
 	}
 	return h
 }
@@ -340,6 +434,7 @@ func (s *Snapshot) unpack(e entry, sub *belfry.Subscription, room *common) {
 			}
 		}
 		r.residual()
+		r.skipTest()
 	}
 	r.subscription(sub)
 }

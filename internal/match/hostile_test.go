@@ -37,7 +37,7 @@ func TestCrowd(t *testing.T) {
 	const n = 20_000
 	putAll(t, x, n, func(i int) *belfry.Subscription {
 		s := active(fmt.Sprintf("sub_%05d", i), "course/1", "a.b")
-		s.Filter = fmt.Sprintf("event.data.n > %d", i)
+		s.Filter = fmt.Sprintf("event.data.n - 0.0 > %d", i) // needs CEL
 		return s
 	})
 	snap := x.Snapshot()

@@ -4,7 +4,6 @@ import (
 	"slices"
 
 	"github.com/belfryhq/belfry/internal/belfry"
-	"github.com/belfryhq/belfry/internal/expr"
 )
 
 // Interest says whether one active subscription wants an event, and the reasons
@@ -119,9 +118,6 @@ func (q *search) judge(e entry, where map[string]place, typ string, filters bool
 		return h, because
 	case !filters:
 		return h, append(because, reason(belfry.FilterPending, "", ""))
-	}
-	if q.vars == nil {
-		q.vars = expr.NewVars(q.event, q.facts)
 	}
 	v := q.filter(&r, true)
 	return h, append(slices.Clip(because), belfry.Reason{Code: v.Code, Subscription: h.id, Detail: v.Detail})

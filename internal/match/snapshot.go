@@ -343,7 +343,8 @@ type search struct {
 	snap    *Snapshot
 	event   *belfry.Event
 	facts   Facts
-	vars    *expr.Vars      // made when the first filter needs it
+	vars    *expr.Vars // own, once a filter needs them
+	own     expr.Vars
 	scalars []scalar        // of vars, when a bucket has many paths
 	seen    map[string]bool // ids of those with several types that were looked at
 	found   []hit
@@ -470,7 +471,8 @@ const cacheLine = 64
 
 func (q *search) variables() *expr.Vars {
 	if q.vars == nil {
-		q.vars = expr.NewVars(q.event, q.facts)
+		q.own.Set(q.event, q.facts)
+		q.vars = &q.own
 	}
 	return q.vars
 }
@@ -542,6 +544,14 @@ func (q *search) filter(r *reader, why bool) expr.Verdict {
 	residual := r.residual()
 	if residual == "" {
 		return expr.Verdict{Code: belfry.FilterTrue}
+	}
+	switch truth := r.truth(q.variables()); {
+	case truth == expr.True:
+		return expr.Verdict{Code: belfry.FilterTrue}
+	case truth == expr.False:
+		return expr.Verdict{Code: belfry.FilterFalse}
+	case truth == expr.Fails && !why: // no match; CEL has the words
+		return expr.Verdict{Code: belfry.FilterFault}
 	}
 	v, err := q.snap.cache.Eval(residual, q.variables())
 	if err != nil {
