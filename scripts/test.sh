@@ -18,6 +18,11 @@ unwatched=()
 for p in modernc.org/sqlite/lib modernc.org/libc modernc.org/memory; do
   unwatched+=("-gcflags=$p=-race=false")
 done
+# The longest first: they mostly wait, for leases and processes, while the
+# others are built and run beside them.
+if [ "$*" = ./... ]; then
+  set -- ./internal/{faults,e2e,store,bench} ./cmd/belfry ./internal/pipeline ./...
+fi
 CGO_ENABLED=1 go test -race "${unwatched[@]}" -p "${BELFRY_TEST_PARALLEL:-2}" -timeout 12m "$@" 2>&1 | tee "$log" | grep --line-buffered -v '\[no test files\]'
 code=${PIPESTATUS[0]}
 

@@ -16,6 +16,7 @@ import (
 	"github.com/belfryhq/belfry/internal/belfry"
 	"github.com/belfryhq/belfry/internal/resolve"
 	"github.com/belfryhq/belfry/internal/store"
+	"github.com/belfryhq/belfry/internal/store/storetest"
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-cmp/cmp/cmpopts"
 	"pgregory.net/rapid"
@@ -26,7 +27,7 @@ const school = "school"
 // open opens a store on an empty SQLite database.
 func open(t testing.TB) *store.DB {
 	t.Helper()
-	db, err := store.Open(context.Background(), store.Options{URL: "sqlite:" + t.TempDir(), Log: slog.New(slog.DiscardHandler), Now: time.Now})
+	db, err := store.Open(context.Background(), store.Options{URL: storetest.SQLitePlace(t), Log: slog.New(slog.DiscardHandler), Now: time.Now})
 	if err != nil {
 		t.Fatal(err)
 	}

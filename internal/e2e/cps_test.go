@@ -14,6 +14,7 @@ import (
 // the whole program: who has what in her inbox in the end.
 // feature: CPS-33, CPS-11, CPS-12, CPS-13, CPS-14
 func TestUseCasesOfCPS(t *testing.T) {
+	t.Parallel()
 	type doc = map[string]any
 	role := func(r doc) []doc { return []doc{{"role": r}} }
 	workflow := func(w doc) []doc { return []doc{{"workflow": w}} }

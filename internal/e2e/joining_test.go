@@ -71,6 +71,7 @@ func (h *house) event(typ string) {
 // starts; it is so for an address that a user has, whatever she prefers.
 // feature: CPS-10, CPS-26, S3-26
 func TestAddressesJoinByMail(t *testing.T) {
+	t.Parallel()
 	for name, place := range map[string]func(*testing.T, *config.Config){
 		"sqlite": func(*testing.T, *config.Config) {},
 		"postgres": func(t *testing.T, c *config.Config) {
@@ -79,6 +80,7 @@ func TestAddressesJoinByMail(t *testing.T) {
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel()
 			h := newHouse(t, place)
 			h.call(http.MethodPut, "/v1/objects/paper", map[string]any{"type": "section", "title": "The Paper"}, nil)
 			h.call(http.MethodPut, "/v1/users/eve", map[string]any{"name": "Eve", "email": "eve@example.org"}, nil)

@@ -16,6 +16,7 @@ type m = map[string]any
 // whole program to a mail server.
 // feature: CPS-16, CPS-18, CPS-19, CPS-28, S3-16, S3-13
 func TestMessages(t *testing.T) {
+	t.Parallel()
 	h := newHouse(t, func(_ *testing.T, cfg *config.Config) {
 		cfg.Channels["email"]["from_domains"] = "library.example"
 	})

@@ -50,8 +50,10 @@ type walk struct {
 // TestMoodle: what happens in a real Moodle's database reaches the right people
 // by inbox, e-mail and signed webhook, nobody else, and everybody can learn why.
 func TestMoodle(t *testing.T) {
+	t.Parallel()
 	for _, e := range engines {
 		t.Run(e.name, func(t *testing.T) {
+			t.Parallel()
 			dsn, stopDB, startDB := e.serve(t)
 			w := &walk{outer: t, house: newHouse(t, e.store), engine: e, stopDB: stopDB, startDB: startDB, subs: map[string]string{}}
 			w.school = &school{t: t, dsn: dsn, db: testdb.Open(t, dsn)}

@@ -14,6 +14,7 @@ import (
 // send, and pausing and cancelling it on its way.
 // feature: CPS-29, CPS-27, NEW-16, CPS-20
 func TestNotifications(t *testing.T) {
+	t.Parallel()
 	h := newHouse(t, func(*testing.T, *config.Config) {})
 	h.call(http.MethodPut, "/v1/objects/hall", m{"type": "room", "title": "Hall"}, nil)
 	for _, id := range []string{"ada", "ben", "cy", "dan", "eve"} {

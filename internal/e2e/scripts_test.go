@@ -17,6 +17,7 @@ import (
 // whole program; their failures are attempts as others are.
 // feature: CPS-17
 func TestScripts(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	program := func(name, text string) string {
 		path := filepath.Join(dir, name)

@@ -160,6 +160,7 @@ func (a *asked) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 // nobody is told without a yes; everybody is told, once, when it has answered.
 // feature: NSY-10, NEW-10, NEW-12
 func TestNobodyIsToldWithoutAYes(t *testing.T) {
+	t.Parallel()
 	t.Run("SQLite", func(t *testing.T) {
 		t.Parallel()
 		office := newPostOffice(t, 0)

@@ -18,20 +18,28 @@ import (
 	"github.com/belfryhq/belfry/internal/testdb"
 )
 
-// setClock is a machine's clock that can be set. The program has no such
-// thing: it is built once more, with one small file of another text
-// (go build -overlay), and is else the same.
+// setClock is a machine's clock that can be set.
 type setClock struct {
 	t      *testing.T
 	binary string
 	file   string
 }
 
-func newSetClock(t *testing.T) *setClock {
+// newSetClock is a clock of the test's own, for the program of buildSetClock.
+func newSetClock(t *testing.T, binary string) *setClock {
+	t.Helper()
+	c := &setClock{t: t, binary: binary, file: filepath.Join(t.TempDir(), "clock")}
+	c.set(0)
+	return c
+}
+
+// buildSetClock builds a program whose clock is a setClock. The program has no
+// such thing: it is built once more, with one small file of another text
+// (go build -overlay), and is else the same.
+func buildSetClock(t *testing.T) (binary string) {
 	t.Helper()
 	dir := t.TempDir()
-	c := &setClock{t: t, binary: filepath.Join(dir, "belfry"), file: filepath.Join(dir, "clock")}
-	c.set(0)
+	binary = filepath.Join(dir, "belfry")
 	here, err := os.Getwd()
 	if err != nil {
 		t.Fatal(err)
@@ -47,11 +55,11 @@ func newSetClock(t *testing.T) *setClock {
 	if err := os.WriteFile(filepath.Join(dir, "overlay.json"), overlay, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	build := exec.Command("go", "build", "-overlay", filepath.Join(dir, "overlay.json"), "-o", c.binary, "github.com/belfryhq/belfry/cmd/belfry")
+	build := exec.Command("go", "build", "-overlay", filepath.Join(dir, "overlay.json"), "-o", binary, "github.com/belfryhq/belfry/cmd/belfry")
 	if out, err := build.CombinedOutput(); err != nil {
 		t.Fatalf("building the program with a clock that steps: %v\n%s", err, out)
 	}
-	return c
+	return binary
 }
 
 // set makes the time of day so much ahead of what it is.
@@ -86,12 +94,16 @@ var steps = []time.Duration{time.Hour, -time.Hour, -time.Hour, 40 * time.Second,
 // feature: NEW-10, NEW-12
 func TestClockSteps(t *testing.T) {
 	t.Parallel()
-	c := newSetClock(t)
+	binary := buildSetClock(t)
 	t.Run("SQLite", func(t *testing.T) {
+		t.Parallel()
+		c := newSetClock(t, binary)
 		h := c.on(newHome(t))
 		stepRounds(t, c, h.start(), nil)
 	})
 	t.Run("PostgreSQL", func(t *testing.T) {
+		t.Parallel()
+		c := newSetClock(t, binary)
 		h := newHome(t, append(onPostgres(testdb.Postgres(t)), "BELFRY_NODES_LEASE="+lease.String())...)
 		stepRounds(t, c, c.on(h).start(), h.start())
 		c.set(-time.Minute)

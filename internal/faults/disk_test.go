@@ -19,7 +19,9 @@ import (
 // and when there is space again everything that was accepted arrives.
 // feature: NEW-10, NEW-12
 func TestFullDisk(t *testing.T) {
+	t.Parallel()
 	t.Run("no space left", func(t *testing.T) {
+		t.Parallel()
 		dir := t.TempDir()
 		// Large enough for all the load brings, so that only the ballast fills it.
 		if err := unix.Mount("belfry", dir, "tmpfs", 0, "size=160m"); err != nil {
@@ -51,6 +53,7 @@ func TestFullDisk(t *testing.T) {
 		h.start().idle()
 	})
 	t.Run("no file may grow", func(t *testing.T) {
+		t.Parallel()
 		h := newHome(t)
 		limit := func(size func() uint64) func(*process) {
 			return func(p *process) {

@@ -16,6 +16,7 @@ import (
 // around in the operator's network; the operator's own tenant reaches the
 // database beside the server as it is.
 func TestSourcesOfGuestsStayOutside(t *testing.T) {
+	t.Parallel()
 	p := newHome(t, "BELFRY_OUTBOUND_ALLOW=").start()
 	inner, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {

@@ -26,6 +26,7 @@ func bigEvent(n int) string {
 // else notices.
 // feature: NEW-10
 func TestHostileInput(t *testing.T) {
+	t.Parallel()
 	p := newHome(t).start()
 	a := furnish(t, p)
 	l := newLoad(t, p)
@@ -159,6 +160,7 @@ func settleOwn(l *load, p *process, a *audience) {
 // Protocol faults: whoever does not speak HTTP, or speaks it slowly, is cut off
 // in time, and hundreds of them keep nobody out.
 func TestHostileConnections(t *testing.T) {
+	t.Parallel()
 	p := newHome(t).start()
 	a := furnish(t, p)
 	addr := strings.TrimPrefix(p.url, "http://")

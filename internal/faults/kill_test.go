@@ -17,12 +17,17 @@ import (
 // inbox twice, and repeats only webhooks that were in flight.
 // feature: NEW-10, NEW-12, NSY-10
 func TestKilledInMidLoad(t *testing.T) {
+	t.Parallel()
 	t.Run("SQLite", func(t *testing.T) {
+		t.Parallel()
 		h := newHome(t)
 		killRounds(t, h, 20)
 		sound(t, filepath.Join(h.dir, "belfry.db"))
 	})
-	t.Run("PostgreSQL", func(t *testing.T) { killRounds(t, newHome(t, onPostgres(testdb.Postgres(t))...), 5) })
+	t.Run("PostgreSQL", func(t *testing.T) {
+		t.Parallel()
+		killRounds(t, newHome(t, onPostgres(testdb.Postgres(t))...), 5)
+	})
 }
 
 // death is a kill: sent and seen to have worked. Faults that leave a process
@@ -139,8 +144,10 @@ func later(a, b time.Time) time.Time {
 // a second start cannot use.
 // feature: NEW-12
 func TestKilledOnFirstStart(t *testing.T) {
+	t.Parallel()
 	for _, engine := range []string{"SQLite", "PostgreSQL"} {
 		t.Run(engine, func(t *testing.T) {
+			t.Parallel()
 			for range rounds(t, 4) {
 				var settings []string
 				if engine == "PostgreSQL" {

@@ -17,6 +17,7 @@ import (
 // in her inbox; what waits for it goes out, once, when it is resumed.
 // feature: PEER-5
 func TestFailingEndpointIsDisabledAndItsOwnerTold(t *testing.T) {
+	t.Parallel()
 	var works atomic.Bool
 	var got sync.Map
 	url := serve(t, func(w http.ResponseWriter, r *http.Request) {
@@ -73,6 +74,7 @@ func TestFailingEndpointIsDisabledAndItsOwnerTold(t *testing.T) {
 // that may still arrive, once.
 // feature: PEER-4
 func TestBulkCancelReachesEveryNode(t *testing.T) {
+	t.Parallel()
 	for name, home := range map[string]func(*testing.T) *home{
 		"sqlite": func(t *testing.T) *home { return newHome(t) },
 		"two nodes": func(t *testing.T) *home {

@@ -22,6 +22,7 @@ import (
 // be erased is gone everywhere, and a backtest counts everything once.
 // feature: NEW-10, NEW-12
 func TestKilledAmongOrders(t *testing.T) {
+	t.Parallel()
 	more := "BELFRY_JOINING_PER_TENANT=1000000"
 	t.Run("SQLite", func(t *testing.T) {
 		t.Parallel()

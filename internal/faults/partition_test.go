@@ -40,6 +40,7 @@ func (p *process) sends() (n float64) {
 // joins anew.
 // feature: NEW-10, NEW-12
 func TestNodeCutOff(t *testing.T) {
+	t.Parallel()
 	direct := testdb.Postgres(t)
 	target, err := url.Parse(direct)
 	if err != nil {
@@ -107,6 +108,7 @@ func TestNodeCutOff(t *testing.T) {
 // it looks first, nothing is lost and nothing is sent twice.
 // feature: NEW-10, NEW-12
 func TestDatabaseOfNodesGoesAway(t *testing.T) {
+	t.Parallel()
 	server := testdb.NewPostgres(t)
 	h := newHome(t, append(onPostgres(server.Database(t)), "BELFRY_NODES_LEASE="+lease.String())...)
 	ps := []*process{h.start(), h.start(), h.start()}
@@ -164,6 +166,7 @@ func TestDatabaseOfNodesGoesAway(t *testing.T) {
 // of it.
 // feature: NEW-10, NEW-12
 func TestAllNodesKilled(t *testing.T) {
+	t.Parallel()
 	h := nodesOn(t)
 	ps := []*process{h.start(), h.start()}
 	a := furnish(t, ps[0])

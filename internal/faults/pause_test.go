@@ -14,6 +14,7 @@ import (
 // killed; what waits of one that ends is suppressed. Nothing is sent twice.
 // feature: NEW-10, NEW-12
 func TestPausedSubscriptionsWaitOnEveryNode(t *testing.T) {
+	t.Parallel()
 	h := nodesOn(t)
 	first, second := h.start(), h.start()
 	divided(t, first, 2)

@@ -29,6 +29,7 @@ import (
 // for it.
 // feature: NEW-10, NEW-11, NEW-6, NEW-12, CPS-23
 func TestKilledWithMuchPending(t *testing.T) {
+	t.Parallel()
 	t.Run("SQLite", func(t *testing.T) {
 		t.Parallel()
 		office := newPostOffice(t, 20*time.Millisecond)

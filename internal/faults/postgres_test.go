@@ -25,6 +25,7 @@ import (
 // answer, everything goes on by itself, nothing is lost and nothing repeated.
 // feature: NEW-10, NEW-12
 func TestPostgresGoesAway(t *testing.T) {
+	t.Parallel()
 	server := testdb.NewPostgres(t)
 	h := newHome(t, onPostgres(server.Database(t))...)
 	p := h.start()
@@ -69,6 +70,7 @@ func TestPostgresGoesAway(t *testing.T) {
 // middle of commits whose fate is then unknown.
 // feature: NEW-10, NEW-12
 func TestPostgresConnectionsBreak(t *testing.T) {
+	t.Parallel()
 	direct := testdb.Postgres(t)
 	target, err := url.Parse(direct)
 	if err != nil {
@@ -327,6 +329,7 @@ func (w *wire) drop() {
 // it is in force without anybody's doing: what the API shows is what happens.
 // feature: NEW-10
 func TestEditsInDoubtTakeEffect(t *testing.T) {
+	t.Parallel()
 	direct := testdb.Postgres(t)
 	target, err := url.Parse(direct)
 	if err != nil {

@@ -7,6 +7,7 @@ import (
 	"bytes"
 	"database/sql"
 	"encoding/json"
+	"flag"
 	"fmt"
 	"io"
 	"net/http"
@@ -46,6 +47,12 @@ func run(m *testing.M) int {
 	build := exec.Command("go", append(args, "github.com/belfryhq/belfry/cmd/belfry")...)
 	if out, err := build.CombinedOutput(); err != nil {
 		fmt.Fprintf(os.Stderr, "building the program: %v\n%s\n", err, out)
+		return 1
+	}
+	// The tests mostly wait, for leases and processes. Each has up to three of
+	// those and what loads them: more than a few at once would test the machine.
+	if err := flag.Set("test.parallel", strconv.Itoa(min(runtime.GOMAXPROCS(0), 4))); err != nil {
+		fmt.Fprintln(os.Stderr, err)
 		return 1
 	}
 	code := testdb.Wrap(m).Run()

@@ -15,6 +15,7 @@ import (
 // was, and every row of the platform's log is one event.
 // feature: MDL-13, NEW-12
 func TestSourceRunsOnOneNode(t *testing.T) {
+	t.Parallel()
 	site := testdb.MoodlePostgres(t)
 	moodle := testdb.Open(t, site)
 	h := nodesOn(t)

@@ -25,6 +25,7 @@ import (
 // What cannot work is said in a sentence before anything is done: what is
 // wrong, and what to do.
 func TestHopelessStarts(t *testing.T) {
+	t.Parallel()
 	busy := newHome(t).start()
 	taken := strings.TrimPrefix(busy.url, "http://")
 	postgres := func(change func(u *url.URL)) []string {
@@ -66,6 +67,7 @@ func TestHopelessStarts(t *testing.T) {
 // A database that was used is not started without its key: every secret in it
 // would be lost in silence. One that was only prepared has nothing to lose.
 func TestDatabaseWithoutItsKey(t *testing.T) {
+	t.Parallel()
 	h := newHome(t)
 	if out, err := exec.Command(binary, "migrate", "--data-dir", h.dir).CombinedOutput(); err != nil {
 		t.Fatal(err, string(out))
@@ -95,6 +97,7 @@ func TestDatabaseWithoutItsKey(t *testing.T) {
 
 // A server whose secret key is not that of the others says so as it starts.
 func TestAnotherSecretKey(t *testing.T) {
+	t.Parallel()
 	const says, other = "cannot be opened with this secret key", "b3RoZXIgb3RoZXIgb3RoZXIgb3RoZXIgb3RoZXIgb28="
 	h := newHome(t, "BELFRY_SECRET_KEY="+secretKey)
 	p := h.start()

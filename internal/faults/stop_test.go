@@ -19,12 +19,17 @@ import (
 // nothing at all is repeated by the next process.
 // feature: NEW-10, NEW-12
 func TestStoppedInMidLoad(t *testing.T) {
+	t.Parallel()
 	t.Run("SQLite", func(t *testing.T) {
+		t.Parallel()
 		h := newHome(t)
 		stopRounds(t, h, 5)
 		sound(t, filepath.Join(h.dir, "belfry.db"))
 	})
-	t.Run("PostgreSQL", func(t *testing.T) { stopRounds(t, newHome(t, onPostgres(testdb.Postgres(t))...), 3) })
+	t.Run("PostgreSQL", func(t *testing.T) {
+		t.Parallel()
+		stopRounds(t, newHome(t, onPostgres(testdb.Postgres(t))...), 3)
+	})
 }
 
 func stopRounds(t *testing.T, h *home, short int) {
@@ -98,6 +103,7 @@ func soon[T any](t *testing.T, c <-chan T, what string) (v T) {
 // the send it cut off is made again by the next process.
 // feature: NEW-10
 func TestStopDoesNotWaitForever(t *testing.T) {
+	t.Parallel()
 	h := newHome(t, "BELFRY_LIMITS_DRAIN=1s")
 	receiver, arrived, release := hanging(t)
 	p := h.start()
@@ -119,6 +125,7 @@ func TestStopDoesNotWaitForever(t *testing.T) {
 
 // The second signal does not wait.
 func TestSecondSignalStopsAtOnce(t *testing.T) {
+	t.Parallel()
 	h := newHome(t, "BELFRY_LIMITS_DRAIN=5m")
 	receiver, arrived, _ := hanging(t)
 	p := h.start()

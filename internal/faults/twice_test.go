@@ -18,6 +18,7 @@ import (
 // the first notices nothing.
 // feature: NEW-12
 func TestSecondProcessIsRefused(t *testing.T) {
+	t.Parallel()
 	h := newHome(t)
 	p := h.start()
 	h.refused("belfry: another Belfry process works with", "stop it", "use PostgreSQL")
@@ -31,6 +32,7 @@ func TestSecondProcessIsRefused(t *testing.T) {
 
 // A database that a newer program wrote is left alone.
 func TestNewerSchemaIsRefused(t *testing.T) {
+	t.Parallel()
 	for engine, where := range map[string]func(*testing.T) (*home, string, string){
 		"SQLite": func(t *testing.T) (*home, string, string) {
 			h := newHome(t)
@@ -65,6 +67,7 @@ func TestNewerSchemaIsRefused(t *testing.T) {
 
 // A file that is no database is not touched.
 func TestDamagedDatabase(t *testing.T) {
+	t.Parallel()
 	h := newHome(t)
 	p := h.start()
 	p.signal(syscall.SIGTERM)

@@ -93,7 +93,7 @@ func engines(t *testing.T, test func(*testing.T, *store.DB, *store.DB)) {
 		test(t, db, db)
 	})
 	t.Run("PostgreSQL", func(t *testing.T) {
-		url := testdb.Postgres(t)
+		url := storetest.PostgresPlace(t)
 		test(t, storetest.Open(t, url), storetest.Open(t, url)) // two processes
 	})
 }

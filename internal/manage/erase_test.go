@@ -15,7 +15,6 @@ import (
 	"github.com/belfryhq/belfry/internal/secret"
 	"github.com/belfryhq/belfry/internal/store"
 	"github.com/belfryhq/belfry/internal/store/storetest"
-	"github.com/belfryhq/belfry/internal/testdb"
 )
 
 type noChannels struct{}
@@ -176,7 +175,7 @@ func erase(t *testing.T, db *store.DB, m *manage.Manager, id string) belfry.Job 
 }
 
 func engines(t *testing.T, test func(t *testing.T, place string, db *store.DB)) {
-	for name, place := range map[string]func(testing.TB) string{"SQLite": storetest.SQLitePlace, "PostgreSQL": testdb.Postgres} {
+	for name, place := range map[string]func(testing.TB) string{"SQLite": storetest.SQLitePlace, "PostgreSQL": storetest.PostgresPlace} {
 		t.Run(name, func(t *testing.T) {
 			url := place(t)
 			db := storetest.Open(t, url)

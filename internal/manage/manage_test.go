@@ -20,6 +20,7 @@ import (
 	"github.com/belfryhq/belfry/internal/belfry"
 	"github.com/belfryhq/belfry/internal/secret"
 	"github.com/belfryhq/belfry/internal/store"
+	"github.com/belfryhq/belfry/internal/store/storetest"
 	"github.com/belfryhq/belfry/internal/testdb"
 )
 
@@ -74,7 +75,7 @@ func open(t testing.TB) *house {
 	t.Helper()
 	h := &house{t: t, now: time.Date(2026, 11, 21, 8, 0, 0, 0, time.UTC)}
 	var err error
-	h.db, err = store.Open(context.Background(), store.Options{URL: "sqlite:" + t.TempDir(), Log: slog.New(slog.DiscardHandler), Now: func() time.Time { return h.now }})
+	h.db, err = store.Open(context.Background(), store.Options{URL: storetest.SQLitePlace(t), Log: slog.New(slog.DiscardHandler), Now: func() time.Time { return h.now }})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -11,13 +11,14 @@ import (
 
 	"github.com/belfryhq/belfry/internal/belfry"
 	"github.com/belfryhq/belfry/internal/store"
+	"github.com/belfryhq/belfry/internal/store/storetest"
 )
 
 // past is a store whose clock the test sets.
 func past(t *testing.T) (*store.DB, *atomic.Int64) {
 	t.Helper()
 	at := &atomic.Int64{}
-	db, err := store.Open(t.Context(), store.Options{URL: "sqlite:" + t.TempDir(), Log: slog.New(slog.DiscardHandler), Now: func() time.Time { return time.UnixMicro(at.Load()).UTC() }})
+	db, err := store.Open(t.Context(), store.Options{URL: storetest.SQLitePlace(t), Log: slog.New(slog.DiscardHandler), Now: func() time.Time { return time.UnixMicro(at.Load()).UTC() }})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -16,7 +16,6 @@ import (
 	"github.com/belfryhq/belfry/internal/directory"
 	"github.com/belfryhq/belfry/internal/store"
 	"github.com/belfryhq/belfry/internal/store/storetest"
-	"github.com/belfryhq/belfry/internal/testdb"
 )
 
 // tower is a house whose clock stands still until somebody turns it, and where
@@ -301,7 +300,7 @@ func (w *tower) reasons(event string) (codes []string, at *belfry.ConditionView)
 }
 
 func engines(t *testing.T, test func(t *testing.T, url string)) {
-	for name, place := range map[string]func(testing.TB) string{"SQLite": storetest.SQLitePlace, "PostgreSQL": testdb.Postgres} {
+	for name, place := range map[string]func(testing.TB) string{"SQLite": storetest.SQLitePlace, "PostgreSQL": storetest.PostgresPlace} {
 		t.Run(name, func(t *testing.T) { test(t, place(t)) })
 	}
 }

@@ -14,7 +14,6 @@ import (
 	"github.com/belfryhq/belfry/internal/channel"
 	"github.com/belfryhq/belfry/internal/store"
 	"github.com/belfryhq/belfry/internal/store/storetest"
-	"github.com/belfryhq/belfry/internal/testdb"
 )
 
 // settable is a clock that a test sets.
@@ -344,7 +343,7 @@ func TestDigestsSurviveDeath(t *testing.T) {
 		at   []int // which call it dies at
 	}{
 		{"SQLite", storetest.SQLite, []int{1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12}},
-		{"PostgreSQL", func(t testing.TB) *store.DB { return storetest.Open(t, testdb.Postgres(t)) }, []int{2, 3, 4}},
+		{"PostgreSQL", storetest.Postgres, []int{2, 3, 4}},
 	} {
 		t.Run(engine.name, func(t *testing.T) {
 			t.Parallel()

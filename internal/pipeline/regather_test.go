@@ -11,7 +11,6 @@ import (
 	"github.com/belfryhq/belfry/internal/belfry"
 	"github.com/belfryhq/belfry/internal/store"
 	"github.com/belfryhq/belfry/internal/store/storetest"
-	"github.com/belfryhq/belfry/internal/testdb"
 )
 
 // open lists what waits: "channel key due items".
@@ -154,7 +153,7 @@ func TestDigestsFollowDefaults(t *testing.T) {
 	for _, engine := range []struct {
 		name string
 		open func(testing.TB) *store.DB
-	}{{"SQLite", storetest.SQLite}, {"PostgreSQL", func(t testing.TB) *store.DB { return storetest.Open(t, testdb.Postgres(t)) }}} {
+	}{{"SQLite", storetest.SQLite}, {"PostgreSQL", storetest.Postgres}} {
 		t.Run(engine.name, func(t *testing.T) {
 			t.Parallel()
 			h, _, _ := postHouse(t, engine.open(t))
@@ -197,7 +196,7 @@ func TestLateDecisionsAreMadeAnew(t *testing.T) {
 	for _, engine := range []struct {
 		name string
 		open func(testing.TB) *store.DB
-	}{{"SQLite", storetest.SQLite}, {"PostgreSQL", func(t testing.TB) *store.DB { return storetest.Open(t, testdb.Postgres(t)) }}} {
+	}{{"SQLite", storetest.SQLite}, {"PostgreSQL", storetest.Postgres}} {
 		t.Run(engine.name, func(t *testing.T) {
 			t.Parallel()
 			h, c, _ := postHouse(t, engine.open(t))

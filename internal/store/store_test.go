@@ -12,4 +12,4 @@ import (
 func verify(m *testing.M) { goleak.VerifyTestMain(testdb.Wrap(m)) }
 
 func TestSQLite(t *testing.T)   { storetest.Run(t, storetest.SQLitePlace) }
-func TestPostgres(t *testing.T) { storetest.Run(t, testdb.Postgres) }
+func TestPostgres(t *testing.T) { storetest.Run(t, storetest.PostgresPlace) }

@@ -15,6 +15,7 @@
 //
 //	func TestMain(m *testing.M) { testdb.Main(m) }
 //
-// and calls testdb.Postgres(t) or testdb.MariaDB(t) for a URL, or testdb.NewPostgres(t) for a
+// and calls testdb.Postgres(t) or testdb.MariaDB(t) for a URL, testdb.PostgresCopy for one
+// of a database that is filled once and copied, or testdb.NewPostgres(t) for a
 // server of its own that it may stop, kill and start again.
 package testdb

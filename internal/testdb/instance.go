@@ -144,11 +144,16 @@ func (i *instance) Start(t testing.TB) {
 // test ends, if the server then runs.
 func (i *instance) Database(t testing.TB) string {
 	t.Helper()
+	return i.fresh(t, i.product.created)
+}
+
+func (i *instance) fresh(t testing.TB, created func(name string) string) string {
+	t.Helper()
 	i.mu.Lock()
 	i.seq++
 	name := fmt.Sprintf("test%d", i.seq)
 	i.mu.Unlock()
-	if err := i.admin(i.product.created(name)); err != nil {
+	if err := i.admin(created(name)); err != nil {
 		t.Fatalf("testdb: %v", err)
 	}
 	t.Cleanup(func() { _ = i.admin(i.product.dropped(name)) })

@@ -7,6 +7,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strconv"
+	"sync"
 	"syscall"
 	"testing"
 
@@ -23,12 +24,23 @@ func Postgres(t testing.TB) string {
 	return sharedPostgres.get(t, startPostgres).Database(t)
 }
 
+// PostgresCopy is Postgres with what fill put into a database: it fills one, the
+// first time it is asked for under that name, and each test gets a copy of it.
+// fill leaves no connection behind.
+func PostgresCopy(t testing.TB, name string, fill func(url string) error) string {
+	t.Helper()
+	return sharedPostgres.get(t, startPostgres).copied(t, name, fill)
+}
+
 var sharedPostgres only[*PostgresServer]
 
 // PostgresServer is a PostgreSQL cluster in a temporary folder.
 type PostgresServer struct {
 	instance
 	bin string // folder of the programs
+
+	filling   sync.Mutex
+	templates map[string]error // by name: how filling it ended
 }
 
 // NewPostgres starts a server of the test's own, which it may stop, kill and
@@ -53,11 +65,42 @@ func startPostgres() (*PostgresServer, error) {
 	})
 }
 
+// template is the database that copies of what has a name are made of.
+func (p *PostgresServer) template(name string, fill func(url string) error) (string, error) {
+	p.filling.Lock()
+	defer p.filling.Unlock()
+	database := "template_" + name
+	err, known := p.templates[name]
+	if known {
+		return database, err
+	}
+	if err = p.admin(p.created(database)); err == nil {
+		err = fill(p.URL(database))
+	}
+	if err == nil { // what is connected to, if only by the server itself, is not copied
+		err = p.admin("ALTER DATABASE " + database + " ALLOW_CONNECTIONS false")
+	}
+	if p.templates == nil {
+		p.templates = map[string]error{}
+	}
+	p.templates[name] = err
+	return database, err
+}
+
+func (p *PostgresServer) copied(t testing.TB, name string, fill func(url string) error) string {
+	t.Helper()
+	template, err := p.template(name, fill)
+	if err != nil {
+		t.Fatalf("testdb: %v", err)
+	}
+	return p.fresh(t, func(database string) string { return p.created(database) + " TEMPLATE " + template })
+}
+
 func (p *PostgresServer) named() string { return "PostgreSQL" }
 
 func (p *PostgresServer) command() *exec.Cmd {
 	return exec.Command(filepath.Join(p.bin, "postgres"), "-D", p.dir, "-p", strconv.Itoa(p.port), "-k", p.dir,
-		"-c", "listen_addresses=127.0.0.1", "-c", "max_connections=100", "-c", "shared_buffers=64MB",
+		"-c", "listen_addresses=127.0.0.1", "-c", "max_connections=300", "-c", "shared_buffers=64MB",
 		"-c", "logging_collector=off", "-c", "log_min_messages=warning")
 }
 

@@ -115,7 +115,7 @@ func (l *life) there(event, delivery string) string {
 
 func engines(t *testing.T, test func(t *testing.T, url string)) {
 	t.Run("sqlite", func(t *testing.T) { t.Parallel(); test(t, storetest.SQLitePlace(t)) })
-	t.Run("postgres", func(t *testing.T) { t.Parallel(); test(t, testdb.Postgres(t)) })
+	t.Run("postgres", func(t *testing.T) { t.Parallel(); test(t, storetest.PostgresPlace(t)) })
 }
 
 // Everything goes in its time and no sooner; a partition goes at most its span

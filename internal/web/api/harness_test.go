@@ -21,6 +21,7 @@ import (
 	"github.com/belfryhq/belfry/internal/ingest"
 	"github.com/belfryhq/belfry/internal/secret"
 	"github.com/belfryhq/belfry/internal/store"
+	"github.com/belfryhq/belfry/internal/store/storetest"
 	"github.com/belfryhq/belfry/internal/web/api"
 )
 
@@ -51,7 +52,7 @@ func newHouse(t *testing.T, change ...func(*api.Options)) *house {
 	t.Helper()
 	logs := &lines{}
 	log := slog.New(slog.NewJSONHandler(logs, &slog.HandlerOptions{Level: slog.LevelDebug}))
-	db, err := store.Open(t.Context(), store.Options{URL: "sqlite:" + t.TempDir(), Log: slog.New(slog.DiscardHandler), Now: now})
+	db, err := store.Open(t.Context(), store.Options{URL: storetest.SQLitePlace(t), Log: slog.New(slog.DiscardHandler), Now: now})
 	if err != nil {
 		t.Fatal(err)
 	}
