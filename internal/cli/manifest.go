@@ -26,7 +26,8 @@ type manifestChange struct {
 		Before  json.RawMessage `json:"before"`
 		After   json.RawMessage `json:"after"`
 	} `json:"diff"`
-	Secret string `json:"secret"`
+	Secret   string   `json:"secret"`
+	Warnings []string `json:"warnings"`
 }
 
 // signs of the actions, as differences are shown.
@@ -82,8 +83,8 @@ func Apply(ctx context.Context, c *client.Client, out Out, file string, in io.Re
 
 func (c *manifestChange) print(out Out) error {
 	sign, ok := signs[c.Action]
-	if !ok {
-		return nil // unchanged
+	if !ok { // unchanged
+		return c.warn(out)
 	}
 	id := ""
 	if c.ID != "" && c.ID != c.Name {
@@ -98,7 +99,19 @@ func (c *manifestChange) print(out Out) error {
 		}
 	}
 	if c.Secret != "" {
-		return out.Line("    secret: %s   Keep it: it is not shown again.", c.Secret)
+		if err := out.Line("    secret: %s   Keep it: it is not shown again.", c.Secret); err != nil {
+			return err
+		}
+	}
+	return c.warn(out)
+}
+
+// warn says what is allowed but perhaps not meant.
+func (c *manifestChange) warn(out Out) error {
+	for _, w := range c.Warnings {
+		if err := out.Line("! %s %s: %s", c.Kind, clean(c.Name), clean(w)); err != nil {
+			return err
+		}
 	}
 	return nil
 }

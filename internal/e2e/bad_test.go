@@ -73,6 +73,23 @@ func TestBadInput(t *testing.T) {
 			c.t.Error(got)
 		}
 	})
+	e.row(t, "a role that nobody has is saved with a warning that names the nearest", func(c *edge) {
+		c.call(http.MethodPut, "/v1/objects/"+c.at+"/grants", []m{{"principal": c.who, "role": "curator"}}, nil)
+		var made struct {
+			ID       string
+			Warnings []string
+		}
+		rules := m{"recipients": []m{{"role": m{"roles": []string{"currator"}}}}}
+		c.call(http.MethodPost, "/v1/subscriptions", rules, &made)
+		if len(made.Warnings) != 1 || !strings.Contains(made.Warnings[0], "currator: did you mean curator?") {
+			c.t.Error(made.Warnings)
+		}
+		made.Warnings = nil
+		c.call(http.MethodPut, "/v1/subscriptions/"+made.ID, rules, &made)
+		if len(made.Warnings) != 1 {
+			c.t.Error(made.Warnings)
+		}
+	})
 	e.row(t, "an unknown type is saved with a warning", func(c *edge) {
 		var made struct{ Warnings []string }
 		c.call(http.MethodPost, "/v1/subscriptions", m{"types": []string{c.typ + "unseen"}, "recipients": []m{{"explicit": m{"users": []string{c.who}}}}}, &made)

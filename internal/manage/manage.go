@@ -46,6 +46,8 @@ type Store interface {
 type TreeStore interface {
 	Objects(ctx context.Context, tenant string, ids []string) (map[string]belfry.Object, error)
 	GrantsOn(ctx context.Context, tenant string, objects []string) (map[string][]belfry.Grant, error)
+	// Roles are those that were ever given to somebody.
+	Roles(ctx context.Context, tenant string, limit int) ([]string, error)
 	History(ctx context.Context, tenant, object, after string, limit int) ([]belfry.HistoryEntry, string, error)
 }
 

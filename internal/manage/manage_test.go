@@ -364,6 +364,7 @@ func TestSubscriptionLife(t *testing.T) {
 		Notify:  []belfry.Notify{{Channels: []string{"inbox", "email"}}, {Endpoint: e.ID}},
 		Owner:   "user/8",
 	}
+	h.ok(h.PutGrants(h.ctx(), by, []belfry.GrantSet{{Object: "course/41", Grants: []belfry.Grant{{Principal: "user/8", Role: "editingteacher"}}}}))
 	s, err := h.CreateSubscription(h.ctx(), by, draft)
 	h.ok(err)
 	if !strings.HasPrefix(s.ID, "sub_") || s.State != belfry.SubscriptionActive || s.Version == 0 || s.Origin != "admin" || !s.Created.Equal(h.now) {

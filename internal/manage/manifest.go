@@ -88,6 +88,8 @@ type ManifestChange struct {
 	Action string         `json:"action" enum:"create,update,unchanged,delete,left"`
 	Diff   []ManifestDiff `json:"diff,omitempty" doc:"Of an update: at most 100 places"`
 	Secret string         `json:"secret,omitempty" doc:"Of an endpoint that was made; shown this once"`
+	// Warnings are of subscriptions, also of those that do not change.
+	Warnings []string `json:"warnings,omitempty" doc:"What is allowed but perhaps not meant"`
 }
 
 // ManifestDiff is a place that changes.
@@ -167,7 +169,7 @@ func (m *Manager) ApplyManifest(ctx context.Context, by By, file Manifest, o App
 	next := belfry.AppliedManifest{Name: file.Name, Entries: []belfry.Kept{}, At: m.now(), By: by.Who}
 	for i := range items {
 		it := &items[i]
-		change, found, err := m.plan(plan, it)
+		change, found, err := m.plan(ctx, by.Tenant, plan, it)
 		if err != nil {
 			if err = f.part(it.pointer, err); err != nil {
 				return report, err
@@ -284,7 +286,7 @@ func (f *faults) part(pointer string, err error) error {
 }
 
 // plan says what storing a thing does, by doing it where nothing is stored.
-func (m *Manager) plan(plan *Manager, it *item) (c ManifestChange, found bool, err error) {
+func (m *Manager) plan(ctx context.Context, tenant string, plan *Manager, it *item) (c ManifestChange, found bool, err error) {
 	c = ManifestChange{Kind: it.Kind, Name: it.Name, ID: it.ID, Action: ManifestCreate}
 	was, err := look(m, it)
 	if err != nil {
@@ -297,6 +299,11 @@ func (m *Manager) plan(plan *Manager, it *item) (c ManifestChange, found bool, e
 	if err != nil {
 		return c, false, err
 	}
+	if it.Kind == partSubscriptions {
+		if c.Warnings, err = plan.warned(ctx, tenant, it.ID); err != nil {
+			return c, false, err
+		}
+	}
 	if found = was != nil; found {
 		c.Diff = differences(nil, "", was, is)
 		c.Action = ManifestUnchanged
@@ -305,6 +312,12 @@ func (m *Manager) plan(plan *Manager, it *item) (c ManifestChange, found bool, e
 		}
 	}
 	return c, found, nil
+}
+
+// warned are the warnings of a subscription as it stands.
+func (m *Manager) warned(ctx context.Context, tenant, id string) ([]string, error) {
+	s, err := m.Subscription(ctx, tenant, id)
+	return s.Warnings, err
 }
 
 // look is a thing as JSON, without what is the server's to say; nil when it is

@@ -49,7 +49,7 @@ func readable(s *belfry.Subscription, known *facts, p *words.Printer) string {
 		b.WriteString(p.Say("rule.if", "Filter", text))
 	}
 	b.WriteString(r.often(s.Condition))
-	deeds := r.deeds(s)
+	deeds := append(r.deeds(s), r.terms(s)...)
 	if !s.ExcludesActor() {
 		deeds = append(deeds, p.Say("rule.actor"))
 	}

@@ -701,6 +701,13 @@ func (m *Manager) warnings(ctx context.Context, tenant string, s *belfry.Subscri
 			warn("group %s is not known yet", g)
 		}
 	}
+	strange, err := m.strangeRoles(ctx, tenant, rolesOf(s))
+	if err != nil {
+		return nil, err
+	}
+	for _, w := range strange {
+		warn("%s", w)
+	}
 	for id, ok := range known.endpoints {
 		if !ok {
 			warn("endpoint %s is not there", id)

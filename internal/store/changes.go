@@ -294,6 +294,7 @@ var (
 	putGroup = insert("groups", "tenant:t id:t version:n name:t address:t origin:t",
 		"ON CONFLICT (tenant, id) DO UPDATE SET version = excluded.version, name = excluded.name, address = excluded.address, origin = excluded.origin")
 	insertGroupMember = insert("group_members", "tenant:t group_id:t principal:t origin:t", "ON CONFLICT DO NOTHING")
+	insertRole        = insert("roles", "tenant:t role:t", "ON CONFLICT DO NOTHING")
 	insertGrant       = insert("grants", "tenant:t object:t origin:t principal:t role:t seq:n from_at:n until_at:n inactive:t", "ON CONFLICT DO NOTHING")
 	putSubscription   = insert("subscriptions", "tenant:t id:t state:t version:n body:b scope:t",
 		"ON CONFLICT (tenant, id) DO UPDATE SET state = excluded.state, version = excluded.version, body = excluded.body, scope = excluded.scope")
@@ -647,6 +648,7 @@ func (e *edit) dropGroups() error {
 }
 
 func (e *edit) grants() error {
+	given := map[string]bool{}
 	for i := range e.ch.Grants {
 		set := &e.ch.Grants[i]
 		var err error
@@ -667,6 +669,7 @@ func (e *edit) grants() error {
 			if set.Principal != "" && principal != set.Principal {
 				return belfry.Errorf(belfry.Invalid, "a set of grants for %s names %s", set.Principal, principal)
 			}
+			given[g.Role] = true
 			rows.text(e.tenant).text(set.Object).text(set.Origin).text(principal).text(g.Role).num(int64(seq)).num(microsOf(g.From)).num(microsOf(g.Until)).text(g.Inactive)
 		}
 		if _, err := rows.flush(); err != nil {
@@ -674,7 +677,15 @@ func (e *edit) grants() error {
 		}
 		e.note(belfry.KindGrants, set.Object)
 	}
-	return nil
+	if len(given) == 0 {
+		return nil
+	}
+	rows := e.rows(insertRole)
+	for _, role := range slices.Sorted(maps.Keys(given)) {
+		rows.text(e.tenant).text(role)
+	}
+	_, err := rows.flush()
+	return err
 }
 
 func (e *edit) history() error {

@@ -182,6 +182,17 @@ func (db *DB) strings(ctx context.Context, text string, args ...any) (list []str
 	return list, err
 }
 
+// Roles lists roles that were ever given to somebody of a tenant, in order.
+func (db *DB) Roles(ctx context.Context, tenant string, limit int) (list []string, err error) {
+	err = db.query(ctx, func(rows *sql.Rows) error {
+		var role string
+		err := rows.Scan(&role)
+		list = append(list, role)
+		return err
+	}, "SELECT role FROM roles WHERE tenant = $1 ORDER BY role LIMIT $2", tenant, limit)
+	return list, err
+}
+
 // GrantsOn reads the grants on objects, of all origins, in the order of
 // principals; objects without any are absent.
 func (db *DB) GrantsOn(ctx context.Context, tenant string, objects []string) (map[string][]belfry.Grant, error) {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"slices"
 	"testing"
 	"time"
 
@@ -250,6 +251,12 @@ func testGrants(t *testing.T, place func(testing.TB) string) {
 	same(t, "changes", must[[]belfry.Change](t)(db.ChangesSince(ctx, tenant, v-1, 10)), []belfry.Change{{Version: v, Kind: belfry.KindGrants, Key: "course/1"}})
 	_, err := db.Apply(ctx, belfry.Changes{Tenant: tenant, Grants: []belfry.GrantSet{{Object: "course/1", Principal: "u1", Grants: []belfry.Grant{{Principal: "u2", Role: "x"}}}}})
 	kind(t, err, belfry.Invalid)
+	if roles := must[[]string](t)(db.Roles(ctx, tenant, 10)); !slices.Equal(roles, []string{"student", "teacher", "tutor"}) { // also those that nobody has any more
+		t.Errorf("roles %q", roles)
+	}
+	if roles := must[[]string](t)(db.Roles(ctx, "other", 10)); len(roles) != 0 {
+		t.Errorf("roles of another tenant: %q", roles)
+	}
 }
 
 func testHistory(t *testing.T, place func(testing.TB) string) {

@@ -47,7 +47,7 @@ func TestSentencesInTheReadersLanguage(t *testing.T) {
 	if part := `"readable":"Quand pendant 26 heures aucun a.b ne se produit n'importe où : prévenir ceux qui se sont inscrits comme ils préfèrent"`; !strings.Contains(a.body, part) {
 		t.Errorf("%s is not in %s", part, a.body)
 	}
-	if body := h.want(200, "GET", a.header.Get("Location"), "", "Accept-Language", "de").body; !strings.Contains(body, `"readable":"Wenn 26 Stunden lang kein a.b irgendwo geschieht`) {
+	if body := h.want(200, "GET", a.header.Get("Location"), "", "Accept-Language", "de").body; !strings.Contains(body, `"readable":"Wenn binnen 26 Stunden kein a.b irgendwo geschieht`) {
 		t.Errorf("in German: %s", body)
 	}
 	if body := h.want(201, "PUT", "/v1/filters/exams", `{"filter":"event.data.kind == 'exam'"}`, "Accept-Language", "es").body; !strings.Contains(body, `"readable":"kind es \"exam\""`) {
