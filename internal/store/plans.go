@@ -4,6 +4,7 @@ import (
 	"context"
 	"database/sql/driver"
 	"errors"
+	"slices"
 	"strings"
 
 	"github.com/belfryhq/belfry/internal/belfry"
@@ -309,7 +310,13 @@ func (s *session) insertPages(jobs []*job) error {
 				into = s.rows(resendDelivery)
 			}
 		}
+		order := s.order[:0]
 		for i := range p.Deliveries {
+			order = append(order, int32(i))
+		}
+		slices.SortFunc(order, func(a, b int32) int { return strings.Compare(p.Deliveries[a].ID, p.Deliveries[b].ID) })
+		s.order = order
+		for _, i := range order {
 			d := &p.Deliveries[i]
 			because := s.because(p.Tenant, p.EventID, d.Because)
 			if d.Channel == belfry.ChannelInbox && d.State != belfry.Held {

@@ -37,6 +37,7 @@ type session struct {
 	recount bool // delta is not all there is
 	scribe  scribe
 	shared  shared
+	order   []int32
 	row     []driver.NamedValue
 	refs    []attemptRef
 	ids     []string
