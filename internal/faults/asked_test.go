@@ -3,12 +3,10 @@
 package faults_test
 
 import (
-	"context"
 	"encoding/json"
 	"fmt"
 	"hash/fnv"
 	"io"
-	"math/rand/v2"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -174,18 +172,9 @@ func TestNobodyIsToldWithoutAYes(t *testing.T) {
 }
 
 func askRounds(t *testing.T, h *home, office *postOffice, nodes, short int) {
-	seed := rand.Uint64()
-	t.Logf("seed %d", seed)
-	chance := rand.New(rand.NewPCG(seed, 0))
+	f := newFleet(t, h, nodes)
+	p, l, chance := f.ps[0], f.l, f.chance
 	a := newAsked(t)
-	ps := make([]*process, nodes)
-	for i := range ps {
-		ps[i] = h.start()
-	}
-	p := ps[0]
-	if nodes > 1 {
-		divided(t, p, nodes)
-	}
 	people := []string{"ada", "ben", "cleo"}
 	for _, id := range people {
 		p.call(http.MethodPut, "/v1/users/"+id, map[string]string{"name": id, "email": id + "@example.org"}, nil)
@@ -199,16 +188,10 @@ func askRounds(t *testing.T, h *home, office *postOffice, nodes, short int) {
 	p.call(http.MethodPost, "/v1/endpoints", map[string]any{"url": a.URL, "timeout": "1s"}, &ep)
 	p.call(http.MethodPut, "/v1/settings", map[string]any{"authoriser": map[string]string{"endpoint": ep.ID}}, nil)
 
-	l := newLoad(t, p)
-	l.to(ps...)
 	s := &stream{typ: "secret", object: func(n int) string { return "o/" + itoa(n) }, pace: 30 * time.Millisecond}
-	ctx, stop := context.WithCancel(context.Background())
-	var wg sync.WaitGroup
-	end := func() { stop(); wg.Wait() }
-	t.Cleanup(end)
 	order := chance.Perm(len(misbehaviours))
 	a.to(misbehaviours[order[0]])
-	wg.Go(func() { s.run(ctx, l, "s") })
+	end := f.send(s)
 
 	var wrong faultList
 	of := func(who, object string) question { return question{Principal: who, Object: object, Type: "secret"} }
@@ -226,33 +209,20 @@ func askRounds(t *testing.T, h *home, office *postOffice, nodes, short int) {
 		}
 		return rows
 	}
-	var deaths []death
 	peak := 0
 	done := map[string]int{}
 	for round := range rounds(t, short) {
 		mode := misbehaviours[order[round%len(order)]]
 		a.to(mode)
 		await(t, patience, "asked while it "+mode, func() (bool, string) {
-			ps[0].alive()
+			f.ps[0].alive()
 			return a.times() >= 1+round%2, fmt.Sprint(a.times())
 		})
 		done[mode] += a.times()
 		<-time.After(time.Duration(chance.Int64N(int64(100 * time.Millisecond))))
-		peak = max(peak, ps[0].peak())
-		shown(ps[0], mode)
-		n := 1 + chance.IntN(nodes)
-		d := death{sent: time.Now()}
-		for _, p := range ps[:n] {
-			p.alive()
-			p.kill()
-		}
-		d.dead = time.Now()
-		deaths = append(deaths, d)
-		for i := range n {
-			ps[i] = h.start()
-		}
-		ps = append(ps[1:], ps[0]) // each dies in turn
-		l.to(ps...)
+		peak = max(peak, f.ps[0].peak())
+		shown(f.ps[0], mode)
+		f.die(nil, nil)
 		if round%3 == 2 { // it is well for a moment, and what it was asked may be known
 			a.to("")
 			<-time.After(time.Duration(chance.Int64N(int64(200 * time.Millisecond))))
@@ -260,8 +230,9 @@ func askRounds(t *testing.T, h *home, office *postOffice, nodes, short int) {
 	}
 	a.to("")
 	end()
-	p = ps[0]
+	p = f.ps[0]
 	p.idle()
+	deaths := f.deaths
 	rows := shown(p, "at the end")
 	events := s.all()
 	yes, no, repeats := 0, 0, 0
@@ -285,7 +256,7 @@ func askRounds(t *testing.T, h *home, office *postOffice, nodes, short int) {
 		repeats += again
 		for _, letter := range office.to(at) {
 			for _, id := range letter.events() {
-				n, err := strconv.Atoi(strings.TrimPrefix(id, "sx"))
+				n, err := strconv.Atoi(strings.TrimPrefix(id, "ax"))
 				if err != nil {
 					t.Fatalf("event %s", id)
 				}

@@ -4,7 +4,6 @@ package faults_test
 
 import (
 	"bytes"
-	"context"
 	"database/sql"
 	"encoding/json"
 	"fmt"
@@ -91,18 +90,8 @@ const (
 )
 
 func pendingRounds(t *testing.T, h *home, office *postOffice, nodes, short int) {
-	seed := rand.Uint64()
-	t.Logf("seed %d", seed)
-	chance := rand.New(rand.NewPCG(seed, 0))
-
-	ps := make([]*process, nodes)
-	for i := range ps {
-		ps[i] = h.start()
-	}
-	p := ps[0]
-	if nodes > 1 {
-		divided(t, p, nodes)
-	}
+	f := newFleet(t, h, nodes)
+	p, l, chance := f.ps[0], f.l, f.chance
 	people := []string{"gus", "hilda", "jon", "kim", "lea", "max", "nat"}
 	for _, id := range people {
 		p.call(http.MethodPut, "/v1/users/"+id, map[string]string{"name": id, "email": id + "@example.org"}, nil)
@@ -139,8 +128,6 @@ func pendingRounds(t *testing.T, h *home, office *postOffice, nodes, short int) 
 	p.call(http.MethodPost, "/v1/endpoints", map[string]any{"url": r.URL, "rate_per_second": 50, "schedule": slices.Repeat([]string{"300ms"}, 10)}, &ep)
 	noted := subscribe(map[string]any{"types": []string{"note"}, "notify": []any{map[string]any{"endpoint": ep.ID}}}, nil)
 
-	l := newLoad(t, p)
-	l.to(ps...)
 	one := func(object string) func(int) string { return func(int) string { return object } }
 	many := func(n int) string { return "o/" + itoa(n%7) }
 	// Of more than 500 items a digest says how many more there are.
@@ -152,13 +139,7 @@ func pendingRounds(t *testing.T, h *home, office *postOffice, nodes, short int) 
 	alarms := &stream{typ: "alarm", object: many, pace: 80 * time.Millisecond}
 	notes := &stream{typ: "note", object: many, pace: 12 * time.Millisecond}
 	chats := &stream{typ: "chat", object: func(n int) string { return "c/" + itoa(n/3) }, pace: 70 * time.Millisecond}
-	ctx, stop := context.WithCancel(context.Background())
-	var wg sync.WaitGroup
-	end := func() { stop(); wg.Wait() }
-	t.Cleanup(end)
-	for i, s := range append(append(slices.Clone(news), ticks...), alarms, notes, chats) {
-		wg.Go(func() { s.run(ctx, l, string(rune('a'+i))) })
-	}
+	end := f.send(append(append(slices.Clone(news), ticks...), alarms, notes, chats)...)
 
 	// spans of a pause: asked for and answered, and its end likewise.
 	type span struct{ from, paused, resumed, to time.Time }
@@ -194,11 +175,10 @@ func pendingRounds(t *testing.T, h *home, office *postOffice, nodes, short int) 
 			t.Errorf("choosing anew: %v, %v", a, err)
 		}
 	}
-	var deaths []death
 	for round := range rounds(t, short) {
-		choose(ps[0], "gus", round, true)
+		choose(f.ps[0], "gus", round, true)
 		if round%2 == 1 { // a pause begins in one of these and ends in the next
-			toggle(ps[0])
+			toggle(f.ps[0])
 		}
 		if h.driver != "sqlite" {
 			h.digestsDue()
@@ -209,33 +189,16 @@ func pendingRounds(t *testing.T, h *home, office *postOffice, nodes, short int) 
 		} else {
 			<-time.After(time.Duration(chance.Int64N(int64(900 * time.Millisecond))))
 		}
-		n := 1 + chance.IntN(nodes)
-		chance.Shuffle(nodes, func(i, j int) { ps[i], ps[j] = ps[j], ps[i] })
 		var choosing sync.WaitGroup
-		last := ps[0]
-		choosing.Go(func() { choose(last, "hilda", round, false) })
-		d := death{sent: time.Now()}
-		for _, p := range ps[:n] {
-			p.alive()
-			p.kill()
-		}
-		d.dead = time.Now()
-		deaths = append(deaths, d)
-		choosing.Wait()
-		if n < nodes {
-			l.to(ps[n:]...)
-			<-time.After(time.Duration(chance.Int64N(int64(2 * lease)))) // with or without a take-over
-		}
-		if h.driver == "sqlite" {
-			h.digestsDue()
-		}
-		for i := range n {
-			ps[i] = h.start()
-		}
-		l.to(ps...)
+		f.die(func(p *process) { choosing.Go(func() { choose(p, "hilda", round, false) }) }, func() {
+			choosing.Wait()
+			if h.driver == "sqlite" {
+				h.digestsDue()
+			}
+		})
 	}
 	end()
-	p = ps[0]
+	p = f.ps[0]
 	if paused() {
 		toggle(p)
 	}
@@ -245,17 +208,15 @@ func pendingRounds(t *testing.T, h *home, office *postOffice, nodes, short int) 
 	p.none("plans", "SELECT count(*) FROM plans")
 	p.none("digests to be decided anew", "SELECT count(*) FROM bundle_looks")
 	if h.driver == "sqlite" {
-		p.kill()
-		now := time.Now()
-		deaths = append(deaths, death{sent: now, dead: now})
-		h.digestsDue()
-		p = h.start()
+		f.die(nil, h.digestsDue)
+		p = f.ps[0]
 	} else {
 		h.digestsDue()
 	}
 	p.none("open digests", "SELECT count(*) FROM bundles WHERE state = 0")
 	p.none("digests to send", "SELECT count(*) FROM bundles WHERE state = 1")
 	p.idle()
+	deaths := f.deaths
 
 	var wrong faultList
 	// Digests.

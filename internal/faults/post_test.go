@@ -6,6 +6,7 @@ import (
 	"context"
 	"io"
 	"log"
+	"maps"
 	"net"
 	"net/http"
 	"regexp"
@@ -218,6 +219,7 @@ type stream struct {
 	typ    string
 	object func(n int) string
 	pace   time.Duration
+	more   func(n int) map[string]any // over what each event says anyhow; nil = nothing
 
 	mu   sync.Mutex
 	sent []told
@@ -245,6 +247,9 @@ func (s *stream) run(ctx context.Context, l *load, name string) {
 		body := map[string]any{
 			"id": one.id, "source": "/stream", "type": s.typ, "object": one.object,
 			"time": one.asked.Add(-500 * time.Millisecond).UTC().Format(time.RFC3339Nano), // the past for every clock
+		}
+		if s.more != nil {
+			maps.Copy(body, s.more(n))
 		}
 		for one.evt == "" {
 			one.evt = l.insist(c, body)

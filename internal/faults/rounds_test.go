@@ -25,7 +25,7 @@ var soak = func() time.Duration {
 }()
 
 // loops is among how many a long run's time is divided: the calls of rounds.
-const loops = 28
+const loops = 32
 
 // rounds goes round as often as a fault is to be made: short times, or in a
 // long run as often as there is time, and short times at least.
