@@ -236,6 +236,17 @@ func TypeMatches(pattern, typ string) bool {
 	return pattern == typ
 }
 
+// JoinKey names a principal beside a subscription.
+type JoinKey struct{ Subscription, Principal string }
+
+// Joins is how a principal stands to a subscription: where it joined, whether it
+// opted out, and the invitations it has, also those that are over.
+type Joins struct {
+	Members  []Member
+	OptedOut bool
+	Invited  []Ask
+}
+
 // Gone is a subscription that has not ended and the object it is at, which was
 // deleted.
 type Gone struct {

@@ -358,12 +358,20 @@ func (im *Import) store(ctx context.Context, chunk []*importRow) error {
 func (im *Import) apply(ctx context.Context, chunk []*importRow) error {
 	m := im.m
 	var names []string
+	var keys []belfry.JoinKey
 	for _, r := range chunk {
 		if r.named {
 			names = append(names, r.who)
 		}
+		if r.to != nil && r.to.fault == "" {
+			keys = append(keys, belfry.JoinKey{Subscription: r.mb.Subscription, Principal: r.who})
+		}
 	}
 	who, err := m.principals(ctx, im.by.Tenant, names)
+	if err != nil {
+		return err
+	}
+	stand, err := m.store.Joins(ctx, im.by.Tenant, keys, im.o.Ask)
 	if err != nil {
 		return err
 	}
@@ -380,9 +388,11 @@ func (im *Import) apply(ctx context.Context, chunk []*importRow) error {
 			r.refuse("there is no user or group %q", r.who)
 			continue
 		}
-		if err := im.decide(ctx, r); err != nil {
-			return err
+		j := stand[belfry.JoinKey{Subscription: r.mb.Subscription, Principal: r.who}]
+		if j == nil {
+			j = &belfry.Joins{}
 		}
+		im.decide(r, j)
 		if !r.put && !r.invite {
 			continue
 		}
@@ -433,20 +443,17 @@ func (im *Import) apply(ctx context.Context, chunk []*importRow) error {
 	return nil
 }
 
-// decide says what becomes of a row.
-func (im *Import) decide(ctx context.Context, r *importRow) error {
-	m := im.m
+// decide says what becomes of a row, by how its principal stands to its
+// subscription.
+func (im *Import) decide(r *importRow, stand *belfry.Joins) {
+	m, have := im.m, stand.Members
 	title := r.to.sub.Title
 	if title == "" {
 		title = r.to.sub.ID
 	}
-	have, out, err := m.store.JoinsOf(ctx, im.by.Tenant, r.mb.Subscription, r.who)
-	if err != nil {
-		return err
-	}
 	i := slices.IndexFunc(have, func(h belfry.Member) bool { return h.Object == r.mb.Object })
 	switch {
-	case out:
+	case stand.OptedOut:
 		r.refuse("%s left %q by herself: a list does not bring her back; add her by name if she asks for it", r.who, title)
 	case i >= 0 && im.o.Ask:
 		r.say(RowUnchanged, "%s has joined %q already", r.who, title)
@@ -460,15 +467,11 @@ func (im *Import) decide(ctx context.Context, r *importRow) error {
 	case im.o.Ask:
 		if !r.named && !m.channels.Known(im.by.Tenant, "email") {
 			r.refuse("%s cannot be asked: there is no channel email", r.who)
-			return nil
+			return
 		}
-		was, asked, err := m.store.FindAsk(ctx, belfry.Ask{Tenant: im.by.Tenant, Who: r.who, Subscription: r.mb.Subscription, Object: r.mb.Object, Kind: belfry.AskInvite})
-		if err != nil {
-			return err
-		}
-		if asked && m.now().Before(was.Until) {
+		if slices.ContainsFunc(stand.Invited, func(a belfry.Ask) bool { return a.Object == r.mb.Object && m.now().Before(a.Until) }) {
 			r.say(RowUnchanged, "%s was asked already and has not answered", r.who)
-			return nil
+			return
 		}
 		r.invite = true
 		r.say(RowAsked, "%s is asked whether to join %q", r.who, title)
@@ -476,7 +479,6 @@ func (im *Import) decide(ctx context.Context, r *importRow) error {
 		r.put = true
 		r.say(RowJoined, "%s joins %q", r.who, title)
 	}
-	return nil
 }
 
 // ExportMembers writes who joined a subscription as a table that ImportMembers

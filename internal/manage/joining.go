@@ -19,6 +19,7 @@ import (
 type JoiningStore interface {
 	Memberships(ctx context.Context, tenant, principal, after string, limit int) ([]belfry.Member, error)
 	JoinsOf(ctx context.Context, tenant, subscription, principal string) (joins []belfry.Member, optedOut bool, err error)
+	Joins(ctx context.Context, tenant string, keys []belfry.JoinKey, invites bool) (map[belfry.JoinKey]*belfry.Joins, error)
 	Ask(ctx context.Context, a belfry.Ask, counts []belfry.AskCount) error
 	FindAsk(ctx context.Context, a belfry.Ask) (belfry.Ask, bool, error)
 	Asks(ctx context.Context, tenant, subscription, after string, now time.Time, limit int) ([]belfry.Ask, error)

@@ -3,6 +3,9 @@ package store
 import (
 	"context"
 	"database/sql"
+	"fmt"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/belfryhq/belfry/internal/belfry"
@@ -217,6 +220,85 @@ func (db *DB) SettleAsk(ctx context.Context, a belfry.Ask, drop bool, sent *belf
 		_, err := s.countAsk(a.Tenant, *sent, now)
 		return err
 	}})
+}
+
+// joinsAtOnce is how many pairs one statement of SQLite looks up.
+const joinsAtOnce = 100
+
+// Joins says how many principals stand to many subscriptions; who has nothing
+// to do with one is not in the answer. invites are looked for when asked for.
+func (db *DB) Joins(ctx context.Context, tenant string, keys []belfry.JoinKey, invites bool) (map[belfry.JoinKey]*belfry.Joins, error) {
+	out := map[belfry.JoinKey]*belfry.Joins{}
+	of := func(subscription, principal string) *belfry.Joins {
+		k := belfry.JoinKey{Subscription: subscription, Principal: principal}
+		if out[k] == nil {
+			out[k] = &belfry.Joins{}
+		}
+		return out[k]
+	}
+	err := db.queryJoins(ctx, func(rows *sql.Rows) error {
+		m, err := scanMember(rows)
+		j := of(m.Subscription, m.Principal)
+		j.Members = append(j.Members, m)
+		return err
+	}, "SELECT m.subscription, m.principal, m.object, m.channels, m.since FROM a JOIN members m ON m.tenant = $1 AND m.subscription = a.subscription AND m.principal = a.who ORDER BY m.object", tenant, keys)
+	if err == nil {
+		err = db.queryJoins(ctx, func(rows *sql.Rows) error {
+			var k belfry.JoinKey
+			err := rows.Scan(&k.Subscription, &k.Principal)
+			of(k.Subscription, k.Principal).OptedOut = true
+			return err
+		}, "SELECT o.subscription, o.who FROM a JOIN opt_outs o ON o.tenant = $1 AND o.subscription = a.subscription AND o.who = a.who", tenant, keys)
+	}
+	if err == nil && invites {
+		err = db.queryJoins(ctx, func(rows *sql.Rows) error {
+			a, err := scanAsk(rows)
+			j := of(a.Subscription, a.Who)
+			j.Invited = append(j.Invited, a)
+			return err
+		}, fmt.Sprintf("SELECT k."+strings.ReplaceAll(askCols, ", ", ", k.")+" FROM a JOIN asks k ON k.tenant = $1 AND k.who = a.who AND k.subscription = a.subscription AND k.kind = %d", belfry.AskInvite), tenant, keys)
+	}
+	return out, err
+}
+
+// queryJoins is query over the rows a (subscription, who) of keys, in which none
+// is twice: two arrays on PostgreSQL, and on SQLite lists of so many at a time,
+// filled up with keys of nobody.
+func (db *DB) queryJoins(ctx context.Context, scan func(*sql.Rows) error, text, tenant string, keys []belfry.JoinKey) error {
+	const head = "WITH a (subscription, who) AS ("
+	seen := make(map[belfry.JoinKey]bool, len(keys))
+	keys = slices.DeleteFunc(slices.Clone(keys), func(k belfry.JoinKey) bool {
+		was := seen[k]
+		seen[k] = true
+		return was
+	})
+	if db.pg {
+		subs, who := make([]string, len(keys)), make([]string, len(keys))
+		for i, k := range keys {
+			subs[i], who[i] = k.Subscription, k.Principal
+		}
+		return db.query(ctx, scan, head+"SELECT * FROM unnest($2::text[], $3::text[])) "+text, tenant, subs, who)
+	}
+	values := make([]string, joinsAtOnce)
+	for i := range values { // numbered, for they come before $1
+		values[i] = fmt.Sprintf("(?%d, ?%d)", 2*i+2, 2*i+3)
+	}
+	text = head + "VALUES " + strings.Join(values, ", ") + ") " + strings.Replace(text, "$1", "?1", 1)
+	for part := range slices.Chunk(keys, joinsAtOnce) {
+		args := make([]any, 0, 1+2*joinsAtOnce)
+		args = append(args, tenant)
+		for i := range joinsAtOnce {
+			var k belfry.JoinKey
+			if i < len(part) {
+				k = part[i]
+			}
+			args = append(args, k.Subscription, k.Principal)
+		}
+		if err := db.query(ctx, scan, text, args...); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // JoinsOf lists where a principal joined a subscription, and whether it opted

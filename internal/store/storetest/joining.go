@@ -91,8 +91,31 @@ func testAsks(t *testing.T, place func(testing.TB) string) {
 	if err != nil || out || len(joins) != 2 || joins[0].By != "ada" {
 		t.Errorf("%+v, %v, %v", joins, out, err)
 	}
+	key := belfry.JoinKey{Subscription: "sub_a", Principal: "x@example.org"}
+	if stand, err := db.Joins(ctx, tenant, []belfry.JoinKey{key, key, {Subscription: "sub_b", Principal: "x@example.org"}}, true); err != nil || len(stand) != 1 || stand[key].OptedOut || len(stand[key].Members) != 2 || stand[key].Members[0].By != "ada" {
+		t.Errorf("of many: %+v, %v", stand, err)
+	}
 	apply(t, db, belfry.Changes{OptOuts: []belfry.OptOut{{Subscription: "sub_a", Who: "x@example.org", Since: now}}})
 	same(t, "opted out", standing(sent, now.Add(time.Hour)), belfry.AskStanding{OptedOut: true})
+
+	// The same of many at once; who has nothing to do with one is left out.
+	invite := ask("x@example.org", "sub_a", belfry.AskInvite, now)
+	put(invite)
+	keys := []belfry.JoinKey{{Subscription: "sub_a", Principal: "x@example.org"}, {Subscription: "sub_a", Principal: "nobody"}}
+	for i := range 250 {
+		keys = append(keys, belfry.JoinKey{Subscription: fmt.Sprint("sub_", i), Principal: "x@example.org"})
+	}
+	stand, err := db.Joins(ctx, tenant, keys, true)
+	x := stand[keys[0]]
+	if err != nil || x == nil || !x.OptedOut || len(x.Members) != 0 || len(x.Invited) != 1 || x.Invited[0].Kind != belfry.AskInvite || stand[keys[1]] != nil || len(stand) != 1 {
+		t.Errorf("of many: %+v, %+v, %v", stand, x, err)
+	}
+	if err := db.SettleAsk(ctx, invite, true, nil, now); err != nil {
+		t.Fatal(err)
+	}
+	if stand, err = db.Joins(ctx, tenant, append(keys[:1], keys[0]), false); err != nil || !stand[keys[0]].OptedOut || len(stand[keys[0]].Invited) != 0 {
+		t.Errorf("without invitations: %+v, %v", stand, err)
+	}
 
 	// An answer is taken once, and lets what waits go.
 	second.Due = now.Add(2 * time.Hour)
