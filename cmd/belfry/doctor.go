@@ -8,6 +8,7 @@ import (
 	"github.com/belfryhq/belfry/internal/cli"
 	"github.com/belfryhq/belfry/internal/config"
 	"github.com/belfryhq/belfry/internal/connector"
+	"github.com/belfryhq/belfry/internal/store"
 )
 
 type doctorCmd struct {
@@ -28,7 +29,7 @@ func (d *doctorCmd) Run(ctx context.Context, w world) error {
 		return err
 	}
 	findings := cli.Doctor(ctx, cli.Patient{
-		Config: cfg, Now: time.Now, Channels: app.CheckChannels(&cfg), Room: room,
+		Config: cfg, Now: time.Now, Channels: app.CheckChannels(&cfg), Room: store.Room,
 		Database: func(ctx context.Context) (cli.Database, error) { return lookAt(ctx, &cfg) },
 		SendTo:   d.SendTo,
 		Send:     func(ctx context.Context, to string) error { return app.SendTest(ctx, &cfg, version(), "email", to) },

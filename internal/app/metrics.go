@@ -69,7 +69,16 @@ func (c *collector) Collect(out chan<- prometheus.Metric) {
 
 	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
 	defer cancel()
-	if stats, err := c.app.db.Stats(ctx); err == nil {
+	stats, err := c.app.db.Stats(ctx)
+	if err == nil {
+		err = c.app.db.Ping(ctx)
+	}
+	gauge(desc("database_up", "1 while the database answers; what is asked of it is left out of this page otherwise."), bit(err == nil))
+	gauge(desc("clock_off_seconds", "How far this server's time is ahead of this machine's time of day, which was set or differs from the database's."), c.app.clock.off().Seconds())
+	if room := c.app.db.Room(); room >= 0 {
+		gauge(desc("disk_room_bytes", "What the disk of the database still takes (SQLite)."), float64(room))
+	}
+	if err == nil {
 		var pending, open int64
 		for _, t := range stats.Tenants {
 			pending += t.PendingPlans

@@ -182,6 +182,9 @@ belfry_channels_used_up 1
 belfry_upkeep_waits 1
 belfry_upkeep_last_round_timestamp_seconds 1.764e+09
 belfry_sends_total{channel="email",outcome="retry"} 9
+belfry_sends_total{channel="sms",outcome="retry"} 9
+belfry_sends_total{channel="sms",outcome="accepted"} 1
+belfry_database_up 0
 belfry_source_failing{source="default/school"} 1
 belfry_source_lag_seconds{source="default/school"} 7200
 belfry_source_lag_seconds{source="default/other"} 2
@@ -208,6 +211,8 @@ belfry_source_lag_seconds{source="default/other"} 2
 	got := said()
 	for _, want := range []string{
 		"ok       work: 12 events wait to be planned, 3400000 deliveries want a send",
+		"warning  work: none of 9 tries by the channel email succeeded since the server was started: `belfry deliveries list --channel email --state retrying`",
+		"FAULT    work: the server cannot reach its database",
 		"warning  work: 2 destinations fail", "belfry deliveries list --state retrying",
 		"warning  work: 1 channels have used up", "warning  upkeep: nothing old is removed for now", "warning  upkeep: the last round of housekeeping ended 3h0m0s ago",
 		"FAULT    source default/school: it fails: GET /v1/sources/school/status",
@@ -216,6 +221,9 @@ belfry_source_lag_seconds{source="default/other"} 2
 		if !strings.Contains(got, want) {
 			t.Errorf("not said: %s", want)
 		}
+	}
+	if strings.Contains(got, "channel sms") {
+		t.Error("a channel that works is told of")
 	}
 	if strings.Contains(got, "default/other") {
 		t.Error("a source that is level is told of")

@@ -7,11 +7,13 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"maps"
 	"net"
 	"net/http"
 	"net/url"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -132,9 +134,26 @@ func (d *examination) figures(ctx context.Context, at string) {
 		d.say("server", Warning, "%s/metrics cannot be read: %v", at, err)
 		return
 	}
-	d.say("work", OK, "%.0f events wait to be planned, %.0f deliveries want a send", m.one("belfry_events_pending"), m.one("belfry_deliveries_open"))
+	if _, known := m["belfry_events_pending"]; known {
+		d.say("work", OK, "%.0f events wait to be planned, %.0f deliveries want a send", m.one("belfry_events_pending"), m.one("belfry_deliveries_open"))
+	}
 	if n := m.one("belfry_destinations_broken"); n > 0 {
 		d.say("work", Warning, "%.0f destinations fail and are tried now and then: `belfry deliveries list --state retrying` shows whose and why", n)
+	}
+	tries, well := map[string]float64{}, map[string]float64{}
+	for labels, n := range m["belfry_sends_total"] {
+		channel, outcome, _ := strings.Cut(labels, "/")
+		if tries[channel] += n; outcome == belfry.OutcomeDelivered.String() || outcome == belfry.OutcomeAccepted.String() {
+			well[channel] += n
+		}
+	}
+	for _, channel := range slices.Sorted(maps.Keys(tries)) {
+		if tries[channel] > 0 && well[channel] == 0 {
+			d.say("work", Warning, "none of %.0f tries by the channel %s succeeded since the server was started: `belfry deliveries list --channel %[2]s --state retrying` shows why", tries[channel], channel)
+		}
+	}
+	if up, known := m["belfry_database_up"]; known && up[""] == 0 {
+		d.say("work", Fault, "the server cannot reach its database: it goes on by itself when that is back")
 	}
 	if n := m.one("belfry_channels_used_up"); n > 0 {
 		d.say("work", Warning, "%.0f channels have used up their max_per_day: what they should send waits for tomorrow, or raise the limit", n)
@@ -171,7 +190,8 @@ func sourceID(label string) string {
 	return id
 }
 
-// metrics are figures by name and by the value of their one label.
+// metrics are figures by name and by the values of their labels, with slashes
+// between.
 type metrics map[string]map[string]float64
 
 func (m metrics) one(name string) float64 { return m[name][""] }
@@ -196,11 +216,12 @@ func readMetrics(ctx context.Context, at string) (metrics, error) {
 		name, value, ok := strings.Cut(lines.Text(), " ")
 		label := ""
 		if i := strings.IndexByte(name, '{'); i >= 0 {
-			parts := strings.Split(lines.Text()[i:], `"`) // {label="value"} 1
-			if len(parts) != 3 {
-				continue // of several labels; none of ours here
+			parts := strings.Split(lines.Text()[i:], `"`) // {label="value",other="value"} 1
+			var labels []string
+			for k := 1; k < len(parts); k += 2 {
+				labels = append(labels, parts[k])
 			}
-			name, label, value = name[:i], parts[1], strings.TrimPrefix(parts[2], "} ")
+			name, label, value = name[:i], strings.Join(labels, "/"), strings.TrimPrefix(parts[len(parts)-1], "} ")
 		}
 		v, err := strconv.ParseFloat(value, 64)
 		if !ok || err != nil {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"database/sql"
 	"encoding/base64"
+	"path/filepath"
 	"slices"
 	"time"
 
@@ -664,4 +665,13 @@ func (db *DB) Storage(ctx context.Context) (out Storage, err error) {
 		out.Partitions[part] = len(list)
 	}
 	return out, nil
+}
+
+// Room is how many bytes the disk of the database still takes, below 0 when
+// that is not known here: on PostgreSQL, and on some systems.
+func (db *DB) Room() int64 {
+	if db.pg {
+		return -1
+	}
+	return Room(filepath.Dir(db.path))
 }

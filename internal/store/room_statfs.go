@@ -1,11 +1,11 @@
 //go:build linux || darwin
 
-package main
+package store
 
 import "syscall"
 
-// room is how many bytes the disk of a folder still takes, below 0 when unknown.
-func room(folder string) int64 {
+// Room is how many bytes the disk of a folder still takes, below 0 when unknown.
+func Room(folder string) int64 {
 	var s syscall.Statfs_t
 	if err := syscall.Statfs(folder, &s); err != nil {
 		return -1
