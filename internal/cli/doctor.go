@@ -118,7 +118,7 @@ func (d *examination) server(ctx context.Context) bool {
 	}
 	_ = resp.Body.Close()
 	if resp.StatusCode != http.StatusOK {
-		d.say("server", Warning, "%s answers %s to /readyz: it starts, stops, or is not Belfry", at, resp.Status)
+		d.say("server", Warning, "%s answers %s to /readyz: it starts or stops, cannot reach its database, or is not Belfry", at, resp.Status)
 		return true
 	}
 	d.say("server", OK, "one runs at %s and is ready", at)
@@ -310,6 +310,8 @@ func (d *examination) database(ctx context.Context) Database {
 		d.say("database", Warning, "%s, this program makes it %d, and an older one works on it: stop that, make a backup, then start this program or run `belfry migrate`", what, db.Newest)
 	case db.Version < db.Newest:
 		d.say("database", Warning, "%s, and this program makes it %d: make a backup, then start the server or run `belfry migrate`", what, db.Newest)
+	case db.Shared:
+		d.say("database", OK, "%s, as this program; it has %s", what, inBytes(db.Size))
 	default:
 		d.say("database", OK, "%s, as this program; it has %s, %s of it free for new rows", what, inBytes(db.Size), inBytes(db.Free))
 	}
