@@ -69,7 +69,38 @@ func (t *Template) fragment(values object) string {
 		taken = append(taken, clean(s))
 		return placeholderBegin + strconv.Itoa(len(taken)-1) + placeholderEnd, more
 	})
-	return strings.TrimSpace(policy.Sanitize(fill(t.body.html(source, toHTML), taken)))
+	page := t.body.html(source)
+	html := fill(page, taken)
+	if !page.sanitised {
+		html = policy.Sanitize(html)
+	}
+	return strings.TrimSpace(html)
+}
+
+// filling is HTML with placeholders. When all of them stand in text it is
+// sanitised once, before they are filled: what fills them is escaped and text.
+// Where one stands in a tag, it is sanitised when it is known what it says.
+type filling struct {
+	html      string
+	sanitised bool
+}
+
+// read reads Markdown with placeholders.
+func read(source string) filling {
+	page := toHTML(source)
+	for _, m := range placeholder.FindAllStringIndex(page, -1) {
+		if inTag(page, m[0]) {
+			return filling{html: page}
+		}
+	}
+	return filling{policy.Sanitize(page), true}
+}
+
+// inTag reports whether a place is inside a tag: goldmark escapes < and > in
+// text and attributes, so the nearest one tells.
+func inTag(page string, at int) bool {
+	tag := strings.LastIndexAny(page[:at], "<>")
+	return tag >= 0 && page[tag] == '<'
 }
 
 // toHTML reads Markdown.
@@ -86,9 +117,14 @@ func toHTML(source string) string {
 
 // fill puts the values in the places of their placeholders, each escaped for
 // where it stands: text, the start of a link, within a link.
-func fill(page string, taken []string) string {
+func fill(f filling, taken []string) string {
+	page := f.html
 	if len(taken) == 0 {
 		return page
+	}
+	lineBreak := "<br />\n"
+	if f.sanitised {
+		lineBreak = "<br/>\n" // as the policy writes it
 	}
 	var out strings.Builder
 	end := 0
@@ -99,12 +135,9 @@ func fill(page string, taken []string) string {
 		}
 		out.WriteString(page[end:m[0]])
 		end = m[1]
-		// goldmark escapes < and > in text and attributes, so the nearest one
-		// tells whether this is inside a tag.
-		tag := strings.LastIndexAny(page[:m[0]], "<>")
 		switch {
-		case tag < 0 || page[tag] == '>':
-			out.WriteString(strings.ReplaceAll(html.EscapeString(taken[n]), "\n", "<br />\n"))
+		case !inTag(page, m[0]):
+			out.WriteString(strings.ReplaceAll(html.EscapeString(taken[n]), "\n", lineBreak))
 		case strings.HasSuffix(page[:m[0]], `href="`):
 			out.WriteString(html.EscapeString(webURL(taken[n])))
 		default:

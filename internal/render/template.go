@@ -42,7 +42,7 @@ type parsed struct {
 	roots map[string]bool
 
 	mu   sync.Mutex
-	read map[string]string // Markdown with placeholders, as it came out before -> HTML
+	read map[string]filling // Markdown with placeholders, as it came out before -> HTML
 }
 
 // Bounds of what is remembered of a body: with placeholders in the place of
@@ -52,20 +52,20 @@ const (
 	maxReadSource = 4 << 10
 )
 
-// html is what convert makes of source.
-func (p *parsed) html(source string, convert func(string) string) string {
+// html is what read makes of source.
+func (p *parsed) html(source string) filling {
 	p.mu.Lock()
 	page, known := p.read[source]
 	p.mu.Unlock()
 	if known {
 		return page
 	}
-	page = convert(source)
+	page = read(source)
 	if len(source) <= maxReadSource {
 		p.mu.Lock()
 		defer p.mu.Unlock()
 		if p.read == nil || len(p.read) >= maxRead {
-			p.read = map[string]string{}
+			p.read = map[string]filling{}
 		}
 		p.read[source] = page
 	}

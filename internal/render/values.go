@@ -147,6 +147,10 @@ func plain(raw json.RawMessage) any {
 	if len(raw) == 0 {
 		return nil
 	}
+	r := plainReader{src: raw}
+	if v, ok := r.value(0); ok && r.end() {
+		return v
+	}
 	d := json.NewDecoder(bytes.NewReader(raw))
 	d.UseNumber()
 	var v any
