@@ -60,7 +60,7 @@ func TestRun(t *testing.T) {
 			temporary, plots := t.TempDir(), t.TempDir()
 			t.Setenv("TMPDIR", temporary)
 			var progress strings.Builder
-			ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
+			ctx, cancel := context.WithTimeout(t.Context(), 8*time.Minute) // bounds one that hangs
 			defer cancel()
 			report, err := bench.Run(ctx, bench.Options{
 				Size: bench.Size{

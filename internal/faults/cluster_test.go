@@ -27,13 +27,11 @@ const lease = 2 * time.Second
 // sent twice.
 // feature: NEW-12, NEW-10
 func TestNodesJoinAndLeave(t *testing.T) {
-	t.Parallel()
 	for name, settings := range map[string][]string{
 		"telling each other": nil,
 		"not telling":        {"BELFRY_NODES_NOTIFY=false"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			t.Parallel()
 			h := nodesOn(t, settings...)
 			first := h.start()
 			a := furnish(t, first)
@@ -94,7 +92,6 @@ func divided(t *testing.T, p *process, n int) {
 // flight are repeated.
 // feature: NEW-10, NEW-12
 func TestNodesKilled(t *testing.T) {
-	t.Parallel()
 	h := nodesOn(t)
 	seed := rand.Uint64()
 	t.Logf("seed %d", seed)
@@ -158,7 +155,6 @@ func (l *load) excused(a *audience, deaths []death) {
 // joins anew.
 // feature: NEW-10, NEW-12
 func TestZombieNode(t *testing.T) {
-	t.Parallel()
 	h := nodesOn(t)
 	zombie, other := h.start(), h.start()
 	a := furnish(t, other)
@@ -236,7 +232,6 @@ func TestEditsHoldOnEveryNode(t *testing.T) {
 // Each role on a process of its own: what one accepts another plans, a third
 // sends.
 func TestRolesApart(t *testing.T) {
-	t.Parallel()
 	h := nodesOn(t)
 	api, plan := h.start("--roles", "api"), h.start("--roles", "plan")
 	deliver := h.start("--roles", "deliver,source")
@@ -259,7 +254,6 @@ func TestRolesApart(t *testing.T) {
 // every transaction another connection, nodes work as ever.
 // feature: NEW-12
 func TestNodesBehindPooler(t *testing.T) {
-	t.Parallel()
 	direct := testdb.Postgres(t)
 	h := newHome(t, append(onPostgres(testdb.Pooler(t, direct)), "BELFRY_NODES_LEASE="+lease.String(), "BELFRY_NODES_NOTIFY=false")...)
 	h.dsn = direct

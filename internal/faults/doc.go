@@ -17,6 +17,9 @@
 // A test begins with newHome and start; load_test.go has producers and
 // receivers that keep account, of which settle makes the account of a fault:
 // what was accepted is what was delivered, or recorded as failed or suppressed.
+// Tests run side by side (t.Parallel), but for those of several nodes under
+// load: what they say of leases and of sends in flight is said of nodes that get
+// their turn on the processor.
 // With BELFRY_SOAK (make soak) whatever goes over rounds goes on for a share of
 // that time.
 package faults

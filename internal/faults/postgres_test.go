@@ -222,6 +222,11 @@ func (w *wire) carry(c net.Conn) {
 	}
 	defer s.Close()
 	w.mu.Lock()
+	if w.refuses { // since it was looked at: refuse has not seen this one
+		w.mu.Unlock()
+		_ = c.(*net.TCPConn).SetLinger(0)
+		return
+	}
 	w.conns[c], w.conns[s] = struct{}{}, struct{}{}
 	w.mu.Unlock()
 	defer func() {
