@@ -371,3 +371,19 @@ func TestDoctor(t *testing.T) {
 		t.Error(sound, err, b.String())
 	}
 }
+
+// A manifest's secrets come from the environment where it says so.
+// feature: CPS-32
+func TestSecretsFromTheEnvironment(t *testing.T) {
+	variable := func(name string) (string, bool) { return "smtp://u:hush@x", name == "MAIL" }
+	got, err := fromEnvironment([]byte(`{"channels":[{"name":"email","settings":{"url":"secret: env MAIL","from":"a@b"}}],"filters":[{"filter":"secret: env MAIL"}]}`), variable)
+	if want := `{"channels":[{"name":"email","settings":{"from":"a@b","url":"smtp://u:hush@x"}}],"filters":[{"filter":"secret: env MAIL"}]}`; err != nil || string(got) != want {
+		t.Errorf("%s %v", got, err)
+	}
+	if _, err := fromEnvironment([]byte(`{"sources":[{"name":"s","settings":{"dsn":"secret: env NONE"}}]}`), variable); err == nil || !strings.Contains(err.Error(), "NONE is not set") {
+		t.Errorf("%v", err)
+	}
+	if got, err := fromEnvironment([]byte(`["no manifest"]`), variable); err != nil || string(got) != `["no manifest"]` {
+		t.Errorf("%s %v", got, err)
+	}
+}

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"os"
 	"strings"
 	"unicode/utf8"
 
@@ -42,6 +43,9 @@ func Apply(ctx context.Context, c *client.Client, out Out, file string, in io.Re
 	asJSON, err := fromYAML(raw)
 	if err != nil {
 		return fmt.Errorf("%s is no manifest: %w", file, err)
+	}
+	if asJSON, err = fromEnvironment(asJSON, os.LookupEnv); err != nil {
+		return fmt.Errorf("%s: %w", file, err)
 	}
 	q := query{}
 	if dry {
@@ -133,6 +137,35 @@ func short(raw json.RawMessage) string {
 		return strings.ToValidUTF8(text[:200], "") + "…"
 	}
 	return text
+}
+
+// fromEnvironment puts the values of variables where settings of channels and
+// sources name them: secret: env NAME.
+func fromEnvironment(raw json.RawMessage, variable func(string) (string, bool)) (json.RawMessage, error) {
+	var file map[string]any
+	if json.Unmarshal(raw, &file) != nil {
+		return raw, nil // the server says what is wrong with it
+	}
+	for _, part := range []string{"channels", "sources"} {
+		list, _ := file[part].([]any)
+		for _, thing := range list {
+			fields, _ := thing.(map[string]any)
+			settings, _ := fields["settings"].(map[string]any)
+			for setting, value := range settings {
+				text, _ := value.(string)
+				name, names := strings.CutPrefix(text, "secret: env ")
+				if !names {
+					continue
+				}
+				found, set := variable(strings.TrimSpace(name))
+				if !set || found == "" {
+					return nil, fmt.Errorf("%s %v, setting %s: the variable %s is not set", part, fields["name"], setting, strings.TrimSpace(name))
+				}
+				settings[setting] = found
+			}
+		}
+	}
+	return json.Marshal(file)
 }
 
 // fromYAML is YAML, and so also JSON, as JSON.

@@ -24,6 +24,7 @@ const ManifestFormat = 1
 type Manifest struct {
 	Belfry        int                    `json:"belfry" doc:"The form of the file: 1"`
 	Name          string                 `json:"name,omitempty" doc:"Under which what it made is remembered; absent = default"`
+	Channels      []ManifestConfigured   `json:"channels,omitempty"`
 	EventTypes    []belfry.EventType     `json:"event_types,omitempty"`
 	Filters       []belfry.SavedFilter   `json:"filters,omitempty"`
 	Templates     []belfry.Template      `json:"templates,omitempty"`
@@ -32,6 +33,8 @@ type Manifest struct {
 	Presets       []belfry.Preset        `json:"presets,omitempty"`
 	Subscriptions []ManifestSubscription `json:"subscriptions,omitempty"`
 	Settings      *belfry.TenantSettings `json:"settings,omitempty"`
+	Sources       []ManifestConfigured   `json:"sources,omitempty"`
+	PresetsOn     []ManifestPresetOn     `json:"presets_on,omitempty" doc:"Where presets are switched on: the objects are there already"`
 }
 
 // ManifestEndpoint is an endpoint under a name, by which the file speaks of it.
@@ -52,6 +55,9 @@ type ManifestSubscription struct {
 
 // Parts of a manifest.
 const (
+	partChannels      = "channels"
+	partSources       = "sources"
+	partPresetsOn     = "presets_on"
 	partEventTypes    = "event_types"
 	partFilters       = "filters"
 	partTemplates     = "templates"
@@ -63,7 +69,7 @@ const (
 )
 
 // partOrder is the order in which things need each other.
-var partOrder = []string{partEventTypes, partFilters, partTemplates, partGroups, partEndpoints, partPresets, partSubscriptions, partSettings}
+var partOrder = []string{partChannels, partEventTypes, partFilters, partTemplates, partGroups, partEndpoints, partPresets, partSubscriptions, partSettings, partSources, partPresetsOn}
 
 // ApplyOptions say what is done with a manifest.
 type ApplyOptions struct {
@@ -138,7 +144,8 @@ func (m *Manager) ApplyManifest(ctx context.Context, by By, file Manifest, o App
 	if file.Belfry != ManifestFormat {
 		f.add("/belfry", "is the form of the file: write %d", ManifestFormat)
 	}
-	if n := len(file.EventTypes) + len(file.Filters) + len(file.Templates) + len(file.Groups) + len(file.Endpoints) + len(file.Presets) + len(file.Subscriptions); n > maxManifest {
+	if n := len(file.EventTypes) + len(file.Filters) + len(file.Templates) + len(file.Groups) + len(file.Endpoints) + len(file.Presets) + len(file.Subscriptions) +
+		len(file.Channels) + len(file.Sources) + len(file.PresetsOn); n > maxManifest {
 		f.add("", "has %d things: at most %d are taken at once, make several manifests with names of their own", n, maxManifest)
 	}
 	if err := f.err(); err != nil {
@@ -370,7 +377,10 @@ func differences(list []ManifestDiff, pointer string, a, b any) []ManifestDiff {
 // items are the things of a manifest, in the order in which they need each
 // other.
 func (m *Manager) items(ctx context.Context, by By, file *Manifest, f *faults) ([]item, error) {
-	var out []item
+	out, err := m.channelItems(ctx, by, file, f)
+	if err != nil {
+		return nil, err
+	}
 	add := func(part string, i int, name, id string, look func(m *Manager) (any, error), put func(m *Manager) (string, error)) {
 		p := "/" + part + "/" + strconv.Itoa(i)
 		if name == "" {
@@ -464,7 +474,11 @@ func (m *Manager) items(ctx context.Context, by By, file *Manifest, f *faults) (
 				return "", err
 			}})
 	}
-	return out, nil
+	sources, err := m.sourceItems(ctx, by, file, f)
+	if err != nil {
+		return nil, err
+	}
+	return append(append(out, sources...), m.presetItems(ctx, by, file)...), nil
 }
 
 // putManifestEndpoint makes or changes an endpoint under its id. Headers that
@@ -525,7 +539,8 @@ func (m *Manager) kept(ctx context.Context, tenant, name string) (k belfry.Appli
 // parts it speaks of, the last first. What another manifest keeps stays.
 func (m *Manager) gone(ctx context.Context, by By, file *Manifest, before []belfry.Kept, seen map[string]bool) ([]belfry.Kept, error) {
 	speaks := map[string]bool{partEventTypes: file.EventTypes != nil, partFilters: file.Filters != nil, partTemplates: file.Templates != nil, partGroups: file.Groups != nil,
-		partEndpoints: file.Endpoints != nil, partPresets: file.Presets != nil, partSubscriptions: file.Subscriptions != nil}
+		partEndpoints: file.Endpoints != nil, partPresets: file.Presets != nil, partSubscriptions: file.Subscriptions != nil,
+		partChannels: file.Channels != nil, partSources: file.Sources != nil, partPresetsOn: file.PresetsOn != nil}
 	docs, err := m.store.Documents(ctx, by.Tenant, belfry.KindManifest, "", 1000)
 	if err != nil {
 		return nil, err
@@ -573,8 +588,14 @@ func (m *Manager) planDrop(ctx context.Context, plan *Manager, by By, k belfry.K
 func (m *Manager) there(ctx context.Context, tenant string, k belfry.Kept) bool {
 	var err error
 	switch k.Kind {
-	case partSubscriptions:
+	case partSubscriptions, partPresetsOn:
 		_, err = m.living(ctx, tenant, k.ID, nil)
+	case partChannels:
+		var c *belfry.Configured
+		c, err = m.configured(ctx, tenant, belfry.KindChannel, k.Name)
+		return c != nil && err == nil
+	case partSources:
+		_, _, err = m.Source(ctx, tenant, k.ID)
 	case partEndpoints:
 		_, err = m.Endpoint(ctx, tenant, k.ID)
 	case partEventTypes:
@@ -597,6 +618,12 @@ func (*Manager) dropKept(ctx context.Context, m *Manager, by By, k belfry.Kept) 
 	switch k.Kind {
 	case partSubscriptions:
 		return m.DeleteSubscription(ctx, by, k.ID, nil)
+	case partPresetsOn:
+		return m.switchOff(ctx, by, k.ID)
+	case partChannels:
+		return m.DeleteChannel(ctx, by, k.Name, nil)
+	case partSources:
+		return m.DeleteSource(ctx, by, k.ID, nil)
 	case partEndpoints:
 		return m.DeleteEndpoint(ctx, by, k.ID, nil)
 	case partEventTypes:
@@ -617,8 +644,9 @@ func (*Manager) dropKept(ctx context.Context, m *Manager, by By, k belfry.Kept) 
 // planning is a Manager that checks and decides as m does, and stores nothing:
 // what it would store it keeps, for what comes after it.
 func (m *Manager) planning() *Manager {
-	return &Manager{store: &planStore{Store: m.store, docs: map[belfry.DocumentKey]*belfry.Document{}, subs: map[string]belfry.Subscription{}, groups: map[string]*belfry.Group{}},
-		box: m.box, now: m.now, channels: m.channels, channelKinds: m.channelKinds, sourceKinds: m.sourceKinds, crowds: m.crowds, senders: m.senders,
+	plan := &planStore{Store: m.store, docs: map[belfry.DocumentKey]*belfry.Document{}, subs: map[string]belfry.Subscription{}, groups: map[string]*belfry.Group{}}
+	return &Manager{store: plan,
+		box: m.box, now: m.now, channels: planChannels{m.channels, plan}, channelKinds: m.channelKinds, sourceKinds: m.sourceKinds, crowds: m.crowds, senders: m.senders,
 		roles: m.roles, joining: m.joining, backtests: m.backtests, notices: m.notices, parts: m.parts, lost: m.lost}
 }
 
@@ -705,7 +733,8 @@ func (s *planStore) Groups(ctx context.Context, tenant string, ids []string) (ma
 // declared, and not what sources write, what people subscribed to, nor secrets.
 func (m *Manager) Configuration(ctx context.Context, tenant string) (Manifest, error) {
 	out := Manifest{Belfry: ManifestFormat, EventTypes: []belfry.EventType{}, Filters: []belfry.SavedFilter{}, Templates: []belfry.Template{}, Groups: []belfry.Group{},
-		Endpoints: []ManifestEndpoint{}, Presets: []belfry.Preset{}, Subscriptions: []ManifestSubscription{}}
+		Endpoints: []ManifestEndpoint{}, Presets: []belfry.Preset{}, Subscriptions: []ManifestSubscription{},
+		Channels: []ManifestConfigured{}, Sources: []ManifestConfigured{}, PresetsOn: []ManifestPresetOn{}}
 	n := 0
 	more := func() error {
 		if n++; n > maxManifest {
@@ -775,7 +804,7 @@ func (m *Manager) Configuration(ctx context.Context, tenant string) (Manifest, e
 		}
 		after = subs[len(subs)-1].ID
 	}
-	if err := m.configuredGroups(ctx, tenant, &out, more); err != nil {
+	if err := errors.Join(m.configuredGroups(ctx, tenant, &out, more), m.configuredWays(ctx, tenant, &out, more)); err != nil {
 		return out, err
 	}
 	settings, version, err := m.TenantSettings(ctx, tenant)

@@ -208,8 +208,9 @@ func TestConfigurationExport(t *testing.T) {
 		t.Errorf("applied where it came from: %q", got)
 	}
 	other := open(t).school()
+	read = manifestOf(t, strings.ReplaceAll(string(raw), SecretKept, "x"))
 	r := other.applies(read, ApplyOptions{})
-	if r.Created != 9 { // but the groups that the school has
+	if r.Created != 11 { // but the groups that the school has
 		t.Errorf("%+v", r)
 	}
 	back, err := other.Configuration(other.ctx(), by.Tenant)
@@ -227,4 +228,79 @@ func TestConfigurationExport(t *testing.T) {
 	if r := other.applies(read, ApplyOptions{Prune: true}); r.Created+r.Updated+r.Deleted != 0 {
 		t.Errorf("applied again: %q", actions(r))
 	}
+}
+
+// Channels, sources and where presets are on are in a manifest as well: secrets
+// never leave, and stay where the file says so; a channel that the file sets up
+// may be named by what comes after it; what has left the file is switched off.
+// feature: CPS-32, CPS-21
+func TestManifestWays(t *testing.T) {
+	h := open(t).school()
+	const text = `{"belfry":1,"name":"w","channels":[{"name":"letters","kind":"email","settings":{"url":"smtp://u:hush@x"}}],
+	 "presets":[{"name":"local","subscription":{"types":["paper.news"],"notify":[{"channels":["letters"]}]}}],
+	 "sources":[{"name":"school","kind":"email","settings":{"url":"smtp://s:hush@x"},"state":"paused"}],
+	 "presets_on":[{"preset":"local","object":"course/41"}]}`
+	file := manifestOf(t, text)
+	made := []string{"create channels letters", "create presets local", "create sources school", "create presets_on local at course/41"}
+	h.same("dry run", actions(h.applies(file, ApplyOptions{DryRun: true})), made)
+	if cs, err := h.Channels(h.ctx(), by.Tenant); err != nil || slices.ContainsFunc(cs, func(c ConfiguredView) bool { return c.Name == "letters" }) {
+		t.Fatalf("a dry run did something: %+v %v", cs, err)
+	}
+	h.channels = channelNames{"inbox", "email", "webhook", "letters"} // as the server knows it once it is stored
+	h.same("applied", actions(h.applies(file, ApplyOptions{})), made)
+	h.same("again", actions(h.applies(file, ApplyOptions{Prune: true})), nil)
+
+	out, err := h.Configuration(h.ctx(), by.Tenant)
+	h.ok(err)
+	raw := mustJSON(out)
+	if strings.Contains(string(raw), "hush") || out.Channels[0].Settings["url"] != SecretKept || out.Sources[0].State != "paused" || len(out.PresetsOn) != 1 {
+		t.Errorf("exported: %s", raw)
+	}
+	out.Name = "w"
+	h.same("the export, where it came from", actions(h.applies(manifestOf(t, string(mustJSON(out))), ApplyOptions{Prune: true})), nil)
+	c, err := h.configured(h.ctx(), by.Tenant, belfry.KindChannel, "letters")
+	h.ok(err)
+	if clear, err := c.Open(h.box, by.Tenant); err != nil || clear["url"] != "smtp://u:hush@x" {
+		t.Errorf("kept: %v %v", clear, err)
+	}
+
+	// Elsewhere what is to be kept must be given first; then both are the same.
+	other := open(t).school()
+	_, err = other.ApplyManifest(other.ctx(), by, out, ApplyOptions{})
+	other.refused(err, belfry.Invalid, "/channels/0/settings/url: none is stored", "/sources/0/settings/url: none is stored")
+	given := manifestOf(t, strings.ReplaceAll(string(mustJSON(out)), SecretKept, "smtp://u:new@x"))
+	other.channels = channelNames{"inbox", "email", "webhook", "letters"}
+	other.applies(given, ApplyOptions{})
+	back, err := other.Configuration(other.ctx(), by.Tenant)
+	h.ok(err)
+	back.Name = "w"
+	if !sameConfiguration(t, raw, mustJSON(back)) {
+		t.Errorf("exported from there: %s, want %s", mustJSON(back), raw)
+	}
+	other.same("another secret", actions(other.applies(manifestOf(t, text), ApplyOptions{})),
+		[]string{`update channels letters /settings/url: "secret: kept" -> "secret: another"`, `update sources school /settings/url: "secret: kept" -> "secret: another"`})
+	_, err = other.ApplyManifest(other.ctx(), by, manifestOf(t, `{"belfry":1,"sources":[{"name":"s","kind":"email","settings":{"url":"secret: env X"}}]}`), ApplyOptions{})
+	other.refused(err, belfry.Invalid, "/sources/0/settings/url: belfry apply reads it")
+
+	rest := manifestOf(t, `{"belfry":1,"name":"w","channels":[],"sources":[],"presets_on":[]}`)
+	h.same("left", actions(h.applies(rest, ApplyOptions{})), []string{"left presets_on local at course/41", "left sources school", "left channels letters"})
+	_, err = h.ApplyManifest(h.ctx(), by, manifestOf(t, `{"belfry":1,"name":"w","presets":[]}`), ApplyOptions{Prune: true})
+	h.refused(err, belfry.Invalid, "/presets: is on at course/41")
+	h.same("pruned", actions(h.applies(rest, ApplyOptions{Prune: true})), []string{"delete presets_on local at course/41", "delete sources school", "delete channels letters"})
+	if places, _, err := h.PresetPlaces(h.ctx(), by.Tenant, "local", "", 10); err != nil || len(places) != 0 {
+		t.Errorf("%+v %v", places, err)
+	}
+	h.same("on again", actions(h.applies(manifestOf(t, `{"belfry":1,"name":"w","presets_on":[{"preset":"local","object":"course/41"}]}`), ApplyOptions{})), []string{"create presets_on local at course/41"})
+}
+
+// sameConfiguration compares two exports, whatever they are called.
+func sameConfiguration(t *testing.T, a, b []byte) bool {
+	t.Helper()
+	var x, y map[string]any
+	if json.Unmarshal(a, &x) != nil || json.Unmarshal(b, &y) != nil {
+		t.Fatal("an export is not JSON")
+	}
+	delete(x, "name")
+	delete(y, "name")
+	return cmp.Equal(x, y)
 }

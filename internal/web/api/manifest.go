@@ -19,7 +19,7 @@ type ManifestManager interface {
 func (s *Server) manifestRoutes() {
 	const base = "/v1/configuration"
 	route(s, spec{id: "getConfiguration", method: http.MethodGet, path: base, tag: "Configuration", may: auth.Read, summary: "Write the tenant's configuration as a manifest",
-		detail: "Event types, filters, templates, groups, endpoints, presets, administrators' subscriptions and settings, as people declared them: not what sources write, what people subscribed to, nor secrets and headers."},
+		detail: "Channels, event types, filters, templates, groups, endpoints, presets and where they are on, administrators' subscriptions, settings and sources, as people declared them: not what sources write, what people subscribed to, nor secrets and headers. Instead of a secret setting it says secret: kept."},
 		func(ctx context.Context, c *call, _ *struct{}) (*reply[manage.Manifest], error) {
 			v, err := s.Manage.Configuration(ctx, c.tenant())
 			if err != nil {
@@ -29,7 +29,7 @@ func (s *Server) manifestRoutes() {
 		})
 	route(s, spec{id: "applyConfiguration", method: http.MethodPost, path: base + ":apply", tag: "Configuration", may: auth.Admin, max: maxBatchBytes, summary: "Bring the tenant's configuration to what a manifest says",
 		detail: "All of it is checked first, by the checks of each thing's own call: when something is wrong nothing is done. Applied again it changes nothing. Things that are not in the manifest stay; with prune, those go that it made before, " +
-			"of the parts it has. A thing of endpoints or subscriptions is known by its name: one of the manifest's own, or the id of one that is there."},
+			"of the parts it has. A secret setting that says secret: kept stays as it is stored. A thing of endpoints or subscriptions is known by its name: one of the manifest's own, or the id of one that is there."},
 		func(ctx context.Context, c *call, in *struct {
 			Keyed
 			DryRun bool `query:"dry_run" doc:"Say what would change, and change nothing"`
