@@ -274,11 +274,11 @@ func (a *again) item(ctx context.Context, b *belfry.Bundle, it *belfry.BundleIte
 	if planned.Before(b.Opened) { // a replay tells of old things
 		planned = b.Opened
 	}
-	if planned.After(a.now) { // clocks differ
-		planned = a.now
-	}
 	if why := rejoined(b, it, &result, planned); why != nil {
 		return route.Anew{Off: why}, nil
+	}
+	if planned.After(a.now) { // clocks differ
+		planned = a.now
 	}
 	in, _, err := st.input(ctx, e.acc, it.Run, e.view, &result, planned)
 	if err != nil {
@@ -289,7 +289,8 @@ func (a *again) item(ctx context.Context, b *belfry.Bundle, it *belfry.BundleIte
 }
 
 // rejoined is why an item goes whose reader had joined what told her, left it
-// and joined it again since: that brings back nothing of what was before.
+// and joined it again since: that brings back nothing of what was before. Both
+// times are those of what was written, the item's in whole milliseconds.
 func rejoined(b *belfry.Bundle, it *belfry.BundleItem, result *resolve.PageResult, planned time.Time) *belfry.Reason {
 	for i := range it.Because {
 		if why := &it.Because[i]; naming(why) && !joining(why) {
@@ -300,7 +301,7 @@ func rejoined(b *belfry.Bundle, it *belfry.BundleItem, result *resolve.PageResul
 	for i := range result.Recipients {
 		for k := range result.Recipients[i].Via {
 			m := result.Recipients[i].Via[k].Member
-			if m == nil || m.Principal != b.Principal || !m.Since.After(planned) {
+			if m == nil || m.Principal != b.Principal || !m.Since.After(planned.Add(time.Millisecond)) {
 				return nil
 			}
 			again = &belfry.Reason{Code: belfry.NoLongerNamed, Subscription: m.Subscription, Object: m.Object, Detail: "joined again on " + m.Since.UTC().Format(time.RFC3339)}

@@ -41,6 +41,7 @@ var nobody = map[string]string{
 	"bundle_lasts.*":   "when something went, under a hash",
 	"attempts.*":       "with their deliveries",
 	"problems.*":       "hashes of problems, and ids of events",
+	"roles.*":          "names of roles, of nobody who has them",
 	"resolutions.*":    "hashes of problems, and ids of events",
 	"follows.problem":  "a hash",
 
@@ -52,6 +53,7 @@ var nobody = map[string]string{
 	"jobs.cursor":         "where they go on",
 	"jobs.owner":          "nodes",
 	"timers.body":         "steps, and which preference is meant",
+	"subscriptions.scope": "the object in its body, and changed with it",
 	"subscriptions.state": "",
 }
 
