@@ -162,7 +162,6 @@ func (s *session) planInstead(round []attemptRef, late map[attemptRef]bool) erro
 		if d == nil || !f.r.applied[f.i] || late[f] {
 			continue
 		}
-		because := s.because(d.Tenant, d.EventID, d.Because)
 		if d.Channel == belfry.ChannelInbox {
 			entries := f.attempt().Entries
 			if len(entries) == 0 {
@@ -176,7 +175,7 @@ func (s *session) planInstead(round []attemptRef, late map[attemptRef]bool) erro
 		rows := s.rows(insertDelivery)
 		rows.text(d.Tenant).text(d.ID).text(d.EventID).num(int64(d.Run)).text(d.Subscription).text(d.Channel).text(d.Principal).text(d.Address).
 			text(d.Destination).num(int64(d.Shard)).num(int64(d.State)).num(micros(d.Due)).num(0).text(d.Bundle).
-			num(int64(d.Priority)).num(0).text(d.Locale).text(d.Template).text(because)
+			num(int64(d.Priority)).num(0).text(d.Locale).text(d.Template).text(s.because(d.Tenant, d.EventID, d.Because))
 		n, err := rows.flush()
 		if err != nil {
 			return err
