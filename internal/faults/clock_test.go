@@ -91,18 +91,17 @@ var steps = []time.Duration{time.Hour, -time.Hour, -time.Hour, 40 * time.Second,
 // The machine's clock is set forward and back in mid-load: ids rise all the
 // same, retries are made when they were to be, a destination that was paused
 // for seconds is not paused for hours, nothing is lost and nothing repeated.
+// It has the machine alone: a node that does not come to say that it lives is
+// rightly taken for dead.
 // feature: NEW-10, NEW-12
 func TestClockSteps(t *testing.T) {
-	t.Parallel()
 	binary := buildSetClock(t)
 	t.Run("SQLite", func(t *testing.T) {
-		t.Parallel()
 		c := newSetClock(t, binary)
 		h := c.on(newHome(t))
 		stepRounds(t, c, h.start(), nil)
 	})
 	t.Run("PostgreSQL", func(t *testing.T) {
-		t.Parallel()
 		c := newSetClock(t, binary)
 		h := newHome(t, append(onPostgres(testdb.Postgres(t)), "BELFRY_NODES_LEASE="+lease.String())...)
 		stepRounds(t, c, c.on(h).start(), h.start())
