@@ -64,6 +64,7 @@ func (c *collector) Collect(out chan<- prometheus.Metric) {
 	gauge(desc("destinations_slow", "Destinations whose sends take long; they have senders of their own."), float64(f.Slow))
 	gauge(desc("destinations_paused", "Destinations whose endpoint is paused."), float64(f.Paused))
 	gauge(desc("channels_used_up", "Channels whose limit of the day (max_per_day) is used up."), float64(f.UsedUp))
+	gauge(desc("tenant_limits_used_up", "Limits of tenants on channels that all share (per_day) that are used up for today."), float64(f.SharesUsedUp))
 	gauge(desc("sends_in_flight", "Sends under way."), float64(f.Sending))
 	gauge(desc("deliveries_queued", "Deliveries in memory that wait for a sender."), float64(f.Queued))
 

@@ -179,6 +179,7 @@ belfry_events_pending 12
 belfry_deliveries_open 3.4e+06
 belfry_destinations_broken 2
 belfry_channels_used_up 1
+belfry_tenant_limits_used_up 3
 belfry_upkeep_waits 1
 belfry_upkeep_last_round_timestamp_seconds 1.764e+09
 belfry_sends_total{channel="email",outcome="retry"} 9
@@ -212,6 +213,7 @@ belfry_source_lag_seconds{source="default/other"} 2
 	for _, want := range []string{
 		"ok       work: 12 events wait to be planned, 3400000 deliveries want a send",
 		"warning  work: none of 9 tries by the channel email succeeded since the server was started: `belfry deliveries list --channel email --state retrying`",
+		"warning  work: 3 tenants' limits on channels are used up for today",
 		"FAULT    work: the server cannot reach its database",
 		"warning  work: 2 destinations fail", "belfry deliveries list --state retrying",
 		"warning  work: 1 channels have used up", "warning  upkeep: nothing old is removed for now", "warning  upkeep: the last round of housekeeping ended 3h0m0s ago",

@@ -158,6 +158,9 @@ func (d *examination) figures(ctx context.Context, at string) {
 	if n := m.one("belfry_channels_used_up"); n > 0 {
 		d.say("work", Warning, "%.0f channels have used up their max_per_day: what they should send waits for tomorrow, or raise the limit", n)
 	}
+	if n := m.one("belfry_tenant_limits_used_up"); n > 0 {
+		d.say("work", Warning, "%.0f tenants' limits on channels are used up for today: GET /v1/tenants shows whose, and what they should send waits for tomorrow", n)
+	}
 	if m.one("belfry_upkeep_waits") > 0 {
 		d.say("upkeep", Warning, "nothing old is removed for now, because the clock jumped or nobody kept house for a week: see that the clock is right; it goes on by itself")
 	}

@@ -120,6 +120,9 @@ A root key bounds what one tenant may send by a channel of this file, over all i
 ` + "`PUT /v1/tenants/{name}`, by channel `per_minute` and `per_day`, for the tenant `default`" + ` as well. It is counted in the same way, beside
 the channel's own limits: what is over it waits, takes nothing of what the others may send, and the delivery and the trace say
 ` + "`tenant_limit` with the time (of a channel's own limit of the day: `account_limit`)" + `. A channel that a tenant sets up itself is its own affair.
+How much is used, what remains and when it frees is ` + "`usage` of `GET /v1/tenants/{name}` for a root key, and of `GET /v1/channels`" + ` and
+` + "`/v1/channels/{name}`" + ` for the tenant's own keys; what servers have set aside to be sent next counts as used. When a day's is used up
+the log says so once, and ` + "`belfry_tenant_limits_used_up` in `/metrics`" + ` is above 0.
 `)
 	b.WriteString(scripts)
 	return b.String()

@@ -19,6 +19,8 @@ func runDocument(t *testing.T, file string) {
 	cfg := config.Default()
 	cfg.Listen = "127.0.0.1:0"
 	cfg.DataDir = t.TempDir()
+	// A channel that all tenants share, which nobody is told by unasked.
+	cfg.Channels = map[string]map[string]string{"letters": {"kind": "email", "url": "smtp://127.0.0.1:1", "from": "school@example.org"}}
 	cfg.BootstrapKey = "root-key-of-the-documentation-0123"
 	a, err := app.New(t.Context(), app.Options{Config: cfg, Log: slog.New(slog.DiscardHandler), Version: "docs"})
 	if err != nil {

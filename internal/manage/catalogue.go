@@ -196,6 +196,7 @@ type ConfiguredView struct {
 	Builtin  bool              `json:"builtin,omitempty" doc:"Comes from the server's configuration"`
 
 	Limit *belfry.ChannelLimit `json:"limit,omitempty" doc:"Of a channel of the server's configuration: what this tenant may send by it in all. More waits."`
+	Usage *belfry.ChannelUsage `json:"usage,omitempty" doc:"How much of limit is used"`
 }
 
 // ConfiguredDraft is a channel or source to be set up. Settings that are
@@ -237,19 +238,24 @@ func (m *Manager) Channels(ctx context.Context, tenant string) ([]ConfiguredView
 	if err != nil {
 		return nil, err
 	}
+	used, err := m.TenantUsage(ctx, tenant, limits)
+	if err != nil {
+		return nil, err
+	}
 	for name, kind := range m.channels.Builtin() {
 		if !slices.ContainsFunc(list, func(v ConfiguredView) bool { return v.Name == name }) {
-			list = append(list, builtin(name, kind, limits))
+			list = append(list, builtin(name, kind, limits, used))
 		}
 	}
 	slices.SortFunc(list, func(a, b ConfiguredView) int { return strings.Compare(a.Name, b.Name) })
 	return list, nil
 }
 
-func builtin(name, kind string, limits map[string]belfry.ChannelLimit) ConfiguredView {
+func builtin(name, kind string, limits map[string]belfry.ChannelLimit, used map[string]belfry.ChannelUsage) ConfiguredView {
 	v := ConfiguredView{Name: name, Kind: kind, Settings: map[string]string{}, Builtin: true}
 	if l, limited := limits[name]; limited {
-		v.Limit = &l
+		u := used[name]
+		v.Limit, v.Usage = &l, &u
 	}
 	return v
 }
@@ -276,7 +282,11 @@ func (m *Manager) Channel(ctx context.Context, tenant, name string) (ConfiguredV
 	version, err := m.readDocument(ctx, tenant, belfry.KindChannel, name, "channel", &c)
 	if kind, ok := m.channels.Builtin()[name]; ok && belfry.KindOf(err) == belfry.NotFound {
 		limits, err := m.tenantLimits(ctx, tenant)
-		return builtin(name, kind, limits), 0, err
+		if err != nil {
+			return ConfiguredView{}, 0, err
+		}
+		used, err := m.TenantUsage(ctx, tenant, limits)
+		return builtin(name, kind, limits, used), 0, err
 	}
 	return view(c, ""), version, err
 }

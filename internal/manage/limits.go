@@ -89,3 +89,21 @@ func (m *Manager) tenantLimits(ctx context.Context, tenant string) (map[string]b
 	}
 	return l.Limits, nil
 }
+
+// TenantUsage is how much a tenant has used of its limits, by channel; nil
+// without any.
+func (m *Manager) TenantUsage(ctx context.Context, tenant string, limits map[string]belfry.ChannelLimit) (map[string]belfry.ChannelUsage, error) {
+	if len(limits) == 0 {
+		return nil, nil
+	}
+	taken, err := m.store.Permits(ctx, tenant)
+	if err != nil {
+		return nil, err
+	}
+	now := m.now()
+	used := make(map[string]belfry.ChannelUsage, len(limits))
+	for channel, l := range limits {
+		used[channel] = l.Usage(channel, taken, now)
+	}
+	return used, nil
+}

@@ -68,6 +68,8 @@ type SubscriptionStore interface {
 
 // DocumentStore reads configuration.
 type DocumentStore interface {
+	// Permits are what was last taken of a tenant's limits.
+	Permits(ctx context.Context, tenant string) ([]belfry.Permits, error)
 	Document(ctx context.Context, tenant, kind, id string) (belfry.Document, bool, error)
 	Documents(ctx context.Context, tenant, kind, after string, limit int) ([]belfry.Document, error)
 }

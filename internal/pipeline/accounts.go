@@ -44,6 +44,7 @@ type accountKey struct{ tenant, channel string }
 // d.mu guards all of it.
 type account struct {
 	key    accountKey
+	name   string // of the channel
 	why    string // reason of what waits for it
 	limits channel.Limits
 	lanes  map[*lane]struct{}
@@ -168,7 +169,7 @@ func (d *Dispatcher) limit(l *lane) {
 		}
 		a := d.accounts[key]
 		if a == nil {
-			a = &account{key: key, why: why, lanes: map[*lane]struct{}{}}
+			a = &account{key: key, name: l.key.channel, why: why, lanes: map[*lane]struct{}{}}
 			d.accounts[key] = a
 		}
 		if a.limits != limits {
@@ -179,7 +180,7 @@ func (d *Dispatcher) limit(l *lane) {
 		now = append(now, a)
 	}
 	// The share first: who has used hers up takes nothing of what all share.
-	add(accountKey{l.key.tenant, shareOf + l.key.channel}, belfry.OverShare, ch.Share)
+	add(accountKey{l.key.tenant, belfry.ShareOf(l.key.channel)}, belfry.OverShare, ch.Share)
 	add(accountKey{ch.Owner, l.key.channel}, belfry.OverAccount, ch.Limits)
 	for _, a := range l.accounts {
 		if !slices.Contains(now, a) {
@@ -188,10 +189,6 @@ func (d *Dispatcher) limit(l *lane) {
 	}
 	l.accounts = now
 }
-
-// shareOf begins the names under which shares of tenants are counted; no channel
-// has such a name.
-const shareOf = "share of "
 
 // Relimit follows an edit of a tenant's channels, or of its share of others;
 // without a tenant it is that of any. What was put off to another day stays so.
@@ -258,8 +255,11 @@ func (d *Dispatcher) take(a *account, limits channel.Limits, second, today slice
 		d.shut(a, second.start.Add(span))
 	default:
 		a.usedUp = today.start.Add(day)
-		d.o.Log.Warn("the daily limit of a channel is used up: its messages wait for the next day (UTC)", "tenant", a.key.tenant,
-			"channel", a.key.channel, "limit", limits.PerDay, "until", a.usedUp)
+		says := "the daily limit of a channel is used up: its messages wait for the next day (UTC)"
+		if a.why == belfry.OverShare {
+			says = "the daily limit of a tenant on a channel is used up: its messages wait for the next day (UTC)"
+		}
+		d.o.Log.Warn(says, "tenant", a.key.tenant, "channel", a.name, "limit", limits.PerDay, "until", a.usedUp)
 		d.shut(a, a.usedUp)
 		for _, ds := range d.dests {
 			if slices.Contains(ds.lane.accounts, a) {

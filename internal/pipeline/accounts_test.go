@@ -231,6 +231,9 @@ func TestShareOfATenant(t *testing.T) {
 		if a, b := of("a"), of("b"); a != 100 || b != 300 {
 			t.Errorf("%d and %d were sent, want 100 and all 300", a, b)
 		}
+		if f := posts[0].d.Figures(); f.SharesUsedUp != 1 || f.UsedUp != 0 {
+			t.Errorf("%+v", f)
+		}
 		waits, reason := 0, belfry.Reason{Code: belfry.OverShare, Detail: "100 a day: waits until " + midnight.Add(day).Format(time.RFC3339)}
 		list, _, err := db.ListDeliveries(context.Background(), "a", store.DeliveryFilter{Limit: 1000})
 		if err != nil {

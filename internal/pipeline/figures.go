@@ -1,6 +1,10 @@
 package pipeline
 
-import "time"
+import (
+	"time"
+
+	"github.com/belfryhq/belfry/internal/belfry"
+)
 
 // Figures say how the Dispatcher is doing, over all tenants.
 type Figures struct {
@@ -11,6 +15,7 @@ type Figures struct {
 	Sending      int // sends under way
 	Queued       int // deliveries that wait in memory
 	UsedUp       int // channels' accounts of whose limit of the day nothing is left
+	SharesUsedUp int // limits of tenants on channels that all share, of whose day nothing is left
 }
 
 // Figures counts; what it costs is bounded by the destinations in memory.
@@ -33,7 +38,11 @@ func (d *Dispatcher) Figures() Figures {
 	}
 	now := d.o.Now()
 	for _, a := range d.accounts {
-		if a.usedUp.After(now) {
+		switch {
+		case !a.usedUp.After(now):
+		case a.why == belfry.OverShare:
+			f.SharesUsedUp++
+		default:
 			f.UsedUp++
 		}
 	}

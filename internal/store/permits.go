@@ -8,13 +8,9 @@ import (
 	"github.com/belfryhq/belfry/internal/belfry"
 )
 
-// aheadAtMost is how far the clock of another process may be ahead: the row
-// of an account may be in a later window by so much, or by one window. Beyond
-// that its clock was wrong, and the row is begun anew.
-const aheadAtMost = 10 * time.Second
-
 // takePermits is one statement, so that no two who ask at once are given the
-// same. In it "starts BETWEEN $4 AND $7" says that the row's window counts.
+// same. In it "starts BETWEEN $4 AND $7" says that the row's window counts; a row
+// that is further ahead is begun anew.
 const takePermits = `INSERT INTO permits (tenant, channel, span, starts, used, got) VALUES ($1, $2, $3, $4, $5, $5)
 	ON CONFLICT (tenant, channel, span) DO UPDATE SET
 		got = CASE WHEN permits.starts BETWEEN $4 AND $7 AND $6 - permits.used < $5
@@ -39,7 +35,7 @@ func (db *DB) TakePermits(ctx context.Context, tenant, channel string, start tim
 	answer := new(int) // whoever stops waiting does not read it
 	err := db.doors.life.do(ctx, &job{weight: 1, data: func(s *session) error {
 		return s.query(func(rows *sql.Rows) error { return rows.Scan(answer) }, takePermits,
-			tenant, channel, span.Microseconds(), micros(start), want, limit, micros(start.Add(max(span, aheadAtMost))))
+			tenant, channel, span.Microseconds(), micros(start), want, limit, micros(start.Add(max(span, belfry.PermitsAhead))))
 	}})
 	if err != nil {
 		return 0, err
@@ -55,4 +51,19 @@ func (db *DB) ReturnPermits(ctx context.Context, tenant, channel string, start t
 			tenant, channel, span.Microseconds(), micros(start), n)
 		return err
 	}})
+}
+
+// Permits lists what was last taken of a tenant's accounts and shares.
+func (db *DB) Permits(ctx context.Context, tenant string) (taken []belfry.Permits, err error) {
+	err = db.query(ctx, func(rows *sql.Rows) error {
+		var p belfry.Permits
+		var span, start int64
+		if err := rows.Scan(&p.Channel, &span, &start, &p.Used); err != nil {
+			return err
+		}
+		p.Span, p.Start = time.Duration(span)*time.Microsecond, fromMicros(start)
+		taken = append(taken, p)
+		return nil
+	}, "SELECT channel, span, starts, used FROM permits WHERE tenant = $1 ORDER BY channel, span", tenant)
+	return taken, err
 }

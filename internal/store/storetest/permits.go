@@ -79,6 +79,16 @@ func testPermits(t *testing.T, place func(testing.TB) string) {
 	take(tenant, start.Add(2*time.Second), time.Second, 3, 2, 2)
 	take(tenant, start.Add(2*time.Second), time.Second, 3, 2, 1)
 
+	// What was taken can be read, of one tenant.
+	if _, err := db.TakePermits(ctx, "other", "email", start, day, 5, 5); err != nil {
+		t.Fatal(err)
+	}
+	taken, err := db.Permits(ctx, tenant)
+	if err != nil {
+		t.Fatal(err)
+	}
+	same(t, "what was taken", taken, []belfry.Permits{{Channel: "email", Span: time.Second, Start: start.Add(2 * time.Second), Used: 3}, {Channel: "email", Span: day, Start: next, Used: 10}})
+
 	if _, err := db.TakePermits(ctx, tenant, "email", start, day, 0, 1); belfry.KindOf(err) != belfry.Invalid {
 		t.Errorf("no limit: %v", err)
 	}

@@ -230,6 +230,27 @@ func TestTenants(t *testing.T) {
 	if len(l.Items) != 2 || l.Items[0].ID != "default" || l.Items[1].Title != "The school" {
 		t.Errorf("%+v", l.Items)
 	}
+	var one api.Tenant
+	h.want(404, "GET", "/v1/tenants/school-2", "").problem(t)
+	if h.want(200, "GET", "/v1/tenants/default", "").into(t, &one); one.ID != "default" || one.Usage != nil {
+		t.Errorf("%+v", one)
+	}
+	if _, err := h.db.Apply(t.Context(), belfry.Changes{Tenant: belfry.AllTenants, Documents: []belfry.Document{
+		{Kind: belfry.KindTenant, ID: "school-1", Body: []byte(`{"title":"The school","limits":{"email":{"per_day":5}}}`)}}}); err != nil {
+		t.Fatal(err)
+	}
+	for _, path := range []string{"/v1/tenants/school-1", "/v1/tenants"} {
+		one = api.Tenant{}
+		if a := h.want(200, "GET", path, ""); path == "/v1/tenants" {
+			a.into(t, &l)
+			one = l.Items[1]
+		} else {
+			a.into(t, &one)
+		}
+		if u := one.Usage["email"].Day; u == nil || u.Used != 0 || u.Remaining != 5 || u.Frees.IsZero() || one.Usage["email"].Minute != nil {
+			t.Errorf("%s: %+v", path, one)
+		}
+	}
 }
 
 func TestIdempotencyKey(t *testing.T) {

@@ -17,6 +17,7 @@ type Tenant struct {
 	Created *time.Time `json:"created,omitempty"`
 
 	Limits map[string]belfry.ChannelLimit `json:"limits,omitempty" doc:"What it may send in all by channels of the server's configuration, by channel"`
+	Usage  map[string]belfry.ChannelUsage `json:"usage,omitempty" doc:"How much of each of them is used"`
 }
 
 // TenantDraft is a tenant to be made or changed.
@@ -111,7 +112,33 @@ func (s *Server) tenantRoutes() {
 				}
 				tenants = append(tenants, t)
 			}
+			for i := range tenants {
+				if err := s.withUsage(ctx, &tenants[i]); err != nil {
+					return nil, err
+				}
+			}
 			return listOf(tenants, next), nil
+		})
+	route(s, spec{id: "getTenant", method: http.MethodGet, path: "/v1/tenants/{id}", tag: "Tenants", root: true, summary: "Get one tenant",
+		detail: "With how much of its limits is used. A tenant's own keys see the same of each channel in /v1/channels."},
+		func(ctx context.Context, _ *call, in *TenantID) (*reply[Tenant], error) {
+			d, there, err := s.Documents.Document(ctx, belfry.AllTenants, belfry.KindTenant, in.ID)
+			switch {
+			case err != nil:
+				return nil, err
+			case !there && in.ID == belfry.DefaultTenant:
+				return &reply[Tenant]{Status: http.StatusOK, Body: Tenant{ID: in.ID}}, nil
+			case !there:
+				return nil, belfry.Errorf(belfry.NotFound, "there is no tenant %s: PUT /v1/tenants/%[1]s makes it", in.ID)
+			}
+			t, err := tenantOf(d)
+			if err != nil {
+				return nil, err
+			}
+			if err := s.withUsage(ctx, &t); err != nil {
+				return nil, err
+			}
+			return &reply[Tenant]{Status: http.StatusOK, Body: t}, nil
 		})
 	route(s, spec{id: "putTenant", method: http.MethodPut, path: "/v1/tenants/{id}", tag: "Tenants", root: true, summary: "Create or change a tenant"},
 		func(ctx context.Context, c *call, in *struct {
@@ -150,6 +177,12 @@ func (s *Server) tenantRoutes() {
 			}
 			return &reply[Tenant]{Status: status, Location: "/v1/tenants/" + in.ID, Body: t}, nil
 		})
+}
+
+// withUsage adds how much of its limits a tenant has used.
+func (s *Server) withUsage(ctx context.Context, t *Tenant) (err error) {
+	t.Usage, err = s.Manage.TenantUsage(ctx, t.ID, t.Limits)
+	return err
 }
 
 func tenantOf(d belfry.Document) (Tenant, error) {

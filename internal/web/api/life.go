@@ -25,6 +25,7 @@ type LifeManager interface {
 	TenantSettings(ctx context.Context, tenant string) (belfry.TenantSettings, int64, error)
 	PutTenantSettings(ctx context.Context, by By, s belfry.TenantSettings, match Expect) (belfry.TenantSettings, int64, error)
 	CheckTenantLimits(limits map[string]belfry.ChannelLimit) error
+	TenantUsage(ctx context.Context, tenant string, limits map[string]belfry.ChannelLimit) (map[string]belfry.ChannelUsage, error)
 }
 
 // JobQuery selects jobs, newest first.

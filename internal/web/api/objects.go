@@ -55,6 +55,9 @@ func sameID(inBody *string, inPath, pointer string) error {
 
 // found answers a GET of one thing: 304 when the reader has it.
 func found[T any](m *Matching, version int64, v T) *reply[T] {
+	if version == 0 { // it is not stored: nothing says when it changes
+		return &reply[T]{Status: http.StatusOK, Body: v}
+	}
 	if m.fresh(version) {
 		return &reply[T]{Status: http.StatusNotModified, ETag: etag(version)}
 	}

@@ -197,7 +197,7 @@ func TestCallsOfTheSurface(t *testing.T) {
 		GET:/v1/endpoints POST:/v1/endpoints GET:/v1/endpoints/{id} PUT:/v1/endpoints/{id} PATCH:/v1/endpoints/{id} DELETE:/v1/endpoints/{id} POST:/v1/endpoints/{id}/rotate-secret POST:/v1/endpoints/{id}/test POST:/v1/endpoints/{id}/pause POST:/v1/endpoints/{id}/resume
 		GET:/v1/sources POST:/v1/sources GET:/v1/sources/{id} PUT:/v1/sources/{id} DELETE:/v1/sources/{id} GET:/v1/sources/{id}/status
 		GET:/v1/templates PUT:/v1/templates/{id} GET:/v1/templates/{id} DELETE:/v1/templates/{id} POST:/v1/templates/preview
-		POST:/v1/keys GET:/v1/keys GET:/v1/keys/{id} DELETE:/v1/keys/{id} GET:/v1/tenants PUT:/v1/tenants/{id} GET:/v1/audit
+		POST:/v1/keys GET:/v1/keys GET:/v1/keys/{id} DELETE:/v1/keys/{id} GET:/v1/tenants GET:/v1/tenants/{id} PUT:/v1/tenants/{id} GET:/v1/audit
 		GET:/u/{token} POST:/u/{token} GET:/healthz GET:/readyz GET:/metrics GET:/openapi.json GET:/docs`) {
 		method, path, _ := strings.Cut(call, ":")
 		if _, ok := d.Paths[path][strings.ToLower(method)]; !ok {
