@@ -530,12 +530,8 @@ func (a *App) count(ctx context.Context) error {
 	t := time.NewTicker(250 * time.Millisecond)
 	defer t.Stop()
 	for {
-		stats, err := a.db.Stats(ctx)
+		n, err := a.db.Pending(ctx)
 		if err == nil {
-			var n int64
-			for _, s := range stats.Tenants {
-				n += s.PendingPlans
-			}
 			a.backlog.pending.Store(n)
 		}
 		select {

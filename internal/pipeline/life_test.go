@@ -3,6 +3,7 @@ package pipeline
 import (
 	"context"
 	"slices"
+	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -10,6 +11,8 @@ import (
 	"github.com/belfryhq/belfry/internal/belfry"
 	"github.com/belfryhq/belfry/internal/channel"
 	"github.com/belfryhq/belfry/internal/store"
+	"github.com/belfryhq/belfry/internal/store/storetest"
+	"github.com/belfryhq/belfry/internal/testdb"
 )
 
 // replay orders a run of planning of events, as a job does.
@@ -409,5 +412,40 @@ func (h *house) paused(name string) {
 		if time.Now().After(deadline) {
 			h.t.Fatalf("%s is never paused", name)
 		}
+	}
+}
+
+// What is delivered at the first try, as nearly everything is, is one row: its
+// attempt, with all there is to say of it, and when it was due stay in it.
+//
+// feature: PEER-3
+func TestWhatIsDeliveredAtOnceIsOneRow(t *testing.T) {
+	for name, place := range map[string]string{"SQLite": "sqlite:" + t.TempDir(), "PostgreSQL": testdb.Postgres(t)} {
+		t.Run(name, func(t *testing.T) {
+			h := newHouse(t, storetest.Open(t, place), nil)
+			h.endpoints(5, "course.*")
+			h.run()
+			h.accept(20, "course.updated")
+			h.r.wait(t, 100)
+			h.drained()
+			h.stop()
+			rows := map[string]int{}
+			for _, row := range storetest.Dump(t, place) {
+				table, _, _ := strings.Cut(row, ":")
+				rows[table]++
+			}
+			if rows["deliveries"]+rows["deliveries_head"] < 100 || rows["attempts"] != 0 {
+				t.Errorf("%d rows of deliveries and %d of attempts, want 100 and none", rows["deliveries"], rows["attempts"])
+			}
+			for id := range h.r.got {
+				as, err := h.db.Attempts(t.Context(), belfry.DefaultTenant, id)
+				if err != nil || len(as) != 1 || as[0].Outcome.Status != 200 || as[0].At.IsZero() {
+					t.Fatalf("attempts of %s: %+v, %v", id, as, err)
+				}
+				if d, _, err := h.db.Delivery(t.Context(), belfry.DefaultTenant, id); err != nil || d.Due.IsZero() {
+					t.Fatalf("%s was due %v, %v", id, d.Due, err)
+				}
+			}
+		})
 	}
 }

@@ -60,12 +60,13 @@ func recordJob(r *recording) *job {
 // the primary key is meant.
 const (
 	attemptCols = "tenant:t id:t n:n state:n due:n ended:t sent:t"
-	attemptSet  = `UPDATE deliveries SET state = a.state, due = a.due, ended = CASE WHEN a.ended = '' THEN deliveries.ended ELSE a.ended END,
+	attemptSet  = `UPDATE deliveries SET state = a.state, due = CASE WHEN a.sent = '' THEN a.due ELSE deliveries.due END,
+		ended = CASE WHEN a.ended = '' THEN deliveries.ended ELSE a.ended END,
 		sent = CASE WHEN a.sent = '' THEN deliveries.sent ELSE a.sent END,
 		attempts = CASE WHEN a.n = 0 THEN deliveries.attempts ELSE a.n END
 		FROM a WHERE deliveries.tenant = a.tenant AND deliveries.id = a.id AND deliveries.state + 0 < 3 AND (a.n = 0 OR deliveries.attempts = a.n - 1)`
 	attemptSend = "UPDATE deliveries SET state = ?, due = ?, attempts = ? WHERE tenant = ? AND id = ? AND state < 3 AND attempts = ?"
-	attemptOnly = "UPDATE deliveries SET state = 3, due = 0, attempts = 1, sent = ? WHERE tenant = ? AND id = ? AND state < 3 AND attempts = 0"
+	attemptOnly = "UPDATE deliveries SET state = 3, attempts = 1, sent = ? WHERE tenant = ? AND id = ? AND state < 3 AND attempts = 0"
 	attemptLate = "UPDATE deliveries SET attempts = ? WHERE tenant = ? AND id = ? AND state = 6 AND attempts = ?"
 	attemptElse = `UPDATE deliveries SET state = ?1, due = ?2, attempts = max(attempts, ?3), ended = CASE WHEN ?6 = '' THEN ended ELSE ?6 END
 		WHERE tenant = ?4 AND id = ?5 AND state < 3 AND (?3 = 0 OR attempts = ?3 - 1)`

@@ -13,9 +13,10 @@ const maxSent = 256
 
 // withDelivery reports whether an attempt is kept in the delivery's own row: a
 // first one that delivered. That saves a row, its key and its pages for nearly
-// every delivery there is.
+// every delivery there is. The row keeps the time it was due, whatever the
+// attempt says.
 func withDelivery(a *belfry.Attempt) bool {
-	return a.N == 1 && a.State == belfry.Delivered && a.Because == nil && a.Due.IsZero() && a.Outcome.After == 0 && !a.Outcome.Throttled &&
+	return a.N == 1 && a.State == belfry.Delivered && a.Because == nil && a.Outcome.After == 0 && !a.Outcome.Throttled &&
 		len(a.Outcome.Detail) <= maxSent
 }
 
@@ -30,7 +31,7 @@ func (w *scribe) firstAttempt(a *belfry.Attempt) string {
 	})
 }
 
-// readFirst is the inverse of firstAttempt.
+// readFirst is the inverse of firstAttempt, less when the delivery was due.
 func readFirst(tenant, deliveryID, text string) (a belfry.Attempt, err error) {
 	var n [4]int64
 	rest := text

@@ -282,6 +282,7 @@ func testTenants(t *testing.T, place func(testing.TB) string) {
 	}
 	stats := must[store.Stats](t)(db.Stats(ctx))
 	same(t, "stats", stats.Tenants, map[string]store.TenantStats{tenant: {PendingPlans: 1}, "b": {PendingPlans: 2}, "c": {Version: 1}})
+	same(t, "pending of all", must[int64](t)(db.Pending(ctx)), int64(3))
 	if stats.Size == 0 || stats.Commits == 0 || stats.Jobs < stats.Commits {
 		t.Errorf("stats: %+v", stats)
 	}
