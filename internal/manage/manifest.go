@@ -94,7 +94,7 @@ type ManifestChange struct {
 	Action string         `json:"action" enum:"create,update,unchanged,delete,left"`
 	Diff   []ManifestDiff `json:"diff,omitempty" doc:"Of an update: at most 100 places"`
 	Secret string         `json:"secret,omitempty" doc:"Of an endpoint that was made; shown this once"`
-	// Warnings are of subscriptions, also of those that do not change.
+	// Warnings are those of storing the thing, also of one that does not change.
 	Warnings []string `json:"warnings,omitempty" doc:"What is allowed but perhaps not meant"`
 }
 
@@ -129,6 +129,7 @@ type item struct {
 	pointer string
 	look    func(m *Manager) (any, error) // NotFound when it is not there
 	put     func(m *Manager) (secret string, err error)
+	warn    func(m *Manager) ([]string, error) // of it as it would stand; nil = it has none
 }
 
 // ApplyManifest brings the tenant's configuration to what a manifest says. All of
@@ -176,7 +177,7 @@ func (m *Manager) ApplyManifest(ctx context.Context, by By, file Manifest, o App
 	next := belfry.AppliedManifest{Name: file.Name, Entries: []belfry.Kept{}, At: m.now(), By: by.Who}
 	for i := range items {
 		it := &items[i]
-		change, found, err := m.plan(ctx, by.Tenant, plan, it)
+		change, found, err := m.plan(plan, it)
 		if err != nil {
 			if err = f.part(it.pointer, err); err != nil {
 				return report, err
@@ -293,7 +294,7 @@ func (f *faults) part(pointer string, err error) error {
 }
 
 // plan says what storing a thing does, by doing it where nothing is stored.
-func (m *Manager) plan(ctx context.Context, tenant string, plan *Manager, it *item) (c ManifestChange, found bool, err error) {
+func (m *Manager) plan(plan *Manager, it *item) (c ManifestChange, found bool, err error) {
 	c = ManifestChange{Kind: it.Kind, Name: it.Name, ID: it.ID, Action: ManifestCreate}
 	was, err := look(m, it)
 	if err != nil {
@@ -306,8 +307,8 @@ func (m *Manager) plan(ctx context.Context, tenant string, plan *Manager, it *it
 	if err != nil {
 		return c, false, err
 	}
-	if it.Kind == partSubscriptions {
-		if c.Warnings, err = plan.warned(ctx, tenant, it.ID); err != nil {
+	if it.warn != nil {
+		if c.Warnings, err = it.warn(plan); err != nil {
 			return c, false, err
 		}
 	}
@@ -319,12 +320,6 @@ func (m *Manager) plan(ctx context.Context, tenant string, plan *Manager, it *it
 		}
 	}
 	return c, found, nil
-}
-
-// warned are the warnings of a subscription as it stands.
-func (m *Manager) warned(ctx context.Context, tenant, id string) ([]string, error) {
-	s, err := m.Subscription(ctx, tenant, id)
-	return s.Warnings, err
 }
 
 // look is a thing as JSON, without what is the server's to say; nil when it is
@@ -386,11 +381,13 @@ func (m *Manager) items(ctx context.Context, by By, file *Manifest, f *faults) (
 		if name == "" {
 			f.add(p, "has no name")
 		}
-		out = append(out, item{belfry.Kept{Kind: part, Name: name, ID: id}, p, look, put})
+		out = append(out, item{Kept: belfry.Kept{Kind: part, Name: name, ID: id}, pointer: p, look: look, put: put})
 	}
+	warn := func(warn func(m *Manager) ([]string, error)) { out[len(out)-1].warn = warn }
 	for i, t := range file.EventTypes {
 		add(partEventTypes, i, t.Name, "", func(m *Manager) (any, error) { v, _, err := m.EventType(ctx, by.Tenant, t.Name); return v, err },
 			func(m *Manager) (string, error) { _, _, _, err := m.PutEventType(ctx, by, t, nil); return "", err })
+		warn(func(m *Manager) ([]string, error) { return m.EventTypeWarnings(ctx, by.Tenant, &t) })
 	}
 	for i, s := range file.Filters {
 		add(partFilters, i, s.Name, "", func(m *Manager) (any, error) { v, _, err := m.Filter(ctx, by.Tenant, s.Name); return v, err },
@@ -424,6 +421,7 @@ func (m *Manager) items(ctx context.Context, by By, file *Manifest, f *faults) (
 		endpoints[e.Name] = id
 		add(partEndpoints, i, e.Name, id, func(m *Manager) (any, error) { return m.Endpoint(ctx, by.Tenant, id) },
 			func(m *Manager) (string, error) { return m.putManifestEndpoint(ctx, by, id, e.Endpoint) })
+		warn(func(m *Manager) ([]string, error) { return m.EndpointWarnings(&e.Endpoint), nil })
 	}
 	named := func(s belfry.Subscription) belfry.Subscription {
 		s.Notify = slices.Clone(s.Notify)
@@ -438,6 +436,7 @@ func (m *Manager) items(ctx context.Context, by By, file *Manifest, f *faults) (
 		p.Subscription.Subscription = named(p.Subscription.Subscription)
 		add(partPresets, i, p.Name, "", func(m *Manager) (any, error) { v, _, err := m.Preset(ctx, by.Tenant, p.Name); return v, err },
 			func(m *Manager) (string, error) { _, _, _, err := m.PutPreset(ctx, by, p, nil); return "", err })
+		warn(func(m *Manager) ([]string, error) { return m.PresetWarnings(ctx, by.Tenant, &p) })
 	}
 	for i, v := range file.Subscriptions {
 		s := named(v.Subscription)
@@ -457,11 +456,15 @@ func (m *Manager) items(ctx context.Context, by By, file *Manifest, f *faults) (
 			}
 			return v, err
 		}, func(m *Manager) (string, error) { return "", m.putManifestSubscription(ctx, by, s) })
+		warn(func(m *Manager) ([]string, error) {
+			s, err := m.Subscription(ctx, by.Tenant, s.ID)
+			return s.Warnings, err
+		})
 	}
 	if file.Settings != nil {
-		out = append(out, item{belfry.Kept{Kind: partSettings, Name: belfry.TenantSettingsID}, "/" + partSettings,
-			func(m *Manager) (any, error) { v, _, err := m.TenantSettings(ctx, by.Tenant); return v, err },
-			func(m *Manager) (string, error) {
+		out = append(out, item{Kept: belfry.Kept{Kind: partSettings, Name: belfry.TenantSettingsID}, pointer: "/" + partSettings,
+			look: func(m *Manager) (any, error) { v, _, err := m.TenantSettings(ctx, by.Tenant); return v, err },
+			put: func(m *Manager) (string, error) {
 				s := *file.Settings
 				if a := s.Authoriser; a != nil {
 					if id, ok := endpoints[a.Endpoint]; ok {
@@ -647,7 +650,8 @@ func (m *Manager) planning() *Manager {
 	plan := &planStore{Store: m.store, docs: map[belfry.DocumentKey]*belfry.Document{}, subs: map[string]belfry.Subscription{}, groups: map[string]*belfry.Group{}}
 	return &Manager{store: plan,
 		box: m.box, now: m.now, channels: planChannels{m.channels, plan}, channelKinds: m.channelKinds, sourceKinds: m.sourceKinds, crowds: m.crowds, senders: m.senders,
-		roles: m.roles, joining: m.joining, backtests: m.backtests, notices: m.notices, parts: m.parts, lost: m.lost}
+		roles: m.roles, joining: m.joining, backtests: m.backtests, notices: m.notices, parts: m.parts, lost: m.lost,
+		schema: m.schema, outbound: m.outbound}
 }
 
 // planStore keeps edits to itself, above a store that it only reads.

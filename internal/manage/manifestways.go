@@ -90,7 +90,7 @@ func (m *Manager) configuredItem(ctx context.Context, by By, f *faults, part, ki
 	if id != c.Name {
 		kept.ID = id
 	}
-	return item{kept, p, func(m *Manager) (any, error) {
+	return item{Kept: kept, pointer: p, look: func(m *Manager) (any, error) {
 		is, err := m.configured(ctx, by.Tenant, kind, id)
 		if err == nil && is == nil {
 			err = notFound(kind, id)
@@ -99,7 +99,7 @@ func (m *Manager) configuredItem(ctx context.Context, by By, f *faults, part, ki
 			return nil, err
 		}
 		return m.comparable(by.Tenant, is, base)
-	}, func(m *Manager) (string, error) { return "", put(m, d, base != nil) }}, nil
+	}, put: func(m *Manager) (string, error) { return "", put(m, d, base != nil) }}, nil
 }
 
 func (m *Manager) channelItems(ctx context.Context, by By, file *Manifest, f *faults) (out []item, err error) {
@@ -153,16 +153,19 @@ func (m *Manager) sourceItems(ctx context.Context, by By, file *Manifest, f *fau
 func (m *Manager) presetItems(ctx context.Context, by By, file *Manifest) (out []item) {
 	for i, on := range file.PresetsOn {
 		id := belfry.PresetSubscriptionID(on.Preset, on.Object)
-		out = append(out, item{belfry.Kept{Kind: partPresetsOn, Name: on.Preset + " at " + on.Object, ID: id}, "/" + partPresetsOn + "/" + strconv.Itoa(i),
-			func(m *Manager) (any, error) {
+		out = append(out, item{Kept: belfry.Kept{Kind: partPresetsOn, Name: on.Preset + " at " + on.Object, ID: id}, pointer: "/" + partPresetsOn + "/" + strconv.Itoa(i),
+			look: func(m *Manager) (any, error) {
 				s, err := m.living(ctx, by.Tenant, id, nil)
 				if belfry.KindOf(err) == belfry.Conflict { // switched off: as good as not there
 					err = notFound("subscription", id)
 				}
 				return ManifestPresetOn{s.Preset, s.ScopeObject()}, err
-			}, func(m *Manager) (string, error) {
+			}, put: func(m *Manager) (string, error) {
 				_, _, err := m.SwitchPreset(ctx, by, on.Preset, on.Object, "", true)
 				return "", err
+			}, warn: func(m *Manager) ([]string, error) {
+				s, err := m.Subscription(ctx, by.Tenant, id)
+				return s.Warnings, err
 			}})
 	}
 	return out

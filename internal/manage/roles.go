@@ -22,6 +22,23 @@ func rolesOf(s *belfry.Subscription) []string {
 	return distinct(out)
 }
 
+// EventTypeWarnings say what is allowed but perhaps not meant: roles that nobody
+// was ever given, by which nobody sees or subscribes to a type.
+func (m *Manager) EventTypeWarnings(ctx context.Context, tenant string, t *belfry.EventType) ([]string, error) {
+	return m.strangeRoles(ctx, tenant, distinct(slices.Concat(t.SeeRoles, t.Subscribe.Roles)))
+}
+
+// PresetWarnings are those of its subscription, as it would be at the root, and of
+// the roles whose holders may switch it on.
+func (m *Manager) PresetWarnings(ctx context.Context, tenant string, p *belfry.Preset) ([]string, error) {
+	s, err := m.describe(ctx, tenant, p.Subscription.Subscription)
+	if err != nil {
+		return nil, err
+	}
+	strange, err := m.strangeRoles(ctx, tenant, distinct(p.Roles))
+	return distinct(append(s.Warnings, strange...)), err
+}
+
 // strangeRoles warns of roles that nobody was ever given here, each with the one
 // that may be meant. It is no fault: a role may be given later.
 func (m *Manager) strangeRoles(ctx context.Context, tenant string, roles []string) (out []string, err error) {

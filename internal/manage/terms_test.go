@@ -68,6 +68,30 @@ func TestWarnsOfStrangeRoles(t *testing.T) {
 	h.same("put", s.Warnings, []string{"nobody was ever given the role editingteachr: did you mean editingteacher?"})
 	r := h.applies(manifestOf(t, `{"belfry":1,"subscriptions":[{"name":"s","title":"S","recipients":[{"role":{"roles":["editingteacer","zookeeper"]}}]}]}`), ApplyOptions{DryRun: true})
 	h.same("applied", r.Changes[0].Warnings, want)
+
+	typ := belfry.EventType{Name: "a.b", SeeRoles: []string{"editingteacher", "editingteachr"}, Subscribe: belfry.Subscribers{Who: belfry.JoinRoles, Roles: []string{"zookeeper", "editingteachr"}}}
+	got, err := h.EventTypeWarnings(h.ctx(), by.Tenant, &typ)
+	h.ok(err)
+	wantType := []string{"nobody was ever given the role editingteachr: did you mean editingteacher?", "nobody was given the role zookeeper yet"}
+	h.same("a type", got, wantType)
+	_, _, _, err = h.PutEventType(h.ctx(), by, typ, nil)
+	h.ok(err)
+	preset := belfry.Preset{Name: "p", Roles: []string{"editingteachr", "editingteacher"}}
+	preset.Subscription.Types, preset.Subscription.Recipients = []string{"a.b"}, rules("editingteachr", "zookeeper")
+	got, err = h.PresetWarnings(h.ctx(), by.Tenant, &preset)
+	h.ok(err)
+	h.same("a preset", got, wantType)
+	preset.Subscription.Recipients = rules("editingteacher")
+	got, err = h.PresetWarnings(h.ctx(), by.Tenant, &preset)
+	h.ok(err)
+	h.same("its own roles", got, wantType[:1])
+	r = h.applies(manifestOf(t, `{"belfry":1,"event_types":[{"name":"a.b","see_roles":["editingteachr"],"subscribe":{"who":"roles","roles":["zookeeper"]}},{"name":"plain"}],
+		"presets":[{"name":"p","roles":["editingteachr"],"subscription":{"types":["a.b"],"recipients":[{"role":{"roles":["zookeeper"]}}]}}],
+		"presets_on":[{"preset":"p","object":"course/41"}]}`), ApplyOptions{})
+	h.same("a type of a manifest", r.Changes[0].Warnings, wantType)
+	h.same("another", r.Changes[1].Warnings, []string(nil))
+	h.same("a preset of a manifest", r.Changes[2].Warnings, []string{wantType[1], wantType[0]})
+	h.same("where it is on", r.Changes[3].Warnings, wantType[1:])
 	if other, err := h.strangeRoles(h.ctx(), "other", []string{"editingteacher"}); err != nil || len(other) != 1 {
 		t.Errorf("another tenant's roles are known: %v %v", other, err)
 	}

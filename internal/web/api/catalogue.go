@@ -17,15 +17,39 @@ func (s *Server) catalogueRoutes() {
 			}
 			return listOf(ts, next), nil
 		})
-	crud[belfry.EventType]{name: "eventType", path: "/v1/event-types", tag: "Catalogue",
-		idOf: func(t *belfry.EventType) *string { return &t.Name }, pointer: "/name",
-		get: s.Manage.EventType, put: s.Manage.PutEventType, drop: s.Manage.DeleteEventType,
-		detail: "schema is a JSON Schema that the data of events must fit; see_roles are roles one of which is needed to be told; subscribe says who may subscribe to it by themselves."}.routes(s)
+	shown := func(ctx context.Context, tenant string, t belfry.EventType) (StoredEventType, error) {
+		warnings, err := s.Manage.EventTypeWarnings(ctx, tenant, &t)
+		return StoredEventType{t, warnings}, err
+	}
+	crud[StoredEventType]{name: "eventType", path: "/v1/event-types", tag: "Catalogue",
+		idOf: func(t *StoredEventType) *string { return &t.Name }, pointer: "/name",
+		get: func(ctx context.Context, tenant, name string) (v StoredEventType, version int64, err error) {
+			t, version, err := s.Manage.EventType(ctx, tenant, name)
+			if err == nil {
+				v, err = shown(ctx, tenant, t)
+			}
+			return v, version, err
+		},
+		put: func(ctx context.Context, by By, v StoredEventType, match Expect) (StoredEventType, int64, bool, error) {
+			t, version, created, err := s.Manage.PutEventType(ctx, by, v.EventType, match)
+			if err == nil {
+				v, err = shown(ctx, by.Tenant, t)
+			}
+			return v, version, created, err
+		},
+		drop:   s.Manage.DeleteEventType,
+		detail: "schema is a JSON Schema that the data of events must fit; see_roles are roles one of which is needed to be told; subscribe says who may subscribe to it by themselves. The member warnings is not read."}.routes(s)
 	s.templateRoutes()
 	s.endpointRoutes()
 	s.channelRoutes()
 	s.sourceRoutes()
 	s.manifestRoutes()
+}
+
+// StoredEventType is an event type as it is answered.
+type StoredEventType struct {
+	belfry.EventType
+	Warnings []string `json:"warnings,omitempty" doc:"What is allowed but perhaps not meant: roles that nobody was ever given"`
 }
 
 // StoredEndpoint is an endpoint as it is answered.

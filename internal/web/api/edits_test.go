@@ -489,6 +489,22 @@ func TestCatalogueTemplatesChannelsAndSources(t *testing.T) {
 	if len(ts.Items) != 1 {
 		t.Errorf("%+v", ts)
 	}
+	// What was answered with warnings can be put back.
+	for path, body := range map[string]string{"/v1/event-types/a.b": `{"see_roles":["ghost"]}`, "/v1/presets/p": `{"roles":["ghost"],"subscription":{"types":["*"],"notify":[{"channels":["inbox"]}]}}`} {
+		const warning = "nobody was given the role ghost yet"
+		if a := h.want(201, "PUT", path, body); !strings.Contains(a.body, warning) {
+			t.Errorf("%s: %s", path, a.body)
+		}
+		a := h.want(200, "GET", path, "")
+		if !strings.Contains(a.body, warning) {
+			t.Errorf("%s: %s", path, a.body)
+		}
+		h.want(200, "PUT", path, a.body)
+		if a := h.want(200, "PATCH", path, `{"title":"T"}`, "Content-Type", "application/merge-patch+json"); !strings.Contains(a.body, warning) || !strings.Contains(a.body, `"T"`) {
+			t.Errorf("%s: %s", path, a.body)
+		}
+		h.want(204, "DELETE", path, "")
+	}
 	h.want(204, "DELETE", "/v1/event-types/core.course_updated", "")
 
 	h.want(201, "PUT", "/v1/templates/course", `{"subject":"News","body":"Something **changed**"}`)

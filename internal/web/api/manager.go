@@ -105,6 +105,7 @@ type CatalogueManager interface {
 	EventTypes(ctx context.Context, tenant, after string, limit int) ([]belfry.EventType, string, error)
 	EventType(ctx context.Context, tenant, name string) (belfry.EventType, int64, error)
 	PutEventType(ctx context.Context, by By, t belfry.EventType, match Expect) (stored belfry.EventType, version int64, created bool, err error)
+	EventTypeWarnings(ctx context.Context, tenant string, t *belfry.EventType) ([]string, error)
 	DeleteEventType(ctx context.Context, by By, name string, match Expect) error
 }
 

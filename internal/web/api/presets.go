@@ -13,6 +13,7 @@ type PresetManager interface {
 	Presets(ctx context.Context, tenant, after string, limit int) ([]belfry.Preset, string, error)
 	Preset(ctx context.Context, tenant, name string) (belfry.Preset, int64, error)
 	PutPreset(ctx context.Context, by By, p belfry.Preset, match Expect) (stored belfry.Preset, version int64, created bool, err error)
+	PresetWarnings(ctx context.Context, tenant string, p *belfry.Preset) ([]string, error)
 	DeletePreset(ctx context.Context, by By, name string, match Expect) error
 	PresetPlaces(ctx context.Context, tenant, name, after string, limit int) ([]belfry.PresetPlace, string, error)
 	PresetOffEverywhere(ctx context.Context, by By, name, because string) (int, error)
@@ -20,6 +21,12 @@ type PresetManager interface {
 	// for the key when there is none.
 	PresetsAt(ctx context.Context, tenant, object, user, after string, limit int) ([]belfry.PresetPlace, string, error)
 	SwitchPreset(ctx context.Context, by By, name, object, user string, on bool) (out Stored, created bool, err error)
+}
+
+// StoredPreset is a preset as it is answered.
+type StoredPreset struct {
+	belfry.Preset
+	Warnings []string `json:"warnings,omitempty" doc:"What is allowed but perhaps not meant: of its subscription, and roles that nobody was ever given"`
 }
 
 // SwitchedOff says at how many objects a preset was switched off.
@@ -38,11 +45,29 @@ func (s *Server) presetRoutes() {
 			}
 			return listOf(ps, next), nil
 		})
-	crud[belfry.Preset]{name: "preset", path: base, tag: "Presets",
-		idOf: func(p *belfry.Preset) *string { return &p.Name }, pointer: "/name",
-		get: s.Manage.Preset, put: s.Manage.PutPreset, drop: s.Manage.DeletePreset,
+	shown := func(ctx context.Context, tenant string, p belfry.Preset) (StoredPreset, error) {
+		warnings, err := s.Manage.PresetWarnings(ctx, tenant, &p)
+		return StoredPreset{p, warnings}, err
+	}
+	crud[StoredPreset]{name: "preset", path: base, tag: "Presets",
+		idOf: func(p *StoredPreset) *string { return &p.Name }, pointer: "/name",
+		get: func(ctx context.Context, tenant, name string) (v StoredPreset, version int64, err error) {
+			p, version, err := s.Manage.Preset(ctx, tenant, name)
+			if err == nil {
+				v, err = shown(ctx, tenant, p)
+			}
+			return v, version, err
+		},
+		put: func(ctx context.Context, by By, v StoredPreset, match Expect) (StoredPreset, int64, bool, error) {
+			p, version, created, err := s.Manage.PutPreset(ctx, by, v.Preset, match)
+			if err == nil {
+				v, err = shown(ctx, by.Tenant, p)
+			}
+			return v, version, created, err
+		},
+		drop: s.Manage.DeletePreset,
 		detail: "subscription is one without an object. A change is in force at once wherever the preset is on. roles are those whose holders, at an object or above it, administer it and may switch the preset; " +
-			"a preset is deleted when it is on nowhere."}.routes(s)
+			"a preset is deleted when it is on nowhere. The member warnings is not read."}.routes(s)
 	route(s, spec{id: "listPresetObjects", method: http.MethodGet, path: base + "/{id}/objects", tag: "Presets", may: auth.Read, summary: "List where a preset is on"},
 		func(ctx context.Context, c *call, in *struct {
 			ThingPath
