@@ -20,6 +20,8 @@ import (
 // maxFaults bounds what one answer says of a body.
 const maxFaults = 100
 
+const timeText = "must be a time as in \"2026-05-09T09:31:16Z\" (RFC 3339)"
+
 // decodeStrict reads raw, a JSON text, into v, a pointer. Errors: Malformed
 // when it is not JSON or not UTF-8, with line and column; Invalid when members
 // are unknown or values have the wrong type, with a pointer for each.
@@ -40,6 +42,14 @@ func decodeStrict(raw []byte, v any) error {
 		return belfry.Errorf(belfry.Malformed, "malformed JSON: %w", err)
 	}
 	c := checker{members: map[reflect.Type]map[string]reflect.Type{}}
+	// Members that are null are absent; a whole body that is would empty what it is put to.
+	if t := reflect.TypeOf(v).Elem(); string(bytes.TrimSpace(raw)) == "null" && t != reflect.TypeFor[json.RawMessage]() {
+		want := "an object"
+		if t.Kind() == reflect.Slice {
+			want = "an array"
+		}
+		return belfry.Faults([]belfry.Field{{Message: "must be " + want + ", not null"}})
+	}
 	if hasFilter[reflect.TypeOf(v).Elem()] {
 		raw = c.filterAsCEL(raw)
 		text = raw
@@ -138,7 +148,7 @@ func (c *checker) check(raw json.RawMessage, t reflect.Type, pointer string) {
 	if t == reflect.TypeFor[time.Time]() {
 		var at time.Time
 		if err := json.Unmarshal(raw, &at); err != nil {
-			c.fault(pointer, "must be a time as in \"2026-05-09T09:31:16Z\" (RFC 3339)")
+			c.fault(pointer, timeText)
 		}
 		return
 	}

@@ -69,12 +69,21 @@ func TestUnknownAddressesAndMethods(t *testing.T) {
 	h.want(404, "GET", "/", "").problem(t)
 	a := h.want(405, "PATCH", "/v1/events", "")
 	a.problem(t)
-	if allow := a.header.Get("Allow"); !strings.Contains(allow, "GET") {
+	if allow := a.header.Get("Allow"); !strings.Contains(allow, "GET") || !strings.Contains(allow, "POST") {
 		t.Errorf("Allow %q", allow)
 	}
-	p := h.want(422, "GET", "/v1/events?lmit=3", "").problem(t)
-	if len(p.Errors) != 1 || p.Errors[0].Parameter != "lmit" {
-		t.Errorf("%+v", p)
+	for query, want := range map[string]api.Fault{
+		"lmit=3":          {Parameter: "lmit", Message: `unknown parameter: did you mean "limit"?`},
+		"nothing=3":       {Parameter: "nothing", Message: "unknown parameter: known here are after, limit, object, since, type"},
+		"since=yesterday": {Parameter: "since", Message: `must be a time as in "2026-05-09T09:31:16Z" (RFC 3339)`},
+	} {
+		p := h.want(422, "GET", "/v1/events?"+query, "").problem(t)
+		if len(p.Errors) != 1 || p.Errors[0] != want {
+			t.Errorf("%s: %+v", query, p.Errors)
+		}
+	}
+	if p := h.want(422, "GET", "/v1/events/evt_1?limit=3", "").problem(t); len(p.Errors) != 1 || p.Errors[0].Message != "unknown parameter: this call has none" {
+		t.Errorf("%+v", p.Errors)
 	}
 	for _, q := range []string{"limit=0", "limit=1001", "limit=x", "since=yesterday"} {
 		p := h.want(422, "GET", "/v1/events?"+q, "").problem(t)

@@ -45,6 +45,8 @@ type traceEvent struct {
 
 func (s *Server) eventRoutes() {
 	s.describePostEvents()
+	// Answered before the routes are looked at; here so that Allow names it.
+	s.mux.HandleFunc("POST /v1/events", func(w http.ResponseWriter, r *http.Request) { s.postEvents(w, r, callOf(r.Context())) })
 	route(s, spec{id: "listEvents", method: http.MethodGet, path: "/v1/events", tag: "Events", may: auth.Read,
 		summary: "List events, newest first"},
 		func(ctx context.Context, c *call, in *listEvents) (*reply[list[belfry.EventView]], error) {

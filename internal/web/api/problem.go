@@ -3,6 +3,7 @@ package api
 import (
 	"encoding/json"
 	"errors"
+	"fmt"
 	"math"
 	"net/http"
 	"slices"
@@ -184,6 +185,24 @@ func (p *Problem) write(w http.ResponseWriter) {
 	_ = enc.Encode(p) // the client is gone if this fails
 }
 
+// unknownParameter says which one of an operation may be meant.
+func unknownParameter(op *huma.Operation, name string) string {
+	var known []string
+	for _, p := range op.Parameters {
+		if p.In == "query" {
+			known = append(known, p.Name)
+		}
+	}
+	slices.Sort(known)
+	switch near := belfry.Nearest(name, known); {
+	case near != "":
+		return fmt.Sprintf("unknown parameter: did you mean %q?", near)
+	case len(known) == 0:
+		return "unknown parameter: this call has none"
+	}
+	return "unknown parameter: known here are " + strings.Join(known, ", ")
+}
+
 // humaProblem turns an error huma made itself (parameters that cannot be
 // read) into a Problem; anything else stays.
 func humaProblem(hc huma.Context, _ string, v any) (any, error) {
@@ -201,6 +220,12 @@ func humaProblem(hc huma.Context, _ string, v any) (any, error) {
 		switch in {
 		case "query", "path", "header":
 			f.Parameter = name
+		}
+		switch {
+		case d.Message == "unknown query parameter":
+			f.Message = unknownParameter(hc.Operation(), name)
+		case strings.HasPrefix(d.Message, "invalid date/time"):
+			f.Message = timeText
 		}
 		p.Errors = append(p.Errors, f)
 	}

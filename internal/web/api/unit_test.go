@@ -87,6 +87,7 @@ func TestDecodeStrict(t *testing.T) {
 		"too great":        {`{"count":1e30}`, belfry.Invalid, "/count", ""},
 		"twice":            {`{"name":"a","name":"b"}`, belfry.Invalid, "/name", "twice"},
 		"array":            {`[]`, belfry.Invalid, "", "must be an object, not an array"},
+		"null":             {" null\n", belfry.Invalid, "", "must be an object, not null"},
 		"escaped pointer":  {`{"a/b~c":1}`, belfry.Invalid, "/a~1b~0c", ""},
 		"map value":        {`{"extra":{"k":1}}`, belfry.Invalid, "/extra/k", "text"},
 	} {
