@@ -15,6 +15,7 @@ import (
 	"unicode/utf8"
 
 	"github.com/belfryhq/belfry/internal/belfry"
+	"github.com/belfryhq/belfry/internal/words"
 )
 
 // Bounds of fields, in bytes; those of ids and types are ingest's, since events
@@ -169,11 +170,18 @@ func (f *faults) email(pointer, s string) {
 }
 
 // locales are well-formed BCP 47 tags: language, then subtags.
-var locales = regexp.MustCompile(`^(?:[A-Za-z]{2,3}|[A-Za-z]{5,8})(?:-[A-Za-z0-9]{1,8})*$`)
+var locales = regexp.MustCompile(`^[A-Za-z]{2,3}(?:-[A-Za-z0-9]{1,8})*$`)
 
+// locale checks a language tag. Its language is one that there is, so that a
+// name (german) or a slip is noticed; what follows need not be known.
 func (f *faults) locale(pointer, s string) {
-	if s != "" && (len(s) > 64 || !locales.MatchString(s)) {
+	switch {
+	case s == "":
+	case len(s) > 64 || !locales.MatchString(s):
 		f.add(pointer, "is not a language tag such as pt-BR (BCP 47)")
+	case !words.Language(s):
+		language, _, _ := strings.Cut(s, "-")
+		f.add(pointer, "there is no language %q: write a tag such as pt-BR (BCP 47)", language)
 	}
 }
 

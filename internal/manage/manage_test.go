@@ -877,3 +877,21 @@ func TestNewNamesWhatIsMissing(t *testing.T) {
 
 // second is the error of a call that gives members too.
 func second(_ []belfry.Member, err error) error { return err }
+
+// A language that there is not is a slip, and would be told in another; what
+// follows a language may be anything.
+func TestLanguages(t *testing.T) {
+	h := open(t)
+	for _, locale := range []string{"", "en", "pt-BR", "zh-Hant-TW", "sr-Latn", "de-kids", "gsw", "tlh", "iw", "PT-br", "es-419"} {
+		_, _, _, err := h.PutUser(h.ctx(), by, belfry.User{ID: "user/30", Locale: locale}, nil)
+		h.ok(err)
+	}
+	for locale, says := range map[string]string{"german": "pt-BR", "klingon": "pt-BR", "xx": `no language "xx"`, "qq-DE": `no language "qq"`, "p": "pt-BR", "pt_BR": "pt-BR", "de-": "pt-BR"} {
+		_, _, _, err := h.PutUser(h.ctx(), by, belfry.User{ID: "user/30", Locale: locale}, nil)
+		h.refused(err, belfry.Invalid, "/locale: "+says)
+	}
+	_, _, err := h.PutTenantSettings(h.ctx(), by, belfry.TenantSettings{Locale: "german"}, nil)
+	h.refused(err, belfry.Invalid, "/locale: pt-BR")
+	_, _, _, err = h.PutTemplate(h.ctx(), by, belfry.Template{Name: "bad", Locales: map[string]belfry.Words{"xx": {Body: "x"}}}, nil)
+	h.refused(err, belfry.Invalid, "/locales/xx: no language")
+}

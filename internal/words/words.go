@@ -103,6 +103,14 @@ func printer(around bool, locales []string) *Printer {
 	return p
 }
 
+// Language reports whether a tag begins with a language that there is (ISO
+// 639), whatever follows.
+func Language(tag string) bool {
+	base, _, _ := strings.Cut(tag, "-")
+	_, err := language.ParseBase(base)
+	return err == nil
+}
+
 // maxHeader is how much of an Accept-Language is read.
 const maxHeader = 1000
 
