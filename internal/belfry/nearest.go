@@ -4,7 +4,7 @@ package belfry
 // empty when none is near. Every refusal of an unknown name uses it, so that
 // all of them help alike.
 func Nearest(name string, known []string) string {
-	best, least := "", len(name)/3+1
+	best, least := "", (len(name)+2)/3
 	for _, k := range known {
 		if d := distance(name, k, least); d <= least && (best == "" || d < least) {
 			best, least = k, d

@@ -73,7 +73,7 @@ type Program struct{ prog cel.Program }
 func check(source string) (*cel.Ast, error) { return checkIn(environment(), source) }
 
 func checkIn(env *cel.Env, source string) (*cel.Ast, error) {
-	ast, err := compileIn(env, source, "the expression is empty", "leave it out to match every event")
+	ast, err := compileIn(env, source, "leave it out to match every event", variables)
 	if err != nil {
 		return nil, err
 	}
@@ -83,8 +83,9 @@ func checkIn(env *cel.Env, source string) (*cel.Ast, error) {
 	return ast, nil
 }
 
-// compileIn parses and type-checks an expression in an environment.
-func compileIn(env *cel.Env, source, empty, emptyHint string) (*cel.Ast, error) {
+// compileIn parses and type-checks an expression in an environment with these
+// variables.
+func compileIn(env *cel.Env, source, emptyHint string, variables []string) (*cel.Ast, error) {
 	if len(source) > MaxSource {
 		return nil, invalid(Fault{Message: fmt.Sprintf("the expression has %d bytes, at most %d are allowed", len(source), MaxSource), Hint: "shorten it, or make several subscriptions"})
 	}
@@ -92,13 +93,13 @@ func compileIn(env *cel.Env, source, empty, emptyHint string) (*cel.Ast, error) 
 		return nil, invalid(Fault{Message: "the expression is not valid UTF-8"})
 	}
 	if strings.TrimSpace(source) == "" {
-		return nil, invalid(Fault{Message: empty, Hint: emptyHint})
+		return nil, invalid(Fault{Message: "the expression is empty", Hint: emptyHint})
 	}
 	ast, issues := env.Compile(source)
 	if issues != nil && issues.Err() != nil {
 		faults := make([]Fault, 0, len(issues.Errors()))
 		for _, e := range issues.Errors() {
-			f := Fault{Message: oneLine(libraryHint.ReplaceAllString(e.Message, "")), Hint: hint(e.Message)}
+			f := Fault{Message: message(e.Message), Hint: hint(e.Message, variables)}
 			if e.Location != nil && e.Location.Line() > 0 {
 				f.Line, f.Column = e.Location.Line(), e.Location.Column()+1
 			}

@@ -2,6 +2,7 @@ package expr
 
 import (
 	"fmt"
+	"slices"
 	"sync"
 
 	"cel.dev/cel-go/cel"
@@ -13,6 +14,7 @@ import (
 // event.
 type computed struct {
 	env       func() *cel.Env
+	more      []string // its variables besides those of filters
 	emptyHint string
 	gives     func(*types.Type) bool // whether values of a type may be what it gives
 	refusal   string                 // of other types, with %s for the type
@@ -36,7 +38,7 @@ func (k *computed) compile(source string) (cel.Program, error) {
 		return prog, nil
 	}
 	env := k.env()
-	ast, err := compileIn(env, source, "the expression is empty", k.emptyHint)
+	ast, err := compileIn(env, source, k.emptyHint, slices.Concat(variables, k.more))
 	if err != nil {
 		return nil, err
 	}

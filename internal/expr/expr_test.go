@@ -170,6 +170,13 @@ func TestCompileErrors(t *testing.T) {
 		``:                                     "empty",
 		"event.id == '\xff'":                   "UTF-8",
 		`'x`:                                   "line 1, column 1",
+		`event.data.x ==`:                      "line 1, column 16: Syntax error: the expression ends here and something is missing (write e.g.",
+		`event.data.x) == 1`:                   "line 1, column 13: Syntax error: mismatched input ')' (write e.g.",
+		`foo.bar == 1`:                         "undeclared reference to 'foo' (variables are event, object,",
+		`now > '2026-01-01'`:                   "a time is written timestamp('2026-05-09T09:31:16Z'), a span duration('1h')",
+		`event.time > 5`:                       "a time is written timestamp('2026-05-09T09:31:16Z')",
+		`event.type in 'x'`:                    "in takes a list, as in ['a', 'b']; a part of a text is found by event.type.contains('x')",
+		`'a' + 1 == 'a1'`:                      "string(…) makes text of a number",
 		strings.Repeat("!", 9000) + "true":     "at most 8192",
 		strings.Repeat("(", 200) + "true" + strings.Repeat(")", 200): "",
 	} {

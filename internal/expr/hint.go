@@ -12,11 +12,18 @@ var (
 	undefinedField = regexp.MustCompile(`undefined field '([^']*)'`)
 	libraryHint    = regexp.MustCompile(` \(did you mean [^)]*\)`) // ours knows more
 	noOverload     = regexp.MustCompile(`found no matching overload for '([^']*)'`)
+	expectations   = regexp.MustCompile(` expecting (\{.*\}|<EOF>)$`) // names of the grammar, which nobody writes
 )
 
-// hint is what to do about an error of the compiler; empty when nothing is
-// known.
-func hint(msg string) string {
+// message is an error of the compiler in words for who wrote the expression.
+func message(msg string) string {
+	msg = expectations.ReplaceAllString(oneLine(libraryHint.ReplaceAllString(msg, "")), "")
+	return strings.Replace(msg, "mismatched input '<EOF>'", "the expression ends here and something is missing", 1)
+}
+
+// hint is what to do about an error of the compiler in an environment with
+// these variables; empty when nothing is known.
+func hint(msg string, variables []string) string {
 	if m := undeclared.FindStringSubmatch(msg); m != nil {
 		for _, f := range eventFields {
 			if f.name == m[1] {
@@ -45,7 +52,17 @@ func hint(msg string) string {
 			if strings.Contains(msg, "(type(type), ") {
 				return "did you mean event.type?"
 			}
-			return "the two sides are of different types: text needs quotes, numbers none"
+			if !strings.Contains(msg, "timestamp") {
+				return "the two sides are of different types: text needs quotes, numbers none"
+			}
+		case "@in":
+			return "in takes a list, as in ['a', 'b']; a part of a text is found by event.type.contains('x')"
+		}
+		switch {
+		case strings.Contains(msg, "timestamp"), strings.Contains(msg, "duration"):
+			return "a time is written timestamp('2026-05-09T09:31:16Z'), a span duration('1h')"
+		case m[1] == "_+_" && strings.Contains(msg, "string"):
+			return "string(…) makes text of a number"
 		}
 		return "the operands are of types this does not accept"
 	}

@@ -19,8 +19,8 @@ const varRecipient = "recipient"
 // maxSaid bounds the text of a computed message, in bytes.
 const maxSaid = 64 << 10
 
-// messageEnvironment is the environment of recipients' expressions and who reads.
-var messageEnvironment = extended("messages", recipientEnvironment, cel.Variable(varRecipient, userType))
+// messageEnvironment is the environment of filters, the document and who reads.
+var messageEnvironment = extended("messages", documentEnvironment, cel.Variable(varRecipient, userType))
 
 // Message is a compiled expression that says a message or drops it; it is safe
 // for concurrent use.
@@ -28,6 +28,7 @@ type Message struct{ prog cel.Program }
 
 var messages = computed{
 	env:       messageEnvironment,
+	more:      []string{varDocument, varRecipient},
 	emptyHint: "leave it out to send what the template says",
 	gives:     says,
 	refusal:   "the expression is of type %s; a message is text, {'subject': …, 'body': …}, or true or false",
@@ -67,8 +68,8 @@ type Said struct {
 // ends of a choice must be of one type: cond ? text : ""), true is one without
 // words of its own. Whatever fails, a missing key among it, is a fault.
 func (m *Message) Say(v *Vars, recipient *belfry.User) Said {
-	a := &messageVars{recipientVars: recipientVars{Vars: v}}
-	a.ancestor.o, a.recipient.u = noObject, noUser
+	a := &messageVars{Vars: v}
+	a.recipient.u = noUser
 	if recipient != nil {
 		a.recipient.u = recipient
 		a.recipient.attributes.raw = recipient.Attributes
@@ -122,9 +123,9 @@ func short(text string) string {
 	return text[:at]
 }
 
-// messageVars are the variables of recipients' expressions and who reads.
+// messageVars are the variables of a filter, the document and who reads.
 type messageVars struct {
-	recipientVars
+	*Vars
 	recipient userVal
 }
 
@@ -132,8 +133,11 @@ var _ interpreter.Activation = (*messageVars)(nil)
 
 // ResolveName makes messageVars an activation of CEL.
 func (v *messageVars) ResolveName(name string) (any, bool) {
-	if name == varRecipient {
+	switch name {
+	case varRecipient:
 		return &v.recipient, true
+	case varDocument:
+		return v.object.o.Document, true
 	}
-	return v.recipientVars.ResolveName(name)
+	return v.Vars.ResolveName(name)
 }

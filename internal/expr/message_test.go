@@ -11,12 +11,13 @@ import (
 // feature: CPS-16
 func TestMessage(t *testing.T) {
 	e := &belfry.Event{Type: "a.b", Actor: "ada", Data: []byte(`{"room":"R1","seats":12,"nothing":null}`)}
-	vars := expr.NewVars(e, expr.Facts{Ancestors: []belfry.Object{{ID: "o", Title: "Lab"}, {ID: "root"}}})
+	vars := expr.NewVars(e, expr.Facts{Ancestors: []belfry.Object{{ID: "o", Title: "Lab", Document: "d7"}, {ID: "root"}}})
 	reader := &belfry.User{ID: "ben", Name: "Ben", Locale: "de", Attributes: []byte(`{"grade":3}`)}
 	for source, want := range map[string]expr.Said{
 		`false`:                  {None: true},
 		`event.data.nothing`:     {None: true},
 		`true`:                   {},
+		`document`:               {Body: "d7"},
 		`{}`:                     {None: true},
 		`event.data.seats > 100`: {None: true},
 		`recipient.id == "ben"`:  {},
@@ -40,7 +41,8 @@ func TestMessage(t *testing.T) {
 		}
 	}
 	for source, want := range map[string]string{
-		``: "empty", `1 + 1`: "of type int", `["a"]`: "of type list(string)", `recipent.name`: "recipent", `"a" + `: "line 1",
+		``: "empty", `1 + 1`: "of type int", `["a"]`: "of type list(string)", `recipent.name`: "did you mean recipient?", `"a" + `: "line 1",
+		`ancestor.title`: "undeclared", // no rule says the types of which the closest counts
 	} {
 		if _, err := expr.CompileMessage(source); belfry.KindOf(err) != belfry.Invalid || !strings.Contains(err.Error(), want) {
 			t.Errorf("%q: %v, want %q", source, err, want)

@@ -28,8 +28,11 @@ const MaxNames = 20_000
 // and no address.
 const maxName = 512
 
-// recipientEnvironment is the environment of filters and the two names more.
-var recipientEnvironment = extended("recipients", environment, cel.Variable(varAncestor, objectType), cel.Variable(varDocument, types.StringType))
+// documentEnvironment is the environment of filters and the document.
+var documentEnvironment = extended("documents", environment, cel.Variable(varDocument, types.StringType))
+
+// recipientEnvironment is that and the ancestor a rule names the types of.
+var recipientEnvironment = extended("recipients", documentEnvironment, cel.Variable(varAncestor, objectType))
 
 // Recipients is a compiled expression that names recipients; it is safe for
 // concurrent use.
@@ -37,6 +40,7 @@ type Recipients struct{ prog cel.Program }
 
 var recipients = computed{
 	env:       recipientEnvironment,
+	more:      []string{varAncestor, varDocument},
 	emptyHint: "write e.g. event.data.reviewers, or leave the rule out",
 	gives:     names,
 	refusal:   "the expression is of type %s, recipients are text or a list of texts",
@@ -51,6 +55,13 @@ func CompileRecipients(source string) (*Recipients, error) {
 		return nil, err
 	}
 	return &Recipients{prog: prog}, nil
+}
+
+// ReadsAncestor reports whether a valid expression of recipients reads the
+// variable ancestor, which is empty unless the rule says of which types.
+func ReadsAncestor(source string) bool {
+	_, err := compileIn(documentEnvironment(), source, "", nil)
+	return err != nil
 }
 
 // names reports whether values of a type may name recipients.

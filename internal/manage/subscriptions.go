@@ -590,7 +590,8 @@ func checkWorkflow(f *faults, p string, r *belfry.WorkflowRule) {
 func checkComputed(f *faults, p string, r *belfry.ComputedRule) {
 	_, err := expr.CompileRecipients(r.Expression)
 	f.source(p+"/expression", err)
-	checkAncestors(f, p, r.AncestorTypes, len(r.AncestorTypes) > 0, "")
+	asked := len(r.AncestorTypes) > 0 || err == nil && expr.ReadsAncestor(r.Expression)
+	checkAncestors(f, p, r.AncestorTypes, asked, "the variable ancestor")
 }
 
 // badPath reports whether a dotted path has an empty part.
