@@ -100,9 +100,12 @@ type Bundle struct {
 	Sealed      time.Time
 	Ended       time.Time
 	Message     string  // the delivery it became
-	Because     *Reason // why it is over
+	Because     *Reason // why it is over; of one that is open, why it waits longer or goes now
 	Items       int     // how many; where it was counted
 }
+
+// Asked reports whether somebody said that it goes out now.
+func (b *Bundle) Asked() bool { return b.Because != nil && b.Because.Code == SentNow }
 
 // BundleItem is something to be told in a bundle.
 type BundleItem struct {
@@ -129,8 +132,9 @@ type Seal struct {
 
 // DigestSend makes a digest that gathers due at a time.
 type DigestSend struct {
-	ID  string
-	Due time.Time
+	ID      string
+	Due     time.Time
+	Because Reason
 }
 
 // ItemDrop says that an item was left out of its digest as it was sent.

@@ -28,6 +28,11 @@ type QuotaUse struct {
 	// Until. With Wait, one that is not to be had now is kept for when it is.
 	Span time.Duration
 	Wait bool
+	// Force is granted now, whether there is room or not, and counts from now; a
+	// place that was kept for it in one of her quotas whose names begin with
+	// Instead (if that is not empty) is given back.
+	Force   bool
+	Instead string
 }
 
 // ChannelLimit is what a tenant may send by a channel that all tenants share,

@@ -119,6 +119,7 @@ const (
 	ReplayOpen  = "on_its_way"
 	InDigest    = "in_digest"      // waits to be told together with others
 	InQuiet     = "in_quiet_hours" // likewise, until the person's quiet hours end
+	SentNow     = "sent_now"       // before its time, and past what limits hold back: somebody said so
 	NothingLeft = "nothing_left"   // of a digest: each of its items was left out
 	CancelledBy = "cancelled"
 
@@ -255,6 +256,7 @@ var texts = map[string]string{
 	ReplayOpen:         "is on its way already",
 	InDigest:           "is told in a digest",
 	InQuiet:            "is told when quiet hours end",
+	SentNow:            "sent now, as somebody said",
 	NothingLeft:        "nothing was left to tell",
 	CancelledBy:        "was cancelled",
 	Erased:             "the person was erased",

@@ -90,8 +90,8 @@ func (m *Manager) RetryDelivery(ctx context.Context, by By, id string, resend bo
 	return m.delivery(ctx, by.Tenant, id)
 }
 
-// SendDigest makes a digest that gathers go out now, with what it has. Quiet
-// hours and a daily limit hold it as they would when it falls due.
+// SendDigest makes a digest that gathers go out now, with what it has, past
+// throttles and daily limits, of which it takes its part. Quiet hours hold it.
 func (m *Manager) SendDigest(ctx context.Context, by By, id string) error {
 	list, err := m.store.Bundles(ctx, by.Tenant, []string{id})
 	if err != nil {
@@ -106,7 +106,7 @@ func (m *Manager) SendDigest(ctx context.Context, by By, id string) error {
 	}
 	due := m.now()
 	ch := m.change(by, "digest.send", id)
-	ch.SendDigests = []belfry.DigestSend{{ID: id, Due: due}}
+	ch.SendDigests = []belfry.DigestSend{{ID: id, Due: due, Because: belfry.Reason{Code: belfry.SentNow, Detail: byWhom(by, "")}}}
 	if _, err := m.store.Apply(ctx, ch); err != nil {
 		return err
 	}

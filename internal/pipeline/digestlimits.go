@@ -93,7 +93,7 @@ func (s *Sealer) often(ctx context.Context, tenant string, due []belfry.Bundle, 
 			if err != nil {
 				return nil, err
 			}
-			goes[i] = goes[i] || free
+			goes[i] = goes[i] || free || due[i].Asked()
 			if lead == nil && len(rest) == 0 {
 				continue
 			}
@@ -165,7 +165,7 @@ func (s *Sealer) take(ctx context.Context, tenant string, due []belfry.Bundle, l
 			b := &due[u.bundle]
 			key, _, _ := strings.Cut(b.Key, " to=") // of all her devices
 			uses[i] = belfry.QuotaUse{Principal: b.Principal, Name: u.name, Grant: fmt.Sprintf("%s @%d", key, b.Opened.UnixMicro()),
-				Limit: u.sub.Throttle.Limit, Span: u.sub.Throttle.Span(), Wait: wait}
+				Limit: u.sub.Throttle.Limit, Span: u.sub.Throttle.Span(), Wait: wait, Force: b.Asked()}
 		}
 		got, err := s.o.Stages.Quotas.TakeQuotas(ctx, tenant, now, uses)
 		if err != nil {
@@ -268,7 +268,8 @@ func (t *tells) name(ctx context.Context, sub *belfry.Subscription, e *eventAgai
 // room says which of the digests that are due are over somebody's daily limit of
 // a channel, where a digest is one message, and until when they wait: the first
 // day that has room, which is theirs from then on. One that tells something
-// mandatory goes at once.
+// mandatory, or that somebody sends now, goes at once and takes its part all the
+// same.
 func (s *Sealer) room(ctx context.Context, tenant string, due []belfry.Bundle, people map[string]*belfry.Person, now time.Time) (map[string]overLimit, error) {
 	settings, err := s.o.Facts.Directory.TenantSettings(ctx, tenant)
 	if err != nil {
@@ -289,13 +290,17 @@ func (s *Sealer) room(ctx context.Context, tenant string, due []belfry.Bundle, p
 	}
 	out := map[string]overLimit{}
 	seen := map[string]int{}
-	for day := 0; len(over) > 0 && day <= daysAhead; day++ {
-		uses := make([]belfry.QuotaUse, len(over))
-		for i, b := range over {
+	take := func(list []*belfry.Bundle, day int, force bool) ([]time.Time, error) {
+		uses := make([]belfry.QuotaUse, len(list))
+		for i, b := range list {
 			from, until := dayOf(people[b.Principal], now, day)
-			uses[i] = belfry.QuotaUse{Principal: b.Principal, Name: dayQuota(b.Channel, from), Grant: b.ID, Limit: limit[b.ID], Until: until}
+			uses[i] = belfry.QuotaUse{Principal: b.Principal, Name: dayQuota(b.Channel, from), Grant: b.ID, Limit: limit[b.ID], Until: until,
+				Force: force || b.Asked(), Instead: dayQuotas(b.Channel)}
 		}
-		granted, err := s.o.Stages.Quotas.TakeQuotas(ctx, tenant, now, uses)
+		return s.o.Stages.Quotas.TakeQuotas(ctx, tenant, now, uses)
+	}
+	for day := 0; len(over) > 0 && day <= daysAhead; day++ {
+		granted, err := take(over, day, false)
 		if err != nil {
 			return nil, err
 		}
@@ -311,30 +316,36 @@ func (s *Sealer) room(ctx context.Context, tenant string, due []belfry.Bundle, p
 			}
 		}
 		if over = left; day == 0 && len(over) > 0 {
-			if over, err = s.optional(ctx, tenant, over, seen); err != nil {
+			var must []*belfry.Bundle
+			if over, must, err = s.optional(ctx, tenant, over, seen); err != nil {
 				return nil, err
+			}
+			if len(must) > 0 {
+				if _, err = take(must, day, true); err != nil {
+					return nil, err
+				}
 			}
 		}
 	}
 	return out, nil
 }
 
-// optional are the digests that tell nothing mandatory; seen gets how many items
-// those have of which all were looked at.
-func (s *Sealer) optional(ctx context.Context, tenant string, list []*belfry.Bundle, seen map[string]int) ([]*belfry.Bundle, error) {
+// optional are the digests that tell nothing mandatory, and the others; seen gets
+// how many items those have of which all were looked at.
+func (s *Sealer) optional(ctx context.Context, tenant string, list []*belfry.Bundle, seen map[string]int) (out, must []*belfry.Bundle, err error) {
 	ids := make([]string, len(list))
 	for i := range list {
 		ids[i] = list[i].ID
 	}
 	items, err := s.o.Store.BundleItems(ctx, tenant, ids, lookItems)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	a := &again{s: s, tenant: tenant, events: map[string]*eventAgain{}}
 	if err := a.read(ctx, items); err != nil {
-		return nil, err
+		return nil, nil, err
 	}
-	must := func(it *belfry.BundleItem) (bool, error) {
+	tells := func(it *belfry.BundleItem) (bool, error) {
 		e := a.events[it.EventID]
 		if it.State != belfry.Scheduled || e == nil || e.acc == nil {
 			return false, nil
@@ -346,23 +357,24 @@ func (s *Sealer) optional(ctx context.Context, tenant string, list []*belfry.Bun
 		sub, _, err := s.o.Stages.Subscriptions.Standing(ctx, tenant, it.Subscription)
 		return sub != nil && sub.Mandatory, err
 	}
-	var out []*belfry.Bundle
 	for _, b := range list {
 		mandatory := false
 		for i := range items[b.ID] {
-			if mandatory, err = must(&items[b.ID][i]); err != nil {
-				return nil, err
+			if mandatory, err = tells(&items[b.ID][i]); err != nil {
+				return nil, nil, err
 			}
 			if mandatory {
 				break
 			}
 		}
-		if !mandatory {
+		if mandatory {
+			must = append(must, b)
+		} else {
 			out = append(out, b)
 			if n := len(items[b.ID]); n < lookItems { // else there may be more, which are not looked at
 				seen[b.ID] = n
 			}
 		}
 	}
-	return out, nil
+	return out, must, nil
 }

@@ -128,15 +128,21 @@ func throttleName(sub *belfry.Subscription, e *belfry.Event, facts expr.Facts) s
 }
 
 // putOff moves what is over somebody's daily limit of a channel to the first day
-// that has room, by her own calendar. What is urgent or mandatory goes at once,
-// and a digest is counted when it is sealed: see Sealer.room.
+// that has room, by her own calendar. What is urgent or mandatory goes at once and
+// takes its part all the same, and a digest is counted when it is sealed: see
+// Sealer.room.
 func (s *Stages) putOff(ctx context.Context, in *route.Input, ds []belfry.Delivery, most map[string]int) error {
 	limited := len(most) > 0
 	for _, p := range in.Persons {
 		limited = limited || len(p.Settings.MaxPerDay) > 0
 	}
-	if !limited || in.Type.Mandatory || in.Type.Urgent {
+	if !limited {
 		return nil
+	}
+	must := in.Type.Mandatory || in.Type.Urgent
+	var insisting map[string]bool
+	if !must {
+		insisting = mandatoryOf(in)
 	}
 	var over []*belfry.Delivery
 	for i := range ds {
@@ -149,7 +155,7 @@ func (s *Stages) putOff(ctx context.Context, in *route.Input, ds []belfry.Delive
 		uses := make([]belfry.QuotaUse, len(over))
 		for i, d := range over {
 			from, until := dayOf(in.Persons[d.Principal], in.Now, day)
-			uses[i] = belfry.QuotaUse{Principal: d.Principal, Name: dayQuota(d.Channel, from), Grant: d.ID, Limit: limitOn(in, d, most), Until: until}
+			uses[i] = belfry.QuotaUse{Principal: d.Principal, Name: dayQuota(d.Channel, from), Grant: d.ID, Limit: limitOn(in, d, most), Until: until, Force: must || insisting[d.Subscription]}
 		}
 		granted, err := s.Quotas.TakeQuotas(ctx, in.Event.Tenant, in.Now, uses)
 		if err != nil {
@@ -175,6 +181,27 @@ func (s *Stages) putOff(ctx context.Context, in *route.Input, ds []belfry.Delive
 	return nil
 }
 
+// mandatoryOf are the subscriptions of a page that are mandatory.
+func mandatoryOf(in *route.Input) map[string]bool {
+	var out map[string]bool
+	var seen *belfry.Match
+	for i := range in.Recipients {
+		for k := range in.Recipients[i].Via {
+			m := in.Recipients[i].Via[k].Match
+			if m == nil || m == seen {
+				continue
+			}
+			if seen = m; m.Subscription.Mandatory {
+				if out == nil {
+					out = map[string]bool{}
+				}
+				out[m.Subscription.ID] = true
+			}
+		}
+	}
+	return out
+}
+
 // limitOn is how many messages a day somebody gets by a delivery's channel: the
 // smaller of what she and the tenant say; 0 = any number.
 func limitOn(in *route.Input, d *belfry.Delivery, most map[string]int) int {
@@ -198,8 +225,11 @@ func dailyLimit(person *belfry.Person, channel string, most map[string]int) int 
 
 // dayQuota is the name of the quota of a channel on a day.
 func dayQuota(channel string, day time.Time) string {
-	return "day/" + channel + "/" + day.Format(time.DateOnly)
+	return dayQuotas(channel) + day.Format(time.DateOnly)
 }
+
+// dayQuotas begins the names of the quotas of a channel on all days.
+func dayQuotas(channel string) string { return "day/" + channel + "/" }
 
 // morningOf is when what was put off to a day goes out.
 func morningOf(day time.Time) time.Time {

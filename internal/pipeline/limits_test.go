@@ -307,3 +307,182 @@ func TestThrottleOfDigestsOfSeveralChannels(t *testing.T) {
 		t.Errorf("%+v, %v", over, err)
 	}
 }
+
+// A digest that somebody says is to go now goes past a daily limit and a
+// throttle, says so, and takes its part of both; the place that was kept for it on
+// another day is given back. Quiet hours hold it, and nothing else after them.
+//
+// feature: S3-20, PEER-10
+func TestDigestSentNowGoesPastLimits(t *testing.T) {
+	h, c, box := postHouse(t, sqlite(t))
+	h.people(belfry.User{ID: "u1", TimeZone: "Europe/Lisbon"}, belfry.User{ID: "u2", TimeZone: "Europe/Lisbon"}, belfry.User{ID: "u3", TimeZone: "Europe/Lisbon"}, belfry.User{ID: "u4", TimeZone: "Europe/Lisbon"})
+	quiet := &belfry.Window{From: "22:00", To: "07:00"}
+	one := map[string]int{"email": 1}
+	h.apply(belfry.Changes{Settings: []belfry.UserSettings{{User: "u1", Settings: belfry.Settings{MaxPerDay: one}}, {User: "u3", Settings: belfry.Settings{MaxPerDay: one, Quiet: quiet}}, {User: "u4", Settings: belfry.Settings{Quiet: quiet}}}})
+	h.join("roll.called", &belfry.Frequency{Every: belfry.Weekly}, "u4")
+	hourly := &belfry.Frequency{Every: belfry.Hourly}
+	h.join("course.updated", hourly, "u1", "u3")
+	h.apply(belfry.Changes{Subscriptions: []belfry.Subscription{{ID: "sub_chat", Types: []string{"chat.*"}, State: belfry.SubscriptionActive, Created: clock(),
+		Throttle: &belfry.Throttle{Limit: 1, Window: "3h"}, Frequency: hourly,
+		Recipients: []belfry.Rule{{Explicit: &belfry.ExplicitRule{Users: []string{"u2"}}}}, Notify: []belfry.Notify{{Channels: []string{"email"}}}}}})
+	h.run()
+	hour := func() {
+		t.Helper()
+		h.accept(1, "course.updated")
+		h.accept(1, "chat.said")
+		h.allPlanned()
+		c.set(c.now().Add(time.Hour))
+	}
+	mails := func(who string, n int) {
+		t.Helper()
+		h.until(who+" is told", func() bool { return len(box.of(who+"@example.org")) == n })
+	}
+	open := belfry.BundleOpen
+	waits := func(who, code string) (b belfry.Bundle) {
+		t.Helper()
+		h.until(who+"'s digest waits for "+code, func() bool {
+			list, _, err := h.db.ListBundles(context.Background(), belfry.DefaultTenant, store.BundleFilter{State: &open, Recipient: who})
+			if err != nil || len(list) != 1 || list[0].Because == nil || list[0].Because.Code != code {
+				return false
+			}
+			b = list[0]
+			return true
+		})
+		return b
+	}
+	send := func(b belfry.Bundle) {
+		t.Helper()
+		h.apply(belfry.Changes{SendDigests: []belfry.DigestSend{{ID: b.ID, Due: c.now(), Because: belfry.Reason{Code: belfry.SentNow, Detail: "by ops"}}}})
+		h.seal.Expect(belfry.DefaultTenant, c.now())
+	}
+	hour()
+	for _, who := range []string{"u1", "u2", "u3"} {
+		mails(who, 1)
+	}
+	hour()
+	tomorrow := time.Date(2026, 5, 10, 7, 0, 0, 0, time.UTC)
+	if b := waits("u1", belfry.OverDailyLimit); !b.Due.Equal(tomorrow) {
+		t.Fatalf("due %v", b.Due)
+	}
+	send(waits("u1", belfry.OverDailyLimit))
+	send(waits("u2", belfry.ThrottleWaits))
+	sent := c.now()
+	mails("u1", 2)
+	mails("u2", 2)
+	h.drained()
+	list, _, err := h.db.ListDeliveries(context.Background(), belfry.DefaultTenant, store.DeliveryFilter{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	said := 0
+	for _, d := range list {
+		if last := d.Because[len(d.Because)-1]; last.Code == belfry.SentNow && last.Detail == "by ops" && d.Because[0].Code == belfry.InDigest {
+			said++
+		}
+	}
+	if said != 2 {
+		t.Errorf("%d of 2 messages say that they were sent now: %+v", said, list)
+	}
+	hour()
+	if b := waits("u1", belfry.OverDailyLimit); !b.Due.Equal(tomorrow) {
+		t.Errorf("the next is due %v: the place that was kept was not given back", b.Due)
+	}
+	if b := waits("u2", belfry.ThrottleWaits); !b.Due.Equal(sent.Add(3 * time.Hour)) {
+		t.Errorf("the next is due %v after the one that was sent, want 3h", b.Due.Sub(sent))
+	}
+	b := waits("u3", belfry.OverDailyLimit)
+	h.accept(1, "roll.called")
+	h.allPlanned()
+	weekly, _, err := h.db.ListBundles(context.Background(), belfry.DefaultTenant, store.BundleFilter{State: &open, Recipient: "u4"})
+	if err != nil || len(weekly) != 1 {
+		t.Fatal(weekly, err)
+	}
+	c.set(time.Date(2026, 5, 9, 22, 30, 0, 0, time.UTC)) // half past eleven there
+	send(b)
+	send(weekly[0])
+	ends := tomorrow.Add(-time.Hour)
+	held := func() {
+		t.Helper()
+		for _, who := range []string{"u3", "u4"} {
+			h.until(who+"'s waits for the end of quiet hours", func() bool { return waits(who, belfry.SentNow).Due.Equal(ends) })
+		}
+	}
+	held()
+	h.apply(belfry.Changes{Settings: []belfry.UserSettings{{User: "u4", Settings: belfry.Settings{DigestAt: "11:00", Quiet: quiet}}}})
+	h.seal.Look()
+	h.until("it was looked at again", func() bool {
+		looks, err := h.db.Looks(context.Background(), nil, 10)
+		return err == nil && len(looks) == 0
+	})
+	held() // an edit of when digests are told does not take it back
+	c.set(ends)
+	mails("u3", 2)
+	mails("u4", 1)
+}
+
+// Whatever goes out takes its part of the daily limit: also what is told to
+// somebody who has stopped all messages, at once and in digests, and what is
+// mandatory, which never waits for it.
+//
+// feature: S3-20
+func TestDailyLimitCountsWhatInsists(t *testing.T) {
+	h, c, box := postHouse(t, sqlite(t))
+	h.people(belfry.User{ID: "u1", TimeZone: "Europe/Lisbon"}, belfry.User{ID: "u2", TimeZone: "Europe/Lisbon"})
+	most := func(n int) map[string]int { return map[string]int{"email": n} }
+	h.apply(belfry.Changes{Settings: []belfry.UserSettings{{User: "u1", Settings: belfry.Settings{Stop: true, MaxPerDay: most(3)}}, {User: "u2", Settings: belfry.Settings{MaxPerDay: most(1)}}}})
+	h.setting(belfry.KindEventType, "fire.alarm", belfry.EventType{Name: "fire.alarm", Mandatory: true})
+	h.setting(belfry.KindEventType, "law.changed", belfry.EventType{Name: "law.changed", Channels: belfry.TypeChannels{Forced: []string{"email"}}, Frequency: &belfry.Frequency{Every: belfry.Hourly}})
+	h.setting(belfry.KindEventType, "bill.due", belfry.EventType{Name: "bill.due", Channels: belfry.TypeChannels{Forced: []string{"email"}}})
+	sub := func(id, typ string, mandatory bool, users ...string) belfry.Subscription {
+		return belfry.Subscription{ID: id, Types: []string{typ}, State: belfry.SubscriptionActive, Created: clock(), Mandatory: mandatory,
+			Recipients: []belfry.Rule{{Explicit: &belfry.ExplicitRule{Users: users}}}, Notify: []belfry.Notify{{Channels: []string{"email"}}}}
+	}
+	h.apply(belfry.Changes{Subscriptions: []belfry.Subscription{sub("sub_fire", "fire.*", false, "u1", "u2"), sub("sub_law", "law.*", false, "u1"), sub("sub_bill", "bill.*", false, "u1", "u2"),
+		sub("sub_roll", "roll.*", true, "u2")}})
+	h.run()
+	mails := func(who string, n int) {
+		t.Helper()
+		h.until(who+" is told", func() bool { return len(box.of(who+"@example.org")) == n })
+	}
+	put := func(id string) *belfry.Delivery {
+		t.Helper()
+		d := h.delivery(id)
+		if len(d.Because) > 0 && d.Because[len(d.Because)-1].Code == belfry.OverDailyLimit && d.Due.After(c.now()) {
+			return &d
+		}
+		return nil
+	}
+	hour := func() {
+		t.Helper()
+		h.accept(1, "law.changed")
+		h.allPlanned()
+		c.set(c.now().Add(time.Hour))
+	}
+	h.accept(1, "fire.alarm") // one of three, and of one
+	mails("u1", 1)
+	mails("u2", 1)
+	bill := h.accept(1, "bill.due")[0] // two of three; and over
+	mails("u1", 2)
+	h.allPlanned()
+	if put(belfry.DeliveryID(bill, 0, "email", "u2@example.org")) == nil {
+		t.Error("what is mandatory took nothing of the limit")
+	}
+	h.accept(1, "roll.called") // by a mandatory subscription
+	mails("u2", 2)
+	hour() // three of three
+	mails("u1", 3)
+	hour()
+	open := belfry.BundleOpen
+	h.until("the digest of one who stopped all waits for another day", func() bool {
+		list, _, err := h.db.ListBundles(context.Background(), belfry.DefaultTenant, store.BundleFilter{State: &open, Recipient: "u1"})
+		return err == nil && len(list) == 1 && list[0].Because != nil && list[0].Because.Code == belfry.OverDailyLimit
+	})
+	over := h.accept(1, "bill.due")[0]
+	h.allPlanned()
+	if put(belfry.DeliveryID(over, 0, "email", "u1@example.org")) == nil {
+		t.Error("what is forced goes past the limit")
+	}
+	h.accept(1, "fire.alarm")
+	mails("u1", 4)
+	mails("u2", 3)
+}

@@ -211,6 +211,7 @@ func (a *again) bundle(ctx context.Context, b *belfry.Bundle, items []belfry.Bun
 		case anew.To == nil:
 		case anew.To.Digest.Key != b.Key:
 			r.Moves = append(r.Moves, belfry.ItemMove{Item: it.ID, To: anew.To})
+		case b.Asked(): // somebody said when
 		case anew.To.Digest.Counts(): // when the last one went decides, as before
 		case due.IsZero() || anew.To.Digest.Due.Before(due):
 			due, frequency = anew.To.Digest.Due, anew.To.Digest.Frequency

@@ -218,11 +218,11 @@ func (s *Sealer) seal(ctx context.Context, tenant string, due []belfry.Bundle, n
 	if err != nil {
 		return err
 	}
-	over, err := s.limits(ctx, tenant, ready(due, people, now), people, now)
+	despite, err := s.despite(ctx, tenant, due, people)
 	if err != nil {
 		return err
 	}
-	despite, err := s.despite(ctx, tenant, due, people)
+	over, err := s.limits(ctx, tenant, ready(due, people, despite, now), people, now)
 	if err != nil {
 		return err
 	}
@@ -246,7 +246,9 @@ func (s *Sealer) seal(ctx context.Context, tenant string, due []belfry.Bundle, n
 		wait, waits := over[b.ID]
 		switch {
 		case !until.IsZero():
-			seal.Until = until
+			if seal.Until = until; b.Asked() { // it goes then, whatever limits say
+				seal.Drop = b.Because
+			}
 		case waits:
 			seal.Until, seal.Drop, seal.Seen = wait.until, &wait.why, wait.seen
 		case why != nil && b.Principal != "" && (why.Code == belfry.NoAddress || why.Code == belfry.NotVerified || why.Code == belfry.ContactDisabled || why.Code == belfry.ContactDead):
@@ -282,9 +284,13 @@ func (s *Sealer) seal(ctx context.Context, tenant string, due []belfry.Bundle, n
 
 // ready are those of due digests that nothing but a limit holds back: what is not
 // sent takes nothing of it.
-func ready(due []belfry.Bundle, people map[string]*belfry.Person, now time.Time) (out []belfry.Bundle) {
+func ready(due []belfry.Bundle, people, despite map[string]*belfry.Person, now time.Time) (out []belfry.Bundle) {
 	for i := range due {
-		if _, why, until := route.Ready(&due[i], people[due[i].Principal], nil, now); why == nil && until.IsZero() {
+		person := people[due[i].Principal]
+		if p := despite[due[i].ID]; p != nil {
+			person = p
+		}
+		if _, why, until := route.Ready(&due[i], person, nil, now); why == nil && until.IsZero() {
 			out = append(out, due[i])
 		}
 	}
@@ -300,6 +306,9 @@ func messageOf(b *belfry.Bundle, person *belfry.Person, address string, now time
 	}
 	if b.Held {
 		d.Priority, d.Because = belfry.PriorityNormal, []belfry.Reason{{Code: belfry.InQuiet}}
+	}
+	if b.Asked() {
+		d.Because = append(d.Because, *b.Because)
 	}
 	if person != nil {
 		d.Locale = person.User.Locale

@@ -72,7 +72,7 @@ func (e *edit) retries() error {
 func (e *edit) sendDigests() error {
 	for i := range e.ch.SendDigests {
 		d := &e.ch.SendDigests[i]
-		n, err := e.exec("UPDATE bundles SET due = $3, because = '' WHERE tenant = $1 AND id = $2 AND state + 0 = 0", e.tenant, d.ID, micros(d.Due))
+		n, err := e.exec("UPDATE bundles SET due = $3, because = $4 WHERE tenant = $1 AND id = $2 AND state + 0 = 0", e.tenant, d.ID, micros(d.Due), e.scribe.reason(&d.Because))
 		if err == nil && n == 0 {
 			err = belfry.Errorf(belfry.Conflict, "the digest %s does not gather any more: it was sealed or is over", d.ID)
 		}

@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"maps"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/belfryhq/belfry/internal/belfry"
@@ -66,8 +67,17 @@ func (s *session) takeQuotas(tenant string, now time.Time, uses []belfry.QuotaUs
 	if err != nil {
 		return err
 	}
+	back := map[quotaKey]bool{}
 	for i := range uses {
 		u := &uses[i]
+		if u.Force && u.Instead != "" {
+			for k, grants := range held {
+				if _, kept := grants[u.Grant]; kept && k.principal == u.Principal && k.name != u.Name && strings.HasPrefix(k.name, u.Instead) {
+					delete(grants, u.Grant)
+					back[k] = true
+				}
+			}
+		}
 		grants := held[quotaKey{u.Principal, u.Name}]
 		for grant, until := range grants {
 			if until <= micros(now) && (grant != u.Grant || u.Span > 0) {
@@ -78,7 +88,10 @@ func (s *session) takeQuotas(tenant string, now time.Time, uses []belfry.QuotaUs
 	}
 	put := s.rows(putQuota)
 	for _, u := range distinct {
-		grants := held[quotaKey{u.Principal, u.Name}]
+		back[quotaKey{u.Principal, u.Name}] = true
+	}
+	for k := range back {
+		grants := held[k]
 		until := int64(0)
 		for _, at := range grants {
 			until = max(until, at)
@@ -87,7 +100,7 @@ func (s *session) takeQuotas(tenant string, now time.Time, uses []belfry.QuotaUs
 		if err != nil {
 			return err
 		}
-		put.text(tenant).text(u.Principal).text(u.Name).num(until).text(string(body))
+		put.text(tenant).text(k.principal).text(k.name).num(until).text(string(body))
 	}
 	_, err = put.flush()
 	return err
@@ -97,6 +110,8 @@ func (s *session) takeQuotas(tenant string, now time.Time, uses []belfry.QuotaUs
 func take(grants map[string]int64, u *belfry.QuotaUse, now time.Time) (from time.Time) {
 	until, before := grants[u.Grant]
 	switch {
+	case u.Force:
+		from = now
 	case before && u.Span == 0:
 		return now
 	case before: // it may be kept for later, and has its turn

@@ -237,6 +237,26 @@ func testQuotas(t *testing.T, place func(testing.TB) string) {
 	}
 	same(t, "pruned", must[int](t)(db.PruneQuotas(ctx, tenant, at.Add(10*time.Hour))), 3)
 
+	// What is forced takes its place whatever there is, and gives back the one that
+	// was kept for it in another quota of that kind.
+	day := func(grant, name string, force bool) belfry.QuotaUse {
+		return belfry.QuotaUse{Principal: "gus", Name: "day/" + name, Grant: grant, Limit: 1, Until: at.Add(100 * time.Hour), Force: force, Instead: "day/"}
+	}
+	take(at, []bool{true, true, true}, day("1", "mon", false), day("2", "tue", false), day("3", "wed", false))
+	take(at, []bool{true}, day("2", "mon", true))
+	take(at, []bool{false, true, false}, day("4", "mon", false), day("4", "tue", false), day("5", "wed", false))
+	forced := belfry.QuotaUse{Principal: "hal", Name: "q", Limit: 1, Span: time.Hour, Wait: true}
+	for i, c := range []struct {
+		grant string
+		force bool
+		want  time.Duration
+	}{{"1", false, 0}, {"2", false, time.Hour}, {"2", true, 0}, {"3", false, time.Hour}} {
+		forced.Grant, forced.Force = c.grant, c.force
+		if from := must[[]time.Time](t)(db.TakeQuotas(ctx, tenant, at, []belfry.QuotaUse{forced}))[0]; from.Sub(at) != c.want {
+			t.Errorf("step %d: from %v, want %v", i, from.Sub(at), c.want)
+		}
+	}
+
 	// Those that may wait have their turns, one after the other, and keep them.
 	wait := func(now time.Time, grant string, waits bool) time.Duration {
 		t.Helper()

@@ -119,7 +119,7 @@ func (s *Server) digestRoutes() {
 		})
 	route(s, spec{id: "sendDigest", method: http.MethodPost, path: "/v1/digests/{id}/send", tag: "Deliveries", may: auth.Admin,
 		summary: "Send one that gathers now, with what it has",
-		detail:  "What comes later goes into the next. Quiet hours and a daily limit hold it as they would when it falls due."},
+		detail:  "What comes later goes into the next. Daily limits and throttles do not hold it, and it takes its part of them; quiet hours do."},
 		func(ctx context.Context, c *call, in *struct {
 			ThingPath
 			Keyed
