@@ -25,7 +25,7 @@ type Store interface {
 	UserIDs(ctx context.Context, tenant, after string, limit int) ([]string, error)
 	GrantsOn(ctx context.Context, tenant string, objects []string) (map[string][]belfry.Grant, error)
 	Members(ctx context.Context, tenant, subscription, after string, limit int) ([]belfry.Member, error)
-	Document(ctx context.Context, tenant, kind, id string) (belfry.Document, bool, error)
+	DocumentsOf(ctx context.Context, tenant, kind string, ids []string) (map[string]belfry.Document, error)
 	Steps(ctx context.Context, tenant string, q belfry.StepQuery) (steps []belfry.HistoryEntry, next string, err error)
 }
 
@@ -213,10 +213,18 @@ func (d *Directory) EventType(ctx context.Context, tenant, name string) (belfry.
 
 // Endpoint is an endpoint with its sealed secrets; false when there is none.
 func (d *Directory) Endpoint(ctx context.Context, tenant, id string) (*belfry.Endpoint, bool, error) {
-	return document(ctx, d, d.endpoints, tenant, belfry.KindEndpoint, id, func(doc belfry.Document) (*belfry.Endpoint, error) {
-		e, err := belfry.DecodeEndpoint(doc)
-		return &e, err
-	})
+	return document(ctx, d, d.endpoints, tenant, belfry.KindEndpoint, id, decodeEndpoint)
+}
+
+// Endpoints gives those of the ids that there are, reading what is not cached at
+// once.
+func (d *Directory) Endpoints(ctx context.Context, tenant string, ids []string) (map[string]*belfry.Endpoint, error) {
+	return documents(ctx, d, d.endpoints, tenant, belfry.KindEndpoint, ids, decodeEndpoint)
+}
+
+func decodeEndpoint(doc belfry.Document) (*belfry.Endpoint, error) {
+	e, err := belfry.DecodeEndpoint(doc)
+	return &e, err
 }
 
 // TenantSettings are what is set for the whole tenant; nil when nothing is.
@@ -227,23 +235,31 @@ func (d *Directory) TenantSettings(ctx context.Context, tenant string) (*belfry.
 
 // document reads a document through a cache of its decoded form.
 func document[V any](ctx context.Context, d *Directory, c *cache[V], tenant, kind, id string, decode func(belfry.Document) (V, error)) (V, bool, error) {
-	var none V
 	if s, known := c.get(tenant, id); known {
 		return s.value, s.exists, nil
 	}
-	if _, err := d.ready(ctx, tenant); err != nil {
-		return none, false, err
-	}
-	found, err := c.many(tenant, []string{id}, func([]string) (map[string]V, error) {
-		doc, ok, err := d.store.Document(ctx, tenant, kind, id)
-		if err != nil || !ok {
-			return nil, err
-		}
-		v, err := decode(doc)
-		return map[string]V{id: v}, err
-	})
+	found, err := documents(ctx, d, c, tenant, kind, []string{id}, decode)
 	v, ok := found[id]
 	return v, ok, err
+}
+
+func documents[V any](ctx context.Context, d *Directory, c *cache[V], tenant, kind string, ids []string, decode func(belfry.Document) (V, error)) (map[string]V, error) {
+	if _, err := d.ready(ctx, tenant); err != nil {
+		return nil, err
+	}
+	return c.many(tenant, ids, func(missing []string) (map[string]V, error) {
+		docs, err := d.store.DocumentsOf(ctx, tenant, kind, missing)
+		if err != nil {
+			return nil, err
+		}
+		found := make(map[string]V, len(docs))
+		for id, doc := range docs {
+			if found[id], err = decode(doc); err != nil {
+				return nil, err
+			}
+		}
+		return found, nil
+	})
 }
 
 // Objects are those of the ids that are known, deleted ones included.

@@ -113,10 +113,10 @@ func (s *spy) Members(ctx context.Context, tenant, sub, after string, limit int)
 	return out, err
 }
 
-func (s *spy) Document(ctx context.Context, tenant, kind, id string) (belfry.Document, bool, error) {
-	d, ok, err := s.DB.Document(ctx, tenant, kind, id)
+func (s *spy) DocumentsOf(ctx context.Context, tenant, kind string, ids []string) (map[string]belfry.Document, error) {
+	out, err := s.DB.DocumentsOf(ctx, tenant, kind, ids)
 	s.read("document")
-	return d, ok, err
+	return out, err
 }
 
 func apply(t testing.TB, db *store.DB, ch belfry.Changes) int64 {
@@ -351,6 +351,19 @@ func TestDocuments(t *testing.T) {
 	}
 	if n := db.count()["document"]; n != 4 {
 		t.Errorf("%d reads of documents", n)
+	}
+	// Many at once are one read of those that are not known, nobody among them.
+	ep3, _ := belfry.EncodeEndpoint(belfry.Endpoint{ID: "ep_3", URL: "https://y.org"})
+	ch = belfry.Changes{Tenant: school, Documents: []belfry.Document{{Kind: belfry.KindEndpoint, ID: "ep_3", Body: ep3}, {Kind: belfry.KindEndpoint, ID: "ep_4", Body: ep3}}}
+	d.Published(school, apply(t, db.DB, ch), &ch)
+	for range 2 {
+		got, err := d.Endpoints(ctx, school, []string{"ep_1", "ep_3", "ep_4", "ep_none", "ep_3"})
+		if err != nil || len(got) != 3 || got["ep_1"].URL != "https://x.org" || got["ep_3"].URL != "https://y.org" {
+			t.Fatal(got, err)
+		}
+	}
+	if n := db.count()["document"]; n != 1 {
+		t.Errorf("%d reads of many documents", n)
 	}
 	if _, _, err := d.Endpoint(ctx, school, "ep_2"); belfry.KindOf(err) != belfry.Internal {
 		t.Error(err)

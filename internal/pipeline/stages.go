@@ -259,22 +259,17 @@ func (s *Stages) defaults(ctx context.Context, tenant string) ([]route.ChannelIn
 }
 
 func (s *Stages) endpoints(ctx context.Context, tenant string, rs []belfry.Recipient) (map[string]*belfry.Endpoint, error) {
-	var out map[string]*belfry.Endpoint
+	var ids []string
 	for i := range rs {
-		id := rs[i].Endpoint
-		if id == "" {
-			continue
-		}
-		if out == nil {
-			out = make(map[string]*belfry.Endpoint, len(rs))
-		}
-		e, found, err := s.Directory.Endpoint(ctx, tenant, id)
-		if err != nil {
-			return nil, err
-		}
-		if found {
-			out[id] = e
+		if id := rs[i].Endpoint; id != "" {
+			if ids == nil {
+				ids = make([]string, 0, len(rs)-i)
+			}
+			ids = append(ids, id)
 		}
 	}
-	return out, nil
+	if ids == nil {
+		return nil, nil
+	}
+	return s.Directory.Endpoints(ctx, tenant, ids)
 }

@@ -420,6 +420,18 @@ func (db *DB) Documents(ctx context.Context, tenant, kind, after string, limit i
 	return list, err
 }
 
+// DocumentsOf reads documents by id; ids of which there is none are left out.
+func (db *DB) DocumentsOf(ctx context.Context, tenant, kind string, ids []string) (map[string]belfry.Document, error) {
+	out := make(map[string]belfry.Document, len(ids))
+	err := queryRead(ctx, db, func(rows *sql.Rows) error {
+		d := belfry.Document{Kind: kind}
+		err := rows.Scan(&d.ID, &d.Version, &d.Body)
+		out[d.ID] = d
+		return err
+	}, "SELECT id, version, body FROM documents WHERE tenant = $1 AND kind = $2 AND id IN_LIST", ids, tenant, kind)
+	return out, err
+}
+
 // Document reads one document, false when there is none.
 func (db *DB) Document(ctx context.Context, tenant, kind, id string) (d belfry.Document, ok bool, err error) {
 	err = db.query(ctx, func(rows *sql.Rows) error {

@@ -355,6 +355,10 @@ func testDocuments(t *testing.T, place func(testing.TB) string) {
 		t.Fatal(ok, err)
 	}
 	same(t, "a document", d, belfry.Document{Kind: belfry.KindEndpoint, ID: "b", Body: []byte("3\x00\xff"), Version: v})
+	same(t, "documents by id", must[map[string]belfry.Document](t)(db.DocumentsOf(ctx, tenant, belfry.KindEndpoint, []string{"b", "nobody"})), map[string]belfry.Document{"b": d})
+	if got := must[map[string]belfry.Document](t)(db.DocumentsOf(ctx, "another", belfry.KindEndpoint, []string{"a", "b"})); len(got) != 0 {
+		t.Errorf("another tenant's documents: %+v", got)
+	}
 	list := must[[]belfry.Document](t)(db.Documents(ctx, tenant, belfry.KindEndpoint, "", 10))
 	if len(list) != 2 || list[0].ID != "a" || list[1].Version != v {
 		t.Errorf("documents: %+v", list)
