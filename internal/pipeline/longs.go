@@ -4,6 +4,7 @@ import (
 	"context"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"github.com/belfryhq/belfry/internal/belfry"
 )
@@ -13,7 +14,9 @@ import (
 // page by page. So nobody else's event waits longer than for one such page
 // however many people the large ones have, and large ones take no more than one
 // processor from the others. While a page is committed the next one is made.
-// While the workers have nothing to plan, pages are as long as first ones are,
+// While the workers have something to plan the lane rests after each page for
+// longRests times as long as the page took: the busier the machine and its disk,
+// the longer that is, up to longestRest. While the workers have nothing to plan, pages are as long as first ones are,
 // and each twice as long as the one before up to LonePage: then nobody waits,
 // and long pages cost less together.
 //
@@ -26,6 +29,24 @@ type longLane struct {
 	queue []*long
 	wake  chan struct{}
 	short atomic.Int64 // how often the workers planned something
+}
+
+// How the lane rests while others are planned. A page of 256 people then comes
+// every 50 ms at the least: a million are planned within four minutes on however
+// busy a machine, and otherwise in about one.
+const (
+	longRests   = 3
+	longestRest = 50 * time.Millisecond
+)
+
+// rest is how long the lane rests after a page that took so long to make and to
+// commit, with others planned beside it or not. A clock that steps does not
+// make it longer.
+func rest(beside bool, took time.Duration) time.Duration {
+	if !beside {
+		return 0
+	}
+	return min(longRests*max(took, 0), longestRest)
 }
 
 // objectKey is what keeps the order of its events.
@@ -179,7 +200,11 @@ func (p *Planner) planLongs(ctx context.Context) {
 	var committing sync.WaitGroup
 	committing.Go(func() {
 		for pl := range pages {
+			start := p.o.Now()
 			p.commitLong(ctx, &pl)
+			if r := rest(pl.beside, pl.took+p.o.Now().Sub(start)); r > 0 {
+				sleep(ctx, r)
+			}
 		}
 	})
 	defer committing.Wait()
@@ -201,18 +226,18 @@ func (p *Planner) planLongs(ctx context.Context) {
 				return
 			}
 		}
-		limit := p.o.LongPage
-		if n := p.longs.short.Load(); n == short {
+		limit, n := p.o.LongPage, p.longs.short.Load()
+		beside := n != short
+		if short = n; !beside {
 			limit = max(limit, p.o.Page, min(2*l.limit, p.o.LonePage))
-		} else {
-			short = n
 		}
 		l.limit = limit
+		start := p.o.Now()
 		page, ok := p.pageOf(ctx, &l.job, part{limit: limit, passing: l.made >= keptPeople})
 		if !ok {
 			return
 		}
-		pl := planned{job: l.job, page: page, payload: NewPayload(l.job.acc), long: l}
+		pl := planned{job: l.job, page: page, payload: NewPayload(l.job.acc), long: l, beside: beside, took: p.o.Now().Sub(start)}
 		l.job.cursor = page.To
 		l.made += len(page.Deliveries) + len(page.Suppressions)
 		select {

@@ -254,6 +254,24 @@ func TestReplayOfALongPlan(t *testing.T) {
 	}
 }
 
+// The busier the machine, the longer a long plan steps back, within bounds; with
+// nobody to step back for it goes on at once.
+func TestLongPlansRestBesideOthers(t *testing.T) {
+	for _, c := range []struct {
+		beside     bool
+		took, want time.Duration
+	}{
+		{false, time.Second, 0},
+		{true, 4 * time.Millisecond, 12 * time.Millisecond},
+		{true, time.Minute, 50 * time.Millisecond},
+		{true, -time.Hour, 0},
+	} {
+		if got := rest(c.beside, c.took); got != c.want {
+			t.Errorf("beside others %v, a page of %v: a rest of %v, want %v", c.beside, c.took, got, c.want)
+		}
+	}
+}
+
 // While a long plan runs, events of other objects are planned between its
 // pages, and those of its own object wait for its end.
 func TestLongPlansDelayNobodyElse(t *testing.T) {

@@ -511,6 +511,10 @@ type planned struct {
 	places  []bool
 	long    *long // the plan it is a page of, when that has several
 	left    bool  // no page: the plan's shard is another process's
+	// Of a page of the long lane: others were planned beside it, and how long it
+	// took to make.
+	beside bool
+	took   time.Duration
 }
 
 // planRows is how many deliveries and suppressions one door-2 call carries, a
