@@ -1,6 +1,9 @@
 package belfry
 
-import "fmt"
+import (
+	"fmt"
+	"strings"
+)
 
 // Reason is one machine- and human-readable cause of a decision. Code is
 // stable; the other fields say what it speaks of, empty where they do not
@@ -138,6 +141,12 @@ const (
 	ByTenant       = "by_tenant_default"
 	ByMandatory    = "by_mandatory"
 )
+
+// Names reports whether somebody was named by what the reason speaks of.
+func (r *Reason) Names() bool { return strings.HasPrefix(r.Code, "named_") }
+
+// NamesJoined reports whether somebody was named for having joined, herself.
+func (r *Reason) NamesJoined() bool { return r.Code == NamedMember && r.Group == "" }
 
 // Text is the reason in plain English, one sentence without a full stop.
 func (r Reason) Text() string {

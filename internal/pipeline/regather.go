@@ -263,7 +263,7 @@ func (a *again) item(ctx context.Context, b *belfry.Bundle, it *belfry.BundleIte
 	if err != nil || len(result.Recipients) == 0 {
 		out := route.Anew{}
 		if err == nil {
-			out.Off, err = a.left(b, it, e)
+			out.Off, err = resolve.Left(e.view.dir, b.Principal, it.Because, a.now)
 		}
 		return out, err
 	}
@@ -275,7 +275,7 @@ func (a *again) item(ctx context.Context, b *belfry.Bundle, it *belfry.BundleIte
 	if planned.Before(b.Opened) { // a replay tells of old things
 		planned = b.Opened
 	}
-	if why := rejoined(b, it, &result, planned); why != nil {
+	if why := resolve.Rejoined(b.Principal, it.Because, &result, planned); why != nil {
 		return route.Anew{Off: why}, nil
 	}
 	if planned.After(a.now) { // clocks differ
@@ -287,53 +287,6 @@ func (a *again) item(ctx context.Context, b *belfry.Bundle, it *belfry.BundleIte
 	}
 	alone := belfry.Delivery{Tenant: a.tenant, ID: it.ID, EventID: it.EventID, Run: it.Run, Subscription: it.Subscription, Channel: b.Channel, Principal: b.Principal, Address: b.Address}
 	return route.Again(in, &alone, b, a.now), nil
-}
-
-// rejoined is why an item goes whose reader had joined what told her, left it
-// and joined it again since: that brings back nothing of what was before. Both
-// times are those of what was written, the item's in whole milliseconds.
-func rejoined(b *belfry.Bundle, it *belfry.BundleItem, result *resolve.PageResult, planned time.Time) *belfry.Reason {
-	for i := range it.Because {
-		if why := &it.Because[i]; naming(why) && !joining(why) {
-			return nil
-		}
-	}
-	var again *belfry.Reason
-	for i := range result.Recipients {
-		for k := range result.Recipients[i].Via {
-			m := result.Recipients[i].Via[k].Member
-			if m == nil || m.Principal != b.Principal || !m.Since.After(planned.Add(time.Millisecond)) {
-				return nil
-			}
-			again = &belfry.Reason{Code: belfry.NoLongerNamed, Subscription: m.Subscription, Object: m.Object, Detail: "joined again on " + m.Since.UTC().Format(time.RFC3339)}
-		}
-	}
-	return again
-}
-
-// left is why an item goes whose reader has left the subscriptions that it came
-// by, where nothing else ever named her. What else may name her is looked at when
-// the digest is sent.
-func (a *again) left(b *belfry.Bundle, it *belfry.BundleItem, e *eventAgain) (*belfry.Reason, error) {
-	var gone *belfry.Reason
-	for i := range it.Because {
-		why := &it.Because[i]
-		if !naming(why) {
-			continue
-		}
-		if !joining(why) {
-			return nil, nil
-		}
-		holds, err := resolve.Holds(e.view.dir, b.Principal, why, a.now)
-		if err != nil || holds {
-			return nil, err
-		}
-		gone = why
-	}
-	if gone == nil {
-		return nil, nil
-	}
-	return &belfry.Reason{Code: belfry.NoLongerNamed, Subscription: gone.Subscription, Object: gone.Object}, nil
 }
 
 // matched looks at an event again as it is planned.

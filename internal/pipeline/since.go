@@ -3,7 +3,6 @@ package pipeline
 import (
 	"context"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/belfryhq/belfry/internal/belfry"
@@ -53,27 +52,21 @@ func (c *itemCheck) since(ctx context.Context, acc *belfry.Accepted, sub *belfry
 	return c.m.facts.Sees(ctx, c.d.Tenant, acc.Event, c.d.Principal, c.now)
 }
 
-// naming reports whether a reason says what named somebody.
-func naming(why *belfry.Reason) bool { return strings.HasPrefix(why.Code, "named_") }
-
-// joining reports whether somebody was named for having joined, herself.
-func joining(why *belfry.Reason) bool { return why.Code == belfry.NamedMember && why.Group == "" }
-
 // unnamed is why nothing names her any more. What named her is looked at first,
 // once a digest; only when all of that is gone the subscriptions are asked anew.
 func (c *itemCheck) unnamed(ctx context.Context, acc *belfry.Accepted, because []belfry.Reason) (*belfry.Reason, error) {
 	var gone *belfry.Reason
 	joined, others := false, false
 	for i := range because {
-		joined = joined || joining(&because[i])
-		others = others || naming(&because[i]) && !joining(&because[i])
+		joined = joined || because[i].NamesJoined()
+		others = others || because[i].Names() && !because[i].NamesJoined()
 	}
 	if joined && !others && c.d.Bundle != "" {
 		return nil, nil // whoever leaves takes what waits with her: see again.left
 	}
 	for i := range because {
 		why := because[i]
-		if !naming(&why) {
+		if !why.Names() {
 			continue
 		}
 		why.Rule, why.Detail = 0, ""

@@ -31,6 +31,54 @@ func Holds(dir Directory, user string, why *belfry.Reason, now time.Time) (bool,
 	return true, nil
 }
 
+// Left is why somebody is not told any more who has left the subscriptions by
+// which alone she was named; nil where she has not, or anything else named her:
+// what else may name her now is looked at when it is told.
+func Left(dir Directory, user string, because []belfry.Reason, now time.Time) (*belfry.Reason, error) {
+	var gone *belfry.Reason
+	for i := range because {
+		why := &because[i]
+		if !why.Names() {
+			continue
+		}
+		if !why.NamesJoined() {
+			return nil, nil
+		}
+		holds, err := Holds(dir, user, why, now)
+		if err != nil || holds {
+			return nil, err
+		}
+		gone = why
+	}
+	if gone == nil {
+		return nil, nil
+	}
+	return &belfry.Reason{Code: belfry.NoLongerNamed, Subscription: gone.Subscription, Object: gone.Object}, nil
+}
+
+// Rejoined is why somebody is not told of what was planned at a time for her
+// having joined, who has left since and joined again: that brings back nothing of
+// what was before. result is how she is named now. Both times are those of what
+// was written, the plan's in whole milliseconds.
+func Rejoined(user string, because []belfry.Reason, result *PageResult, planned time.Time) *belfry.Reason {
+	for i := range because {
+		if because[i].Names() && !because[i].NamesJoined() {
+			return nil
+		}
+	}
+	var again *belfry.Reason
+	for i := range result.Recipients {
+		for k := range result.Recipients[i].Via {
+			m := result.Recipients[i].Via[k].Member
+			if m == nil || m.Principal != user || !m.Since.After(planned.Add(time.Millisecond)) {
+				return nil
+			}
+			again = &belfry.Reason{Code: belfry.NoLongerNamed, Subscription: m.Subscription, Object: m.Object, Detail: "joined again on " + m.Since.UTC().Format(time.RFC3339)}
+		}
+	}
+	return again
+}
+
 // within reports whether a user is in a group, or in one that is.
 func within(dir Directory, group, user string) (bool, error) {
 	seen, level := map[string]bool{group: true}, []string{group}
