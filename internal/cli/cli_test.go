@@ -57,11 +57,14 @@ func TestAnswerInWords(t *testing.T) {
 		Subscriptions: []belfry.AnswerSubscription{
 			{ID: "sub_1", Title: "Courses\x1b[31m", Matched: true, Because: belfry.ViewReasons([]belfry.Reason{{Code: belfry.ScopeMatched, Object: "course/41"}, {Code: belfry.TypeMatched}})},
 			{ID: "sub_2", Because: belfry.ViewReasons([]belfry.Reason{{Code: belfry.FilterFalse}})},
+			{ID: "sub_3", Matched: true, Because: belfry.ViewReasons([]belfry.Reason{{Code: belfry.ConditionCounted}}), Condition: &belfry.ConditionView{Text: "3 of 4 in 10 minutes: 1 more needed"}},
 		},
 		People: []belfry.AnswerPerson{
 			{Principal: "user/1", Outcome: belfry.Told, Because: belfry.ViewReasons([]belfry.Reason{{Code: belfry.NamedRole, Role: "teacher", Object: "course/41"}})},
 			{Principal: "user/8", Outcome: belfry.NotTold, Because: belfry.ViewReasons([]belfry.Reason{{Code: belfry.IsActor}})},
 			{Endpoint: "ep_1", Outcome: belfry.Told, Deliveries: []string{"dlv_1", "dlv_2", "dlv_inbox"}}, {Address: "x@example.org", Channel: "email", Outcome: belfry.NotTold},
+			{Outcome: belfry.NotTold, Because: belfry.ViewReasons([]belfry.Reason{{Code: belfry.RuleCut, Subscription: "sub_1", Rule: 2, Detail: "20000 are taken, 5 are left out"}})},
+			{Outcome: belfry.NotTold, Because: belfry.ViewReasons([]belfry.Reason{{Code: belfry.RepeatInCommit}})},
 		},
 		Planned: true,
 	}
@@ -77,6 +80,7 @@ func TestAnswerInWords(t *testing.T) {
 subscriptions
   yes  sub_1 Courses [31m: the event happened within the subscription's scope, at course/41; the event's type is one it asks for
   no   sub_2: its filter is false for this event
+  yes  sub_3: it counts for the condition, which tells when it is met; 3 of 4 in 10 minutes: 1 more needed
 
 people
   told      user/1: holds a role the subscription names, role teacher, at course/41
@@ -85,6 +89,8 @@ people
             webhook retrying, try 2, again 1970-01-01 00:00:00Z: GET /v1/deliveries/dlv_1
             email delivered: GET /v1/deliveries/dlv_2
   not told  <x@example.org> on email: 
+  not told  by rule 2 of sub_1: a rule of the subscription names more people than are taken: 20000 are taken, 5 are left out
+  not told  anybody: the same act did this to the object before, and that was told
 `
 	if b.String() != want {
 		t.Errorf("got\n%s\nwant\n%s", b.String(), want)
@@ -387,5 +393,19 @@ func TestSecretsFromTheEnvironment(t *testing.T) {
 	}
 	if got, err := fromEnvironment([]byte(`["no manifest"]`), variable); err != nil || string(got) != `["no manifest"]` {
 		t.Errorf("%s %v", got, err)
+	}
+}
+
+// What a digest tells is told apart by its events.
+func TestDeliveryInWords(t *testing.T) {
+	for raw, want := range map[string]string{
+		`{"id":"dlv_1","event":"evt_1","channel":"email","address":"x@example.org","state":"delivered","tries":1,"because":[{"text":"named by the subscription"}]}`: "dlv_1  delivered   evt_1  email to x@example.org  1 try  named by the subscription\n",
+		`{"id":"dlv_2","digest":"bnd_1","channel":"email","address":"x@example.org","state":"retrying","tries":2,"last_attempt":{"detail":"450 later"}}`:            "dlv_2  retrying    bnd_1  email to x@example.org  2 tries  450 later\n",
+		`{"id":"dlv_3","event":"evt_3","digest":"bnd_1","channel":"email","address":"x@example.org","state":"scheduled","tries":0}`:                                 "dlv_3  scheduled   evt_3  email to x@example.org  0 tries  \n",
+	} {
+		var b strings.Builder
+		if err := printDelivery(Out{Writer: &b}, []byte(raw)); err != nil || b.String() != want {
+			t.Errorf("got  %q, %v\nwant %q", b.String(), err, want)
+		}
 	}
 }

@@ -152,7 +152,11 @@ func writeAnswer(out Out, a *belfry.Answer, sends map[string]send) error {
 		if s.Title != "" {
 			name += " " + clean(s.Title)
 		}
-		fmt.Fprintf(&b, "  %s  %s: %s\n", mark, name, reasons(s.Because))
+		why := reasons(s.Because)
+		if s.Condition != nil {
+			why += "; " + clean(s.Condition.Text)
+		}
+		fmt.Fprintf(&b, "  %s  %s: %s\n", mark, name, why)
 	}
 	b.WriteString("\npeople\n")
 	if len(a.People) == 0 {
@@ -165,6 +169,12 @@ func writeAnswer(out Out, a *belfry.Answer, sends map[string]send) error {
 		}
 		if p.Endpoint != "" {
 			who = "endpoint " + clean(p.Endpoint)
+		}
+		if who == "" { // a decision that is nobody's in particular
+			who = "anybody"
+			if len(p.Because) > 0 && p.Because[0].Rule > 0 {
+				who = fmt.Sprintf("by rule %d of %s", p.Because[0].Rule, clean(p.Because[0].Subscription))
+			}
 		}
 		mark := "told    "
 		if p.Outcome != belfry.Told {

@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -168,10 +169,10 @@ func printDelivery(out Out, raw json.RawMessage) error {
 		return out.Value(raw)
 	}
 	var d struct {
-		ID, Event, Recipient, Channel, Address, State string
-		Tries                                         int
-		Last                                          *struct{ Detail string } `json:"last_attempt"`
-		Because                                       []belfry.ReasonView
+		ID, Event, Digest, Channel, Address, State string
+		Tries                                      int
+		Last                                       *struct{ Detail string } `json:"last_attempt"`
+		Because                                    []belfry.ReasonView
 	}
 	if err := json.Unmarshal(raw, &d); err != nil {
 		return err
@@ -180,7 +181,11 @@ func printDelivery(out Out, raw json.RawMessage) error {
 	if d.Last != nil {
 		why = clean(d.Last.Detail)
 	}
-	return out.Line("%s  %-10s  %s to %s  %d tries  %s", d.ID, d.State, clean(d.Channel), clean(d.Address), d.Tries, why)
+	tries := "tries"
+	if d.Tries == 1 {
+		tries = "try"
+	}
+	return out.Line("%s  %-10s  %s  %s to %s  %d %s  %s", d.ID, d.State, cmp.Or(d.Event, d.Digest), clean(d.Channel), clean(d.Address), d.Tries, tries, why)
 }
 
 // OneDelivery gets, retries or cancels a delivery and prints the answer.
