@@ -12,7 +12,7 @@ type Acknowledge struct {
 // acknowledged. Without users and groups it tells again whom the subscription
 // has told already.
 type EscalationStep struct {
-	After    string   `json:"after"` // since the step before, or since the event was planned: a Go duration
+	After    string   `json:"after"` // since the step before, or since the event was planned: as ParseSpan reads it
 	Users    []string `json:"users,omitempty"`
 	Groups   []string `json:"groups,omitempty"`
 	Channels []string `json:"channels,omitempty"` // empty = each person's own choice
@@ -23,7 +23,7 @@ func (s *EscalationStep) Again() bool { return len(s.Users)+len(s.Groups) == 0 }
 
 // Wait is After, parsed.
 func (s *EscalationStep) Wait() time.Duration {
-	d, _ := time.ParseDuration(s.After)
+	d, _ := ParseSpan(s.After)
 	return d
 }
 

@@ -135,21 +135,21 @@ func (f *Frequency) Faults() []Field {
 		case !ok:
 			fault("/at", "%q is not a time of day from 00:00 to 23:59, such as 08:00", f.At)
 		case elapsed:
-			fault("/at", "is of the calendar clock: the elapsed clock counts from the last message")
+			fault("/at", "goes with the calendar clock only: the elapsed clock counts from the last message")
 		}
 	}
 	if f.Weekday != "" {
 		switch {
 		case !word("/weekday", f.Weekday, Weekdays...):
 		case f.Every != Weekly || elapsed:
-			fault("/weekday", "is of weekly by the calendar clock")
+			fault("/weekday", "goes only with weekly by the calendar clock: leave it out")
 		}
 	}
 	switch {
 	case f.Day < 0 || f.Day > 31:
 		fault("/day", "is a day of the month from 1 to 31")
 	case f.Day != 0 && (f.Every != Monthly || elapsed):
-		fault("/day", "is of monthly by the calendar clock")
+		fault("/day", "goes only with monthly by the calendar clock: leave it out")
 	}
 	return out
 }

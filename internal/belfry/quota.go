@@ -7,13 +7,13 @@ import "time"
 // while it tells only of what has been told often enough.
 type Throttle struct {
 	Limit  int    `json:"limit"`
-	Window string `json:"window"`        // a Go duration
+	Window string `json:"window"`        // as ParseSpan reads it
 	Key    string `json:"key,omitempty"` // CEL, as group_by of a condition: each value has a limit of its own; empty = all together
 }
 
 // Span is Window, parsed.
 func (t *Throttle) Span() time.Duration {
-	d, _ := time.ParseDuration(t.Window)
+	d, _ := ParseSpan(t.Window)
 	return d
 }
 

@@ -19,8 +19,8 @@ const mutesLookedAt = 8
 // when there is none. A mute that is shorter than Remind has its reminder when
 // it begins; one that is set so late that the time is over has none.
 func (p *Preference) NextReminder(after time.Time, zone *time.Location) (Reminder, bool) {
-	before, err := time.ParseDuration(p.Remind)
-	if err != nil || !p.Muting() {
+	before, ok := ParseSpan(p.Remind)
+	if !ok || !p.Muting() {
 		return Reminder{}, false
 	}
 	at := after

@@ -50,7 +50,7 @@ func (a *Authoriser) Holds() time.Duration { return durationOr(a.TTL, Authoriser
 func (a *Authoriser) Patience() time.Duration { return durationOr(a.GiveUp, AuthoriserGiveUp) }
 
 func durationOr(text string, otherwise time.Duration) time.Duration {
-	if d, err := time.ParseDuration(text); err == nil && d > 0 {
+	if d, ok := ParseSpan(text); ok && d > 0 {
 		return d
 	}
 	return otherwise

@@ -222,9 +222,9 @@ belfry_source_lag_seconds{source="default/other"} 2
 		"warning  work: 3 tenants' limits on channels are used up for today",
 		"FAULT    work: the server cannot reach its database",
 		"warning  work: 2 destinations fail", "belfry deliveries list --state retrying",
-		"warning  work: 1 channels have used up", "warning  upkeep: nothing old is removed for now", "warning  upkeep: the last round of housekeeping ended 3h0m0s ago",
+		"warning  work: 1 channels have used up", "warning  upkeep: nothing old is removed for now", "warning  upkeep: the last round of housekeeping ended 3h ago",
 		"FAULT    source default/school: it fails: GET /v1/sources/school/status",
-		"warning  source default/school: it is 2h0m0s behind",
+		"warning  source default/school: it is 2h behind",
 	} {
 		if !strings.Contains(got, want) {
 			t.Errorf("not said: %s", want)

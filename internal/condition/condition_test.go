@@ -417,7 +417,7 @@ func TestParse(t *testing.T) {
 		{belfry.Condition{Count: 2, Within: "5m", Resolved: true}, "/resolved is for an absence"},
 		{belfry.Condition{Count: 2, Within: "5m", Groups: 5}, "/groups is for a condition with group_by"},
 		{belfry.Condition{Count: 2, Within: "5m", GroupBy: "event.actor", Groups: 100_001}, "/groups is 100001"},
-		{belfry.Condition{Count: 2, Within: "5m", Cooldown: "-1h"}, "/cooldown is -1h0m0s"},
+		{belfry.Condition{Count: 2, Within: "5m", Cooldown: "-1h"}, "/cooldown is -1h"},
 		{belfry.Condition{Count: 2, Within: "5m", Late: "40d"}, "/late is 40d"},
 		{belfry.Condition{Count: 2, Within: "5m", Wait: "25h"}, "/wait is 25h"},
 	} {

@@ -156,7 +156,7 @@ func TestRefusals(t *testing.T) {
 		"sqlite nowhere":    {config.Sources{Environ: []string{"BELFRY_DATABASE=sqlite:"}}, "names no file"},
 		"listen with a URL": {config.Sources{Environ: []string{"BELFRY_LISTEN=http://x:80"}}, "listen"},
 		"port":              {config.Sources{Environ: []string{"BELFRY_LISTEN=:99999"}}, "no port from 0 to 65535"},
-		"retention":         {config.Sources{Environ: []string{"BELFRY_RETENTION_INBOX=30m"}}, "BELFRY_RETENTION_INBOX: 30m0s must be from 1h to 36500d, or 0"},
+		"retention":         {config.Sources{Environ: []string{"BELFRY_RETENTION_INBOX=30m"}}, "BELFRY_RETENTION_INBOX: 30m must be from 1h to 36500d, or 0"},
 		"window":            {config.Sources{Environ: []string{"BELFRY_LIMITS_WINDOW=1"}}, "must be from 64"},
 	} {
 		_, err := config.Load(c.src)

@@ -97,9 +97,7 @@ func (m *Manager) checkAcknowledge(f *faults, tenant string, a *belfry.Acknowled
 	for i := range a.Escalate {
 		s := &a.Escalate[i]
 		p := at + "/" + strconv.Itoa(i)
-		if d, err := time.ParseDuration(s.After); err != nil || d < leastStep || d > longestStep {
-			f.add(p+"/after", "must be a length of time from %s to %s, such as 15m: so long after the step before", leastStep, longestStep)
-		}
+		f.span(p+"/after", s.After, leastStep, longestStep, "15m: so long after the step before")
 		if len(s.Users)+len(s.Groups) > maxStepNames {
 			f.add(p, "names %d users and groups: at most %d are allowed; name a group", len(s.Users)+len(s.Groups), maxStepNames)
 			continue

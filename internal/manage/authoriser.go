@@ -26,9 +26,7 @@ func (m *Manager) checkAuthoriser(ctx context.Context, f *faults, tenant string,
 		if d.text == "" {
 			continue
 		}
-		if v, err := time.ParseDuration(d.text); err != nil || v < d.least || v > d.most {
-			f.add("/authoriser/"+d.name, "must be a duration from %v to %v, such as 10m", d.least, d.most)
-		}
+		f.span("/authoriser/"+d.name, d.text, d.least, d.most, "10m")
 	}
 	return nil
 }

@@ -16,10 +16,10 @@ func TestAuthoriserSettings(t *testing.T) {
 		t.Fatal(err)
 	}
 	for place, a := range map[string]belfry.Authoriser{
-		"/authoriser/endpoint: is required":       {},
-		"/authoriser/endpoint: there is no":       {Endpoint: "ep_none"},
-		"/authoriser/ttl: must be a duration":     {Endpoint: e.ID, TTL: "1ms"},
-		"/authoriser/give_up: must be a duration": {Endpoint: e.ID, GiveUp: "900h"},
+		"/authoriser/endpoint: is required":             {},
+		"/authoriser/endpoint: there is no":             {Endpoint: "ep_none"},
+		"/authoriser/ttl: must be a length of time":     {Endpoint: e.ID, TTL: "1ms"},
+		"/authoriser/give_up: must be a length of time": {Endpoint: e.ID, GiveUp: "900h"},
 	} {
 		_, _, err := h.PutTenantSettings(ctx, by, belfry.TenantSettings{Authoriser: &a}, nil)
 		h.refused(err, belfry.Invalid, place)

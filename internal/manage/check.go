@@ -185,6 +185,13 @@ func (f *faults) locale(pointer, s string) {
 	}
 }
 
+// span checks a length of time, as people write it; such is an example.
+func (f *faults) span(pointer, text string, least, most time.Duration, such string) {
+	if d, ok := belfry.ParseSpan(text); !ok || d < least || d > most {
+		f.add(pointer, "must be a length of time from %s to %s, such as %s", belfry.FormatSpan(least), belfry.FormatSpan(most), such)
+	}
+}
+
 func (f *faults) zone(pointer, s string) {
 	if s == "" {
 		return

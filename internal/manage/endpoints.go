@@ -254,22 +254,18 @@ func checkEndpoint(e *belfry.Endpoint) error {
 		f.choice("/ordered", e.Ordered, belfry.OrderedNone, belfry.OrderedObject, belfry.OrderedEndpoint)
 	}
 	if e.Timeout != "" {
-		if d, err := time.ParseDuration(e.Timeout); err != nil || d < 100*time.Millisecond || d > maxTimeout {
-			f.add("/timeout", "must be a duration such as 15s, from 100ms to %s", maxTimeout)
-		}
+		f.span("/timeout", e.Timeout, 100*time.Millisecond, maxTimeout, "15s")
 	}
 	if e.DisableAfter != "" {
-		if d, err := time.ParseDuration(e.DisableAfter); err != nil || d < 0 || d > 365*24*time.Hour {
-			f.add("/disable_after", "must be a duration such as 120h, of at most a year; 0s = never")
+		if d, ok := belfry.ParseSpan(e.DisableAfter); !ok || d < 0 || d > 365*24*time.Hour {
+			f.add("/disable_after", "must be a length of time from 0s (never) to 365d, such as 5d")
 		}
 	}
 	if len(e.Schedule) > maxSchedule {
 		f.add("/schedule", "has %d entries: at most %d are allowed", len(e.Schedule), maxSchedule)
 	}
 	for i, wait := range e.Schedule {
-		if d, err := time.ParseDuration(wait); err != nil || d <= 0 || d > maxWait {
-			f.add("/schedule/"+strconv.Itoa(i), "must be a duration such as 5m, of at most %s", maxWait)
-		}
+		f.span("/schedule/"+strconv.Itoa(i), wait, time.Millisecond, maxWait, "5m")
 	}
 	return f.err()
 }

@@ -26,9 +26,7 @@ func (f *faults) throttle(t *belfry.Throttle) {
 	if t.Limit < 1 || t.Limit > maxThrottle {
 		f.add("/throttle/limit", "must be from 1 to %d messages", maxThrottle)
 	}
-	if d, err := time.ParseDuration(t.Window); err != nil || d < time.Second || d > longestSpan {
-		f.add("/throttle/window", "must be a length of time from 1s to %s, such as 1h", longestSpan)
-	}
+	f.span("/throttle/window", t.Window, time.Second, longestSpan, "1h")
 	if t.Key != "" {
 		if len(t.Key) > maxText {
 			f.add("/throttle/key", "has %d bytes: at most %d are allowed", len(t.Key), maxText)

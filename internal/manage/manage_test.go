@@ -328,7 +328,7 @@ func TestPreferencesAndSettings(t *testing.T) {
 	_, err = h.PutPreferences(h.ctx(), by, "user/8", []belfry.Preference{
 		{Category: "Marks", Type: "core.*"}, {Category: "Marks", Mutes: []belfry.Window{{Days: []string{"funday"}, From: "7", To: "08:00"}}, Remind: "1y"},
 		{Object: "course/41", Remind: "1h", Because: "no reason", Frequency: &belfry.Frequency{Every: "yearly"}, Fallback: []string{"pigeon"}}})
-	h.refused(err, belfry.Invalid, "/0/category: without a type", "/1/mutes/0/days/0: funday", "/1/mutes/0/from: 7", "/1/remind: such as", "/2/remind: of a mute", "/2/because: muted", "/2/frequency/every: yearly", "/2/fallback/0: pigeon")
+	h.refused(err, belfry.Invalid, "/0/category: without a type", "/1/mutes/0/days/0: funday", "/1/mutes/0/from: 7", "/1/remind: such as", "/2/remind: with a mute", "/2/because: muted", "/2/frequency/every: yearly", "/2/fallback/0: pigeon")
 	// feature: PEER-13 whoever set a mute first is named while it stays the same
 	mute := []belfry.Preference{{Type: "core.*", Object: "course/41", MuteUntil: &until}, {Category: "Marks", Mutes: night, Remind: "1h", Because: "asleep"}}
 	other := By{Tenant: by.Tenant, Who: "another"}
@@ -475,6 +475,8 @@ func TestSubscriptionFaults(t *testing.T) {
 		"computed ancestor": {belfry.Subscription{Recipients: []belfry.Rule{{Computed: &belfry.ComputedRule{Expression: "[ancestor.id]"}}, {Computed: &belfry.ComputedRule{Expression: "ancestors"}},
 			{Computed: &belfry.ComputedRule{Expression: "event.data.list.map(x, ancestor.attributes.who)"}}, {Computed: &belfry.ComputedRule{Expression: "ancestor.id", AncestorTypes: []string{"course"}}}}},
 			[]string{"/recipients/0/computed/ancestor_types: is needed by the variable ancestor", "/recipients/2/computed/ancestor_types: is needed"}},
+		"spans": {belfry.Subscription{Throttle: &belfry.Throttle{Limit: 1, Window: "91d"}, Acknowledge: &belfry.Acknowledge{Escalate: []belfry.EscalationStep{{After: "0s"}}}},
+			[]string{"/throttle/window: from 1s to 90d, such as 1h", "/acknowledge/escalate/0/after: from 1s to 90d, such as 15m"}},
 		"origin":  {belfry.Subscription{Recipients: role(belfry.RoleRule{Roles: []string{"t"}, Origins: []string{"merge"}, On: "objects"})}, []string{`/recipients/0/role/origins/0: did you mean "merged"`, `/recipients/0/role/on: did you mean "object"`}},
 		"related": {belfry.Subscription{Recipients: []belfry.Rule{{Related: &belfry.RelatedRule{Path: ".a"}}}}, []string{"/recipients/0/related/path: dots"}},
 		"notify": {belfry.Subscription{Notify: []belfry.Notify{{Endpoint: "ep_x", Channels: []string{"pigeon"}}, {Template: "none"}, {Channels: []string{"webhook"}}}},
@@ -692,7 +694,7 @@ func TestEndpointFaults(t *testing.T) {
 	}
 	_, _, err := h.CreateEndpoint(h.ctx(), by, belfry.Endpoint{URL: "https://x", Format: "nosey", Timeout: "1h", Schedule: []string{"soon"}, RatePerSecond: -1, Concurrency: 65, Ordered: "objects",
 		Headers: map[string]string{"host": "x", "Webhook-Id": "x", "X Y": "x", "X-A": "a\r\nb", "X-B/~": "ok"}})
-	h.refused(err, belfry.Invalid, "/format: not available", "/timeout: duration", "/schedule/0: duration", "/rate_per_second: from 0", "/concurrency: to 64", `/ordered: did you mean "object"`, "/headers/host: Belfry",
+	h.refused(err, belfry.Invalid, "/format: not available", "/timeout: from 100ms to 1m", "/schedule/0: to 30d", "/rate_per_second: from 0", "/concurrency: to 64", `/ordered: did you mean "object"`, "/headers/host: Belfry",
 		"/headers/Webhook-Id: Belfry", "/headers/X Y: name", "/headers/X-A: one line", "/headers/X-B~1~0: name")
 }
 
@@ -897,4 +899,32 @@ func TestLanguages(t *testing.T) {
 	h.refused(err, belfry.Invalid, "/locale: pt-BR")
 	_, _, _, err = h.PutTemplate(h.ctx(), by, belfry.Template{Name: "bad", Locales: map[string]belfry.Words{"xx": {Body: "x"}}}, nil)
 	h.refused(err, belfry.Invalid, "/locales/xx: no language")
+}
+
+// Days are written as days wherever a length of time is.
+func TestSpansInDays(t *testing.T) {
+	h := open(t)
+	_, _, _, err := h.PutUser(h.ctx(), by, belfry.User{ID: "user/30"}, nil)
+	h.ok(err)
+	_, err = h.CreateSubscription(h.ctx(), by, belfry.Subscription{Throttle: &belfry.Throttle{Limit: 1, Window: "1d"},
+		Acknowledge: &belfry.Acknowledge{Escalate: []belfry.EscalationStep{{After: "2d"}}}})
+	h.ok(err)
+	_, err = h.PutPreferences(h.ctx(), by, "user/30", []belfry.Preference{{Mutes: []belfry.Window{{From: "22:00", To: "07:00"}}, Remind: "1d"}})
+	h.ok(err)
+	e, _, err := h.CreateEndpoint(h.ctx(), by, belfry.Endpoint{URL: "https://example.org/in", DisableAfter: "5d", Schedule: []string{"1m", "1d"}})
+	h.ok(err)
+	_, _, err = h.PutTenantSettings(h.ctx(), by, belfry.TenantSettings{Authoriser: &belfry.Authoriser{Endpoint: e.ID, TTL: "1d", GiveUp: "2d"}}, nil)
+	h.ok(err)
+	for span, want := range map[time.Duration]time.Duration{
+		(&belfry.Throttle{Window: "1d"}).Span():       24 * time.Hour,
+		(&belfry.EscalationStep{After: "2d"}).Wait():  48 * time.Hour,
+		(&belfry.Authoriser{TTL: "3d"}).Holds():       72 * time.Hour,
+		(&belfry.Authoriser{GiveUp: "4d"}).Patience(): 96 * time.Hour,
+	} {
+		if span != want {
+			t.Errorf("%v, want %v", span, want)
+		}
+	}
+	_, _, err = h.CreateEndpoint(h.ctx(), by, belfry.Endpoint{URL: "https://example.org/in", Timeout: "2m", Schedule: []string{"31d"}, DisableAfter: "366d"})
+	h.refused(err, belfry.Invalid, "/timeout: from 100ms to 1m, such as 15s", "/schedule/0: to 30d, such as 5m", "/disable_after: from 0s (never) to 365d, such as 5d")
 }

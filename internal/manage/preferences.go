@@ -104,11 +104,11 @@ func (f *faults) mute(p string, pr *belfry.Preference) {
 	if pr.Remind == "" {
 		return
 	}
-	switch d, err := time.ParseDuration(pr.Remind); {
-	case err != nil || d <= 0 || d > maxRemind:
-		f.add(p+"/remind", "must be how long before the end, such as 30m or 1h, at most %s", maxRemind)
+	switch d, ok := belfry.ParseSpan(pr.Remind); {
+	case !ok || d <= 0 || d > maxRemind:
+		f.add(p+"/remind", "must be how long before the end, such as 30m or 1d, at most %s", belfry.FormatSpan(maxRemind))
 	case !pr.Muting():
-		f.add(p+"/remind", "is of a mute: give mute_until or mutes, or leave it out")
+		f.add(p+"/remind", "goes with a mute: give mute_until or mutes, or leave it out")
 	}
 }
 

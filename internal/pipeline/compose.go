@@ -153,9 +153,9 @@ func (m *Messages) partsOf(tenant string, e *belfry.Endpoint) (*endpointParts, e
 		parts.secrets = append(parts.secrets, openedSecret{clear, s.Until})
 	}
 	for _, text := range e.Schedule {
-		wait, err := time.ParseDuration(text)
-		if err != nil {
-			return nil, belfry.Errorf(belfry.Internal, "the schedule of endpoint %s: %w", e.ID, err)
+		wait, ok := belfry.ParseSpan(text)
+		if !ok {
+			return nil, belfry.Errorf(belfry.Internal, "the schedule of endpoint %s: %q is no length of time", e.ID, text)
 		}
 		parts.waits = append(parts.waits, wait)
 	}

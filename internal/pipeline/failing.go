@@ -86,7 +86,7 @@ func (f *Failures) Note(ctx context.Context, d *belfry.Delivery, out belfry.Outc
 // empty = not yet. Time before it was last resumed does not count; period is
 // the server's, 0 = never, and the endpoint's own goes before it.
 func FailedTooLong(e *belfry.Endpoint, since, now time.Time, period time.Duration) string {
-	if own, err := time.ParseDuration(e.DisableAfter); e.DisableAfter != "" && err == nil {
+	if own, ok := belfry.ParseSpan(e.DisableAfter); ok {
 		period = own
 	}
 	if e.Resumed.After(since) {
