@@ -63,7 +63,9 @@ func (w *scribe) reason(r *belfry.Reason) string {
 	return w.write(func(b []byte) []byte { return appendReason(b, r) })
 }
 
-// notes is the JSON array of match notes.
+// notes is the JSON array of match notes. Reasons that all name the note's own
+// subscription, as matching writes them, are "own" and leave it out: that halves
+// what an event that a thousand subscriptions want writes about them.
 func (w *scribe) notes(notes []belfry.MatchNote) string {
 	return w.write(func(b []byte) []byte {
 		b = append(b, '[')
@@ -71,13 +73,53 @@ func (w *scribe) notes(notes []belfry.MatchNote) string {
 			if i > 0 {
 				b = append(b, ',')
 			}
+			n := &notes[i]
 			b = append(b, `{"subscription":`...)
-			b = appendText(b, notes[i].Subscription)
+			b = appendText(b, n.Subscription)
+			if ownReasons(n) {
+				b = append(b, `,"own":[`...)
+				for k := range n.Because {
+					if k > 0 {
+						b = append(b, ',')
+					}
+					r := n.Because[k]
+					r.Subscription = ""
+					b = appendReason(b, &r)
+				}
+				b = append(b, "]}"...)
+				continue
+			}
 			b = append(b, `,"because":`...)
-			b = append(appendReasons(b, notes[i].Because), '}')
+			b = append(appendReasons(b, n.Because), '}')
 		}
 		return append(b, ']')
 	})
+}
+
+func ownReasons(n *belfry.MatchNote) bool {
+	return n.Subscription != "" && len(n.Because) > 0 &&
+		!slices.ContainsFunc(n.Because, func(r belfry.Reason) bool { return r.Subscription != n.Subscription })
+}
+
+// readNotes is the inverse of scribe.notes.
+func readNotes(text string) ([]belfry.MatchNote, error) {
+	var stored []struct {
+		belfry.MatchNote
+		Own []belfry.Reason `json:"own"`
+	}
+	if err := json.Unmarshal([]byte(text), &stored); err != nil {
+		return nil, err
+	}
+	notes := make([]belfry.MatchNote, len(stored))
+	for i := range stored {
+		for k := range stored[i].Own {
+			stored[i].Own[k].Subscription = stored[i].Subscription
+		}
+		if notes[i] = stored[i].MatchNote; stored[i].Own != nil {
+			notes[i].Because = stored[i].Own
+		}
+	}
+	return notes, nil
 }
 
 // write appends to the current page and gives what was appended. A string is

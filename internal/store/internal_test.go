@@ -139,8 +139,24 @@ func TestScribeWritesWhatJSONWould(t *testing.T) {
 		first := w.reasons(reasons)
 		equal(first, reasons)
 		equal(w.reason(&reasons[0]), reasons[0])
-		notes := []belfry.MatchNote{{Subscription: text.Draw(t, "note"), Because: reasons}, {Because: []belfry.Reason{}}}
-		equal(w.notes(notes), notes)
+		own := []belfry.Reason{{Code: belfry.ScopeMatched, Subscription: reasons[0].Subscription, Object: "x"}, {Code: belfry.TypeMatched, Subscription: reasons[0].Subscription}}
+		notes := []belfry.MatchNote{{Subscription: text.Draw(t, "note"), Because: reasons}, {Because: []belfry.Reason{}}, {Subscription: reasons[0].Subscription, Because: own}}
+		written := w.notes(notes)
+		read, err := readNotes(written)
+		if err != nil {
+			t.Fatal(err)
+		}
+		again, _ := json.Marshal(notes)
+		var want []belfry.MatchNote
+		if err := json.Unmarshal(again, &want); err != nil || !reflect.DeepEqual(read, want) {
+			t.Fatalf("read %v, want %v, %v", read, want, err)
+		}
+		if id := reasons[0].Subscription; len(id) > 8 && strings.Count(written, id) > 1+strings.Count(first, id) {
+			t.Fatalf("wrote the subscription of a note with each of its reasons: %s", written)
+		}
+		if old, err := readNotes(string(again)); err != nil || !reflect.DeepEqual(old, read) { // as it was written before
+			t.Fatalf("read %v, want %v, %v", old, read, err)
+		}
 		equal(first, reasons) // what was given out does not change
 		back, err := readReasons(first, w.reason(&reasons[0]))
 		if err != nil || len(back) != len(reasons)+1 {

@@ -50,8 +50,10 @@ func (db *DB) Trace(ctx context.Context, tenant, eventID, principal string, page
 		if err := rows.Scan(&m.Run, &body); err != nil {
 			return err
 		}
+		var err error
+		m.Matches, err = readNotes(body)
 		t.Matches = append(t.Matches, m)
-		return json.Unmarshal([]byte(body), &t.Matches[len(t.Matches)-1].Matches)
+		return err
 	}, "SELECT run, matches FROM plan_matches WHERE tenant = $1 AND event_id = $2 ORDER BY run", tenant, eventID)
 	if err != nil {
 		return t, err
