@@ -760,6 +760,31 @@ func TestStartAtALogID(t *testing.T) {
 	})
 }
 
+// Who leaves the zone to the site, as nearly everybody does, has the site's; and
+// everybody has it when the site forces one.
+func TestTheSitesTimeZone(t *testing.T) {
+	onBoth(t, func(t *testing.T, _ engine, s *school) {
+		zones := func(want14, want15 string) {
+			t.Helper()
+			sink, stop := s.start()
+			sink.Look(func(r *connectortest.Recorded) {
+				if got14, got15 := r.Users["user/14"].TimeZone, r.Users["user/15"].TimeZone; got14 != want14 || got15 != want15 {
+					t.Errorf("zones are %q and %q, want %q and %q", got14, got15, want14, want15)
+				}
+			})
+			stop()
+		}
+		s.exec("UPDATE mdl_user SET timezone = 'Asia/Taipei' WHERE id = 15")
+		zones("", "Asia/Taipei") // the site's is UTC
+		s.exec("UPDATE mdl_config SET value = 'America/Sao_Paulo' WHERE name = 'timezone'")
+		zones("America/Sao_Paulo", "Asia/Taipei")
+		s.exec("UPDATE mdl_config SET value = '99' WHERE name = 'timezone'") // the web server's, which only it knows
+		zones("", "Asia/Taipei")
+		s.exec("INSERT INTO mdl_config (id, name, value) VALUES (9000, 'forcetimezone', 'Europe/Lisbon')")
+		zones("Europe/Lisbon", "Europe/Lisbon")
+	})
+}
+
 // What the log says has changed is read anew and handed with the event.
 //
 // feature: MDL-15

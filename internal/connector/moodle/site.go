@@ -1,6 +1,7 @@
 package moodle
 
 import (
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"database/sql"
@@ -87,7 +88,7 @@ func (s *site) load(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	settings, err := sqlread.Select(ctx, s.db, "SELECT name, value FROM {config} WHERE name IN ('siteadmins', 'siteguest', 'defaultuserroleid', 'defaultfrontpageroleid', 'lang', 'release')", nil,
+	settings, err := sqlread.Select(ctx, s.db, "SELECT name, value FROM {config} WHERE name IN ('siteadmins', 'siteguest', 'defaultuserroleid', 'defaultfrontpageroleid', 'lang', 'release', 'timezone', 'forcetimezone')", nil,
 		func(rows *sql.Rows) (p [2]string, err error) { return p, rows.Scan(&p[0], &p[1]) })
 	if err != nil {
 		return err
@@ -427,7 +428,7 @@ func (s *site) users(ctx context.Context, w *where) ([]unit, error) {
 			return unit{}, err
 		}
 		name := strings.Join(strings.Fields(first+" "+last), " ")
-		u := belfry.User{ID: userID(id), Name: name, State: belfry.UserActive, Locale: locale(lang), TimeZone: timeZone(zone), Contacts: []belfry.Contact{}, Origin: s.origin}
+		u := belfry.User{ID: userID(id), Name: name, State: belfry.UserActive, Locale: locale(lang), TimeZone: s.zoneOf(zone), Contacts: []belfry.Contact{}, Origin: s.origin}
 		o := belfry.Object{ID: profileID(id), Type: TypeProfile, Parent: SiteObject, Title: name, URL: s.links.profile(id), Origin: s.origin}
 		s.blocks(&o)
 		switch {
@@ -460,8 +461,18 @@ func locale(lang string) string {
 	return strings.ToLower(parts[0])
 }
 
-// timeZone keeps a zone that is known by name. 99 means the site's own; old
-// sites have numbers, which say nothing of summer time.
+// zoneOf is the zone of a user who has this one in the profile: the site's when
+// it forces one, or when the profile leaves it to the site (99).
+func (s *site) zoneOf(profile string) string {
+	zone := cmp.Or(timeZone(s.config["forcetimezone"]), timeZone(profile))
+	if zone == "" && s.config["timezone"] != "UTC" { // which holds without one
+		zone = timeZone(s.config["timezone"])
+	}
+	return zone
+}
+
+// timeZone keeps a zone that is known by name. 99 means another's; old sites
+// have numbers, which say nothing of summer time.
 func timeZone(zone string) string {
 	if zone == "" || zone == "Local" || strings.Trim(zone, "-+.0123456789") == "" {
 		return ""
