@@ -11,10 +11,10 @@ import (
 )
 
 // The examples of docs/api.md, as written, against the real program.
-func TestAPIExamples(t *testing.T) { runDocument(t, "../../docs/api.md") }
+func TestAPIExamples(t *testing.T) { runDocument(t, "../../docs/api.md", nil) }
 
 // runDocument runs a document's examples against a program of their own.
-func runDocument(t *testing.T, file string) {
+func runDocument(t *testing.T, file string, vars map[string]string) {
 	t.Helper()
 	cfg := config.Default()
 	cfg.Listen = "127.0.0.1:0"
@@ -38,5 +38,5 @@ func runDocument(t *testing.T, file string) {
 			t.Error(err)
 		}
 	}()
-	doctest.Run(t, file, a.URL(), string(cfg.BootstrapKey))
+	doctest.Run(t, file, a.URL(), string(cfg.BootstrapKey), vars)
 }

@@ -48,8 +48,9 @@ type Example struct {
 
 // Run runs the examples of the Markdown file, in order, against the server at
 // base. Each is a subtest named by its line; after a failure the rest is left
-// out, since examples build on each other.
-func Run(t *testing.T, file, base, key string) {
+// out, since examples build on each other. More are the variables that the
+// document has besides BELFRY and KEY.
+func Run(t *testing.T, file, base, key string, more map[string]string) {
 	t.Helper()
 	text, err := os.ReadFile(file)
 	if err != nil {
@@ -60,6 +61,7 @@ func Run(t *testing.T, file, base, key string) {
 		t.Fatalf("%s: %v", file, err)
 	}
 	vars := map[string]string{"BELFRY": strings.TrimRight(base, "/"), "KEY": key}
+	maps.Copy(vars, more)
 	for _, e := range examples {
 		ok := t.Run(fmt.Sprintf("line %d", e.Line), func(t *testing.T) {
 			if err := e.run(t.Context(), vars); err != nil {

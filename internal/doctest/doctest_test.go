@@ -44,7 +44,7 @@ func TestRunsExamplesAsWritten(t *testing.T) {
 	if err := os.WriteFile(file, []byte(document), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	doctest.Run(t, file, srv.URL, "k")
+	doctest.Run(t, file, srv.URL, "k", nil)
 	if writes.Load() != 1 || reads.Load() != 3 {
 		t.Errorf("%d writes and %d reads, want 1 and 3", writes.Load(), reads.Load())
 	}
