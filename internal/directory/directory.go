@@ -25,6 +25,8 @@ type Store interface {
 	UserIDs(ctx context.Context, tenant, after string, limit int) ([]string, error)
 	GrantsOn(ctx context.Context, tenant string, objects []string) (map[string][]belfry.Grant, error)
 	Members(ctx context.Context, tenant, subscription, after string, limit int) ([]belfry.Member, error)
+	// MembersAmong are all of those who are asked for, in order.
+	MembersAmong(ctx context.Context, tenant, subscription string, who []string) ([]belfry.Member, error)
 	DocumentsOf(ctx context.Context, tenant, kind string, ids []string) (map[string]belfry.Document, error)
 	Steps(ctx context.Context, tenant string, q belfry.StepQuery) (steps []belfry.HistoryEntry, next string, err error)
 }
@@ -36,10 +38,11 @@ type JoinedGroups interface {
 	JoinedGroups(ctx context.Context, tenant, subscription string) ([]belfry.Member, error)
 }
 
-// OptOuts lists who opted out of a subscription, after somebody, in order; a
-// store without it has no opt-outs.
+// OptOuts lists who opted out of a subscription, after somebody or among those
+// who are asked for, in order; a store without it has no opt-outs.
 type OptOuts interface {
 	OptOuts(ctx context.Context, tenant, subscription, after string, limit int) ([]belfry.OptOut, error)
+	OptOutsAmong(ctx context.Context, tenant, subscription string, who []string) ([]belfry.OptOut, error)
 }
 
 // Options of a Directory. Limits are numbers of entries over all tenants; zero
@@ -155,7 +158,7 @@ type View struct {
 	passing bool // people read are not kept
 }
 
-var _ resolve.Directory = (*View)(nil)
+var _ resolve.Among = (*View)(nil)
 
 // At gives a view of the tenant at version asOf or later; 0 is whatever has
 // been published or followed so far. The error is Unavailable when the
@@ -516,6 +519,50 @@ func (v *View) Members(subscription, after string, limit int) ([]belfry.Member, 
 	}
 	from := sort.Search(len(l.few), func(i int) bool { return l.few[i].Principal > after })
 	return l.few[from:], nil // few: more than asked for does no harm
+}
+
+// MembersAmong are those members of a subscription who are asked for, in order.
+func (v *View) MembersAmong(subscription string, who []string) ([]belfry.Member, error) {
+	l, err := v.memberList(subscription)
+	if err != nil {
+		return nil, err
+	}
+	if l.complete {
+		return among(l.few, who, func(m *belfry.Member) string { return m.Principal }), nil
+	}
+	return v.d.store.MembersAmong(v.ctx, v.t.name, subscription, who)
+}
+
+// OptOutsAmong are those of who that opted out of a subscription, in order.
+func (v *View) OptOutsAmong(subscription string, who []string) ([]belfry.OptOut, error) {
+	if v.d.optOuts == nil {
+		return nil, nil
+	}
+	l, err := v.outList(subscription)
+	if err != nil {
+		return nil, err
+	}
+	if l.complete {
+		return among(l.few, who, func(o *belfry.OptOut) string { return o.Who }), nil
+	}
+	return v.d.optOuts.OptOutsAmong(v.ctx, v.t.name, subscription, who)
+}
+
+// among are the rows of those who are asked for.
+func among[T any](list []T, who []string, name func(*T) string) (out []T) {
+	if len(list) == 0 {
+		return nil
+	}
+	asked := make(map[string]bool, len(who))
+	for _, id := range who {
+		asked[id] = true
+	}
+	for i := range list {
+		if asked[name(&list[i])] {
+			out = append(out, list[i])
+		}
+	}
+	return out
 }
 
 // OptOuts are who opted out of a subscription, after somebody, in order.

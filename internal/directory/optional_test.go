@@ -80,3 +80,26 @@ func TestJoinedGroupsOfTheStore(t *testing.T) {
 		}
 	}
 }
+
+// Whom one asks for is found in lists that are kept whole and in long ones.
+func TestAmong(t *testing.T) {
+	for _, n := range []int{3, fewMembers, fewMembers + 1} {
+		db := open(t)
+		ch := belfry.Changes{Tenant: school}
+		for i := range n {
+			ch.Members = append(ch.Members, belfry.Member{Subscription: "s", Principal: fmt.Sprintf("u%05d", i)})
+			ch.OptOuts = append(ch.OptOuts, belfry.OptOut{Subscription: "o", Who: fmt.Sprintf("u%05d", i)})
+		}
+		v := at(t, New(Options{Store: db}), apply(t, db, ch))
+		who := []string{"u00002", "nobody", "u00000", "u00002"}
+		if got := must(v.MembersAmong("s", who))(t); len(got) != 2 || got[0].Principal != "u00000" || got[1].Principal != "u00002" {
+			t.Errorf("%d: members %+v", n, got)
+		}
+		if got := must(v.OptOutsAmong("o", who))(t); len(got) != 2 || got[0].Who != "u00000" || got[1].Who != "u00002" {
+			t.Errorf("%d: opt-outs %+v", n, got)
+		}
+		if got := must(v.MembersAmong("o", who))(t); len(got) != 0 {
+			t.Errorf("%d: members of another: %+v", n, got)
+		}
+	}
+}

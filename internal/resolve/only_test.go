@@ -10,8 +10,8 @@ import (
 	"github.com/belfryhq/belfry/internal/belfry"
 )
 
-// Only gives of anybody what a page of all gives of them, and of nobody else
-// anything.
+// Only, and Some of many, give of anybody what a page of all gives of them, and
+// of nobody else anything.
 //
 // feature: PEER-4
 func TestOnlyIsThePartOfAll(t *testing.T) {
@@ -40,7 +40,24 @@ func TestOnlyIsThePartOfAll(t *testing.T) {
 			p.Dropped = append(p.Dropped, d)
 			named[key] = p
 		}
+		var asked []string
+		for k := range named {
+			asked = append(asked, k.principal+k.address)
+		}
+		some, err := Some(w, e, ms, typ, noon, asked)
+		if err != nil {
+			t.Fatal(err)
+		}
 		for k, want := range named {
+			if k.endpoint == "" {
+				together := some[k.principal+k.address]
+				if d := cmp.Diff(want.Recipients, together.Recipients, cmpopts.EquateEmpty()); d != "" {
+					t.Fatalf("%+v (-all +some)\n%s", k, d)
+				}
+				if d := cmp.Diff(want.Dropped, together.Dropped, cmpopts.EquateEmpty()); d != "" {
+					t.Fatalf("%+v, dropped (-all +some)\n%s", k, d)
+				}
+			}
 			got, err := Only(w, e, ms, typ, noon, &belfry.Replay{Recipient: k.principal + k.address, Endpoint: k.endpoint})
 			if err != nil {
 				t.Fatal(err)

@@ -19,6 +19,8 @@ type stream interface {
 	seek(after string) (bool, error)
 	// next goes to the following one.
 	next() (bool, error)
+	// find goes to one principal and reports whether it is there.
+	find(id string) bool
 	// key is the principal the stream stands on; only after true.
 	key() string
 	// hits adds to the entry what names key. It may add nothing.

@@ -283,3 +283,33 @@ func match(sub belfry.Subscription) belfry.Match {
 	}
 	return belfry.Match{Subscription: &sub, Scope: sub.ScopeObject(), Because: []belfry.Reason{{Code: belfry.ScopeMatched, Subscription: sub.ID}}}
 }
+
+func (w *world) MembersAmong(sub string, who []string) (out []belfry.Member, err error) {
+	for after := ""; ; {
+		list, err := w.Members(sub, after, len(who))
+		if err != nil || len(list) == 0 {
+			return out, err
+		}
+		for _, m := range list {
+			if slices.Contains(who, m.Principal) {
+				out = append(out, m)
+			}
+		}
+		after = list[len(list)-1].Principal
+	}
+}
+
+func (w *world) OptOutsAmong(sub string, who []string) (out []belfry.OptOut, err error) {
+	for after := ""; ; {
+		list, err := w.OptOuts(sub, after, len(who))
+		if err != nil || len(list) == 0 {
+			return out, err
+		}
+		for _, o := range list {
+			if slices.Contains(who, o.Who) {
+				out = append(out, o)
+			}
+		}
+		after = list[len(list)-1].Who
+	}
+}

@@ -1,12 +1,14 @@
 package store
 
 import (
+	"cmp"
 	"context"
 	"database/sql"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"math"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -302,6 +304,26 @@ func editStep(version int64) string { return fmt.Sprintf("edit_%016x", version) 
 // principals; about limit rows, but all joins of one principal together.
 func (db *DB) Members(ctx context.Context, tenant, subscription, after string, limit int) ([]belfry.Member, error) {
 	return db.joins(ctx, "subscription", "principal", func(m *belfry.Member) string { return m.Principal }, tenant, subscription, after, limit)
+}
+
+// MembersAmong lists those members of a subscription who are asked for, in order.
+func (db *DB) MembersAmong(ctx context.Context, tenant, subscription string, who []string) (list []belfry.Member, err error) {
+	err = db.queryEach(ctx, func(rows *sql.Rows) error {
+		m, err := scanMember(rows)
+		list = append(list, m)
+		return err
+	}, "SELECT "+memberCols+" FROM members WHERE tenant = $1 AND subscription = $2 AND principal IN_LIST", distinct(who), tenant, subscription)
+	slices.SortFunc(list, func(a, b belfry.Member) int {
+		return cmp.Or(strings.Compare(a.Principal, b.Principal), strings.Compare(a.Object, b.Object))
+	})
+	return list, err
+}
+
+// distinct is each of names once, in order.
+func distinct(names []string) []string {
+	names = slices.Clone(names)
+	slices.Sort(names)
+	return slices.Compact(names)
 }
 
 const memberCols = "subscription, principal, object, channels, since"

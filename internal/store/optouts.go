@@ -4,6 +4,7 @@ import (
 	"context"
 	"database/sql"
 	"slices"
+	"strings"
 
 	"github.com/belfryhq/belfry/internal/belfry"
 )
@@ -92,6 +93,20 @@ func (db *DB) OptOuts(ctx context.Context, tenant, subscription, after string, l
 		return err
 	}, "SELECT who, since FROM opt_outs WHERE tenant = $1 AND subscription = $2 AND who > $3 ORDER BY who LIMIT $4",
 		tenant, subscription, after, orDefault(limit, 1000))
+	return list, err
+}
+
+// OptOutsAmong lists who of those asked for opted out of a subscription, in order.
+func (db *DB) OptOutsAmong(ctx context.Context, tenant, subscription string, who []string) (list []belfry.OptOut, err error) {
+	err = db.queryEach(ctx, func(rows *sql.Rows) error {
+		o := belfry.OptOut{Subscription: subscription}
+		var since int64
+		err := rows.Scan(&o.Who, &since)
+		o.Since = fromMicros(since)
+		list = append(list, o)
+		return err
+	}, "SELECT who, since FROM opt_outs WHERE tenant = $1 AND subscription = $2 AND who IN_LIST", distinct(who), tenant, subscription)
+	slices.SortFunc(list, func(a, b belfry.OptOut) int { return strings.Compare(a.Who, b.Who) })
 	return list, err
 }
 

@@ -3,6 +3,8 @@ package store
 import (
 	"context"
 	"database/sql"
+	"fmt"
+	"strings"
 	"sync"
 )
 
@@ -54,6 +56,30 @@ func (db *DB) query(ctx context.Context, scan func(*sql.Rows) error, text string
 // queryRead is query with the word IN_LIST: see queryIn.
 func queryRead[T any](ctx context.Context, db *DB, scan func(*sql.Rows) error, text string, ids []T, args ...any) error {
 	return in(db.pg, text, ids, args, func(text string, args []any) error { return db.query(ctx, scan, text, args...) })
+}
+
+// queryEach is queryRead for a text with nothing but a lock after IN_LIST, in
+// which each of ids is few rows of many: see eachOf.
+func (db *DB) queryEach(ctx context.Context, scan func(*sql.Rows) error, text string, ids []string, args ...any) error {
+	if !db.pg {
+		return queryRead(ctx, db, scan, text, ids, args...)
+	}
+	if len(ids) == 0 {
+		return nil
+	}
+	return db.query(ctx, scan, eachOf(text, len(args)), append(args, ids)...)
+}
+
+// eachOf is a text for PostgreSQL that looks ids up one by one, in their order,
+// whatever PostgreSQL thinks of how many rows there are: before it has analysed a
+// table, it would sooner read all of a tenant's than look for a list. Neither
+// OFFSET nor a lock lets it join them in another way.
+func eachOf(text string, args int) string {
+	text, lock, _ := strings.Cut(text, "IN_LIST")
+	if lock == "" {
+		lock = " OFFSET 0"
+	}
+	return fmt.Sprintf("SELECT each_row.* FROM unnest($%d::text[]) AS each_of (name), LATERAL (%s= each_of.name%s) AS each_row", args+1, text, lock)
 }
 
 func orDefault(n, otherwise int) int {

@@ -29,6 +29,21 @@ func testOptOuts(t *testing.T, place func(testing.TB) string) {
 	if err != nil || len(list) != 2 || list[0].Who != "user/1" || !list[0].Since.Equal(since) || list[1].Who != "x@example.org" {
 		t.Fatalf("opt-outs: %+v, %v", list, err)
 	}
+	among, err := db.OptOutsAmong(t.Context(), belfry.DefaultTenant, "sub_a", []string{"x@example.org", "user/2", "user/1", "user/1"})
+	if err != nil || len(among) != 2 || among[0] != list[0] || among[1] != list[1] {
+		t.Errorf("opt-outs of some: %+v, %v", among, err)
+	}
+	members, err := db.MembersAmong(t.Context(), belfry.DefaultTenant, "sub_a", []string{"user/9", "user/2", "user/1", "user/2"})
+	if err != nil || len(members) != 1 || members[0].Principal != "user/2" || !members[0].Since.Equal(since) {
+		t.Errorf("members of some: %+v, %v", members, err)
+	}
+	for _, who := range [][]string{nil, {"user/9"}} {
+		among, err := db.OptOutsAmong(t.Context(), belfry.DefaultTenant, "sub_a", who)
+		members, err2 := db.MembersAmong(t.Context(), belfry.DefaultTenant, "sub_a", who)
+		if len(among)+len(members) != 0 || err != nil || err2 != nil {
+			t.Errorf("%q: %+v, %+v, %v, %v", who, among, members, err, err2)
+		}
+	}
 	outs, err := db.OptedOut(t.Context(), belfry.DefaultTenant, "user/1", 10)
 	if err != nil || len(outs) != 1 || outs[0].Subscription != "sub_a" || outs[0].Who != "user/1" || !outs[0].Since.Equal(since) {
 		t.Errorf("what one person opted out of: %+v, %v", outs, err)
