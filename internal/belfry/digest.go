@@ -150,6 +150,9 @@ type Look struct {
 	Tenant, What, Item string
 	Shard              int
 	Version            int64 // of the last change
+	// One at what is not a person's goes through all digests: through which it has
+	// been, up to After, and with which it ends, Until.
+	After, Until string
 }
 
 // What a Look is at.

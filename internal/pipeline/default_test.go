@@ -35,7 +35,7 @@ func (h *house) gather(people int) {
 func (h *house) openDigests() (list []belfry.Bundle, items int) {
 	h.t.Helper()
 	for after := ""; ; {
-		page, err := h.db.OpenBundles(context.Background(), belfry.DefaultTenant, nil, after, time.Time{}, 500)
+		page, err := h.db.OpenBundles(context.Background(), belfry.DefaultTenant, nil, after, "", time.Time{}, 500)
 		if err != nil {
 			h.t.Fatal(err)
 		}

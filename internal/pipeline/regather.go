@@ -3,24 +3,29 @@ package pipeline
 import (
 	"cmp"
 	"context"
+	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/belfryhq/belfry/internal/belfry"
+	"github.com/belfryhq/belfry/internal/directory"
 	"github.com/belfryhq/belfry/internal/resolve"
 	"github.com/belfryhq/belfry/internal/route"
 )
 
 // Bounds of what is decided anew at once.
 const (
-	lookPage    = 256  // looks, and open digests
-	lookItems   = 2000 // of a digest; the rest follows
-	regatherMax = 512  // digests of one call of door 4
+	lookPage  = 256  // looks, and open digests
+	lookItems = 2000 // of a digest; the rest follows, as far as the first ones went elsewhere
 )
 
 // looks decides anew about digests that gather where something changed that
 // decides how and when they are told. Looks are rows: one is gone with what was
-// decided by it, in one transaction, or is done again.
+// decided by it, in one transaction, or is done again. One at what is not a
+// person's goes through all digests, a page at a time, and notes with each how
+// far it is: what else is to be looked at, and what is due, has its turn between
+// pages, and whoever goes on after a crash begins there.
 func (s *Sealer) looks(ctx context.Context) error {
 	for ctx.Err() == nil {
 		list, err := s.o.Store.Looks(ctx, s.o.Shards.Mine(belfry.LeaseDelivery), lookPage)
@@ -32,28 +37,53 @@ func (s *Sealer) looks(ctx context.Context) error {
 			for n < len(list) && list[0].What == belfry.LookPerson && list[n].What == belfry.LookPerson && list[n].Tenant == list[0].Tenant {
 				n++
 			}
-			if err := s.look(ctx, list[:n]); err != nil {
+			look := s.lookOn
+			if list[0].What == belfry.LookPerson {
+				look = s.lookAtPeople
+			}
+			if err := look(ctx, list[:n]); err != nil {
 				return err
 			}
 			list = list[n:]
 		}
+		s.round(ctx) // what is due meanwhile does not wait for all of it
 	}
 	return nil
 }
 
-// look does looks at people, or one at something else.
-func (s *Sealer) look(ctx context.Context, list []belfry.Look) error {
-	tenant, what := list[0].Tenant, &list[0]
-	var version int64
-	var who []string
+// lookAtPeople does looks at people of one tenant.
+func (s *Sealer) lookAtPeople(ctx context.Context, list []belfry.Look) error {
+	tenant, version, who := list[0].Tenant, int64(0), make([]string, len(list))
 	for i := range list {
-		version = max(version, list[i].Version)
-		if list[i].What == belfry.LookPerson {
-			who = append(who, list[i].Item)
-		}
+		version, who[i] = max(version, list[i].Version), list[i].Item
 	}
 	if err := s.o.Stages.In.Reach(ctx, tenant, version); err != nil {
 		return err
+	}
+	bundles, err := s.o.Store.OpenBundles(ctx, tenant, who, "", "", s.o.Now(), 1<<20) // people have few
+	if err != nil {
+		return err
+	}
+	for part := range slices.Chunk(bundles, lookPage) {
+		all := func(*belfry.BundleItem, *belfry.Accepted) bool { return true }
+		if err := s.regather(ctx, tenant, version, part, all, nil); err != nil {
+			return err
+		}
+	}
+	return s.o.Store.Regather(ctx, nil, list)
+}
+
+// lookOn does the next page of a look at something else.
+func (s *Sealer) lookOn(ctx context.Context, list []belfry.Look) error {
+	what := list[0]
+	if err := s.o.Stages.In.Reach(ctx, what.Tenant, what.Version); err != nil {
+		return err
+	}
+	if what.After == "" { // whatever is begun from now on is decided by what holds now, or noted
+		var err error
+		if what.Until, err = s.o.Store.LastBundle(ctx, what.Tenant); err != nil {
+			return err
+		}
 	}
 	concerns := func(it *belfry.BundleItem, acc *belfry.Accepted) bool {
 		switch what.What {
@@ -64,62 +94,74 @@ func (s *Sealer) look(ctx context.Context, list []belfry.Look) error {
 		}
 		return true
 	}
-	for after := ""; ; {
-		limit := lookPage
-		if who != nil {
-			limit = 1 << 20 // people have few
-		}
-		bundles, err := s.o.Store.OpenBundles(ctx, tenant, who, after, s.o.Now(), limit)
-		if err != nil {
-			return err
-		}
-		for part := range slices.Chunk(bundles, lookPage) {
-			if err := s.regather(ctx, tenant, version, part, concerns); err != nil {
-				return err
-			}
-		}
-		if len(bundles) < limit {
-			break
-		}
-		after = bundles[len(bundles)-1].ID
-		s.round(ctx) // what is due meanwhile does not wait for all of it
+	bundles, err := s.o.Store.OpenBundles(ctx, what.Tenant, nil, what.After, what.Until, s.o.Now(), lookPage)
+	if err != nil {
+		return err
 	}
-	return s.o.Store.Regather(ctx, nil, list)
+	what.After = ""
+	if len(bundles) == lookPage {
+		what.After = bundles[lookPage-1].ID
+	}
+	return s.regather(ctx, what.Tenant, what.Version, bundles, concerns, []belfry.Look{what})
 }
 
 // regather decides anew about some open digests, as far as they are concerned.
-func (s *Sealer) regather(ctx context.Context, tenant string, version int64, bundles []belfry.Bundle, concerns func(*belfry.BundleItem, *belfry.Accepted) bool) error {
+// looks are how far it has come with that. Of a digest of very many things so
+// many are moved at once, and then the rest, as long as some are.
+func (s *Sealer) regather(ctx context.Context, tenant string, version int64, bundles []belfry.Bundle, concerns func(*belfry.BundleItem, *belfry.Accepted) bool, looks []belfry.Look) error {
+	for begins := map[string]string{}; ; { // the first item of each that was read last
+		long, err := s.regatherPart(ctx, tenant, version, bundles, concerns, begins, looks)
+		if err != nil || len(long) == 0 {
+			return err
+		}
+		bundles = long
+	}
+}
+
+// regatherPart is regather of so many items of each digest. It answers with those
+// that have more; what it has come to is noted when there are none.
+func (s *Sealer) regatherPart(ctx context.Context, tenant string, version int64, bundles []belfry.Bundle, concerns func(*belfry.BundleItem, *belfry.Accepted) bool, begins map[string]string, looks []belfry.Look) (long []belfry.Bundle, err error) {
 	ids := make([]string, len(bundles))
 	for i := range bundles {
 		ids[i] = bundles[i].ID
 	}
 	items, err := s.o.Store.BundleItems(ctx, tenant, ids, lookItems)
 	if err != nil {
-		return err
+		return nil, err
 	}
-	again := &again{s: s, tenant: tenant, version: version, now: s.o.Now().Truncate(time.Microsecond), events: map[string]*eventAgain{}, taken: map[string]bool{}}
+	again := newAgain(s, tenant, version, bundles)
 	if err := again.read(ctx, items); err != nil {
-		return err
+		return nil, err
+	}
+	if err := again.resolve(ctx, bundles, items, concerns); err != nil {
+		return nil, err
 	}
 	var list []belfry.Regather
 	for i := range bundles {
 		r, err := again.bundle(ctx, &bundles[i], items[bundles[i].ID], concerns)
 		if err != nil {
-			return err
+			return nil, err
 		}
 		if len(r.Moves) > 0 {
 			list = append(list, r)
+			if here := items[bundles[i].ID]; len(here) == lookItems && here[0].ID != begins[bundles[i].ID] {
+				begins[bundles[i].ID] = here[0].ID
+				long = append(long, bundles[i])
+			}
 		}
 	}
 	if err := again.free(ctx, list); err != nil {
-		return err
+		return nil, err
 	}
 	if err := again.hold(ctx, list); err != nil {
-		return err
+		return nil, err
 	}
-	for part := range slices.Chunk(list, regatherMax) {
-		if err := s.o.Store.Regather(context.WithoutCancel(ctx), part, nil); err != nil {
-			return err
+	if len(long) > 0 {
+		looks = nil
+	}
+	if len(list)+len(looks) > 0 {
+		if err := s.o.Store.Regather(context.WithoutCancel(ctx), list, looks); err != nil {
+			return nil, err
 		}
 	}
 	var least time.Time
@@ -139,7 +181,7 @@ func (s *Sealer) regather(ctx context.Context, tenant string, version int64, bun
 			s.o.Peers.Tell(belfry.Wake{Tenant: tenant, Due: least})
 		}
 	}
-	return nil
+	return long, nil
 }
 
 // again is what is decided anew together.
@@ -149,6 +191,8 @@ type again struct {
 	version int64
 	now     time.Time
 	events  map[string]*eventAgain
+	crowd   *crowd
+	stages  Stages
 	taken   map[string]bool // ids of what is told anyhow
 }
 
@@ -156,6 +200,108 @@ type eventAgain struct {
 	acc     *belfry.Accepted
 	view    *view
 	matches []belfry.Match
+	ways    map[string]*wayAgain // by the subscriptions that named somebody
+}
+
+// wayAgain is what an event's matches of some subscriptions say of whom they
+// named.
+type wayAgain struct {
+	matches []belfry.Match
+	who     []string
+	results map[string]resolve.PageResult
+}
+
+func newAgain(s *Sealer, tenant string, version int64, bundles []belfry.Bundle) *again {
+	a := &again{s: s, tenant: tenant, version: version, now: s.o.Now().Truncate(time.Microsecond), events: map[string]*eventAgain{}, taken: map[string]bool{}}
+	a.stages = *s.o.Stages
+	a.stages.Problems = &muters{Problems: a.stages.Problems}
+	who := make([]string, len(bundles))
+	for i := range bundles {
+		who[i] = whose(&bundles[i])
+	}
+	slices.Sort(who)
+	a.crowd = &crowd{who: slices.Compact(who)}
+	return a
+}
+
+// whose is whom a digest is for: a principal, or a bare address.
+func whose(b *belfry.Bundle) string { return cmp.Or(b.Principal, b.Address) }
+
+// crowd keeps what was read of the people of a page for all its events.
+type crowd struct {
+	who     []string
+	people  map[string]*belfry.Person
+	members map[string][]belfry.Member
+	outs    map[string][]belfry.OptOut
+}
+
+// muters asks once who muted a problem.
+type muters struct {
+	Problems
+	muted map[string][]string
+}
+
+func (m *muters) Followers(ctx context.Context, tenant, source, problem, after string, muted bool, limit int) ([]string, error) {
+	return once(&m.muted, fmt.Sprint(source, "\x00", problem, "\x00", after, muted, limit), func() ([]string, error) {
+		return m.Problems.Followers(ctx, tenant, source, problem, after, muted, limit)
+	})
+}
+
+// among is a directory that reads of a crowd once. Those who pass push nobody out
+// of its caches.
+type among struct {
+	*directory.View
+	*crowd
+}
+
+func (a among) Persons(ids []string) (map[string]*belfry.Person, error) {
+	if a.people == nil {
+		people, err := a.View.Persons(a.who)
+		if err != nil {
+			return nil, err
+		}
+		a.people = people
+	}
+	var others []string
+	out := make(map[string]*belfry.Person, len(ids))
+	for _, id := range ids {
+		if p := a.people[id]; p != nil {
+			out[id] = p
+		} else if _, known := slices.BinarySearch(a.who, id); !known {
+			others = append(others, id)
+		}
+	}
+	if len(others) == 0 {
+		return out, nil
+	}
+	more, err := a.View.Persons(others)
+	for id, p := range more {
+		out[id] = p
+	}
+	return out, err
+}
+
+func (a among) MembersAmong(subscription string, _ []string) ([]belfry.Member, error) {
+	return once(&a.members, subscription, func() ([]belfry.Member, error) { return a.View.MembersAmong(subscription, a.who) })
+}
+
+func (a among) OptOutsAmong(subscription string, _ []string) ([]belfry.OptOut, error) {
+	return once(&a.outs, subscription, func() ([]belfry.OptOut, error) { return a.View.OptOutsAmong(subscription, a.who) })
+}
+
+// once is what was read under a key, or is now.
+func once[V any](known *map[string]V, key string, read func() (V, error)) (V, error) {
+	if v, ok := (*known)[key]; ok {
+		return v, nil
+	}
+	v, err := read()
+	if err == nil {
+		if *known == nil {
+			*known = map[string]V{}
+		}
+		(*known)[key] = v
+	}
+	return v, err
 }
 
 // read reads the events that items tell of.
@@ -176,6 +322,61 @@ func (a *again) read(ctx context.Context, items map[string][]belfry.BundleItem) 
 		a.events[id].acc = &late
 	}
 	return err
+}
+
+// resolve resolves all there is to decide about, each event once for those whom
+// the same subscriptions named.
+func (a *again) resolve(ctx context.Context, bundles []belfry.Bundle, items map[string][]belfry.BundleItem, concerns func(*belfry.BundleItem, *belfry.Accepted) bool) error {
+	for i := range bundles {
+		b := &bundles[i]
+		for k := range items[b.ID] {
+			it := &items[b.ID][k]
+			e := a.events[it.EventID]
+			if it.State != belfry.Scheduled || e == nil || e.acc == nil || !concerns(it, e.acc) {
+				continue
+			}
+			if e.view == nil {
+				if err := a.s.o.Stages.matched(ctx, e, a.now); err != nil {
+					return err
+				}
+			}
+			w := e.way(it)
+			w.who = append(w.who, whose(b))
+		}
+	}
+	for _, e := range a.events {
+		for _, w := range e.ways {
+			if len(w.matches) == 0 {
+				continue
+			}
+			var err error
+			if w.results, err = resolve.Some(among{e.view.dir.Passing(), a.crowd}, e.acc, w.matches, e.view.typ, a.now, w.who); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// way is what an item came by: the matches by which its reader was named. What
+// she joins later tells of what comes later.
+func (e *eventAgain) way(it *belfry.BundleItem) *wayAgain {
+	ways := route.Ways(it.Because)
+	key := strings.Join(ways, " ")
+	w := e.ways[key]
+	if w == nil {
+		w = &wayAgain{}
+		for i := range e.matches {
+			if slices.Contains(ways, e.matches[i].Subscription.ID) {
+				w.matches = append(w.matches, e.matches[i])
+			}
+		}
+		if e.ways == nil {
+			e.ways = map[string]*wayAgain{}
+		}
+		e.ways[key] = w
+	}
+	return w
 }
 
 // bundle is what becomes of the items of a digest.
@@ -241,31 +442,15 @@ func (a *again) ways(m belfry.ItemMove, instead []belfry.Delivery) (out []belfry
 
 // item decides about one item.
 func (a *again) item(ctx context.Context, b *belfry.Bundle, it *belfry.BundleItem, e *eventAgain) (route.Anew, error) {
-	st := a.s.o.Stages
-	if e.view == nil {
-		if err := st.matched(ctx, e, a.now); err != nil {
-			return route.Anew{}, err
-		}
-	}
-	// Those by which she was named: what she joins later tells of what comes later.
-	ways := route.Ways(it.Because)
-	var matches []belfry.Match
-	for i := range e.matches {
-		if slices.Contains(ways, e.matches[i].Subscription.ID) {
-			matches = append(matches, e.matches[i])
-		}
-	}
-	if len(matches) == 0 {
+	w := e.way(it)
+	if len(w.matches) == 0 {
 		return route.Anew{}, nil
 	}
-	only := &belfry.Replay{Recipient: cmp.Or(b.Principal, b.Address)}
-	result, err := resolve.Only(e.view.dir, e.acc, matches, e.view.typ, a.now, only)
-	if err != nil || len(result.Recipients) == 0 {
-		out := route.Anew{}
-		if err == nil {
-			out.Off, err = resolve.Left(e.view.dir, b.Principal, it.Because, a.now)
-		}
-		return out, err
+	result := w.results[whose(b)]
+	result.Recipients = slices.Clone(result.Recipients) // of others, too
+	if len(result.Recipients) == 0 {
+		off, err := resolve.Left(e.view.dir, b.Principal, it.Because, a.now)
+		return route.Anew{Off: off}, err
 	}
 	// As if it had been planned then with what holds now.
 	planned, err := belfry.IDTime(it.ID)
@@ -281,7 +466,7 @@ func (a *again) item(ctx context.Context, b *belfry.Bundle, it *belfry.BundleIte
 	if planned.After(a.now) { // clocks differ
 		planned = a.now
 	}
-	in, _, err := st.input(ctx, e.acc, it.Run, e.view, &result, planned)
+	in, _, err := a.stages.input(ctx, e.acc, it.Run, e.view, &result, planned)
 	if err != nil {
 		return route.Anew{}, err
 	}

@@ -4,7 +4,9 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"maps"
 	"slices"
+	"sync"
 	"testing"
 	"time"
 
@@ -261,5 +263,179 @@ func TestDigestSentByHand(t *testing.T) {
 	h.allPlanned()
 	if got := h.open(); !slices.Equal(got, []string{`email "weekly" Mon 08:00 1`}) {
 		t.Errorf("%q waits", got)
+	}
+}
+
+// A digest of very many things follows as one of few does.
+//
+// feature: CPS-23, NEW-11
+func TestLongDigestsFollow(t *testing.T) {
+	h, _, _ := postHouse(t, sqlite(t))
+	h.people(belfry.User{ID: "u1"}, belfry.User{ID: "u2"})
+	h.join("course.updated", nil, "u1", "u2")
+	setting := func(every string) {
+		h.setting(belfry.KindSetting, belfry.TenantSettingsID, belfry.TenantSettings{Frequency: &belfry.Frequency{Every: every}})
+	}
+	setting(belfry.Weekly)
+	h.run()
+	h.accept(2*lookItems+3, "course.updated")
+	h.allPlanned()
+	setting(belfry.Daily)
+	h.decided()
+	want := fmt.Sprintf(`email "daily" Sun 08:00 %d`, 2*lookItems+3)
+	if got := h.open(); !slices.Equal(got, []string{want, want}) {
+		t.Errorf("%q waits, want %q twice", got, want)
+	}
+}
+
+// walked keeps what a walk through all digests reads and writes.
+type walked struct {
+	*dying
+	mu    sync.Mutex
+	after []string // where pages began
+	read  int      // digests, of all of those
+	looks []string // "what" that moved on, or "what!" that ended
+	moved func()   // what happens once the first page has
+}
+
+func (w *walked) OpenBundles(ctx context.Context, tenant string, who []string, after, until string, now time.Time, limit int) ([]belfry.Bundle, error) {
+	list, err := w.dying.OpenBundles(ctx, tenant, who, after, until, now, limit)
+	if who == nil {
+		w.mu.Lock()
+		defer w.mu.Unlock()
+		w.after, w.read = append(w.after, after), w.read+len(list)
+	}
+	return list, err
+}
+
+func (w *walked) Regather(ctx context.Context, list []belfry.Regather, looks []belfry.Look) error {
+	err := w.dying.Regather(ctx, list, looks)
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for _, l := range looks {
+		if l.After == "" {
+			l.What += "!"
+		}
+		w.looks = append(w.looks, l.What)
+	}
+	if w.moved != nil {
+		moved := w.moved
+		w.moved = nil
+		go moved()
+	}
+	return err
+}
+
+// A change of the tenant's default goes through all digests once, page by page:
+// whoever begins anew goes on where the last one came to, what was moved is not
+// gone through again, and who chooses something herself meanwhile does not wait
+// for the end.
+//
+// feature: CPS-23, NEW-11
+func TestDefaultsWalkOnce(t *testing.T) {
+	for _, engine := range []struct {
+		name string
+		open func(testing.TB) *store.DB
+	}{{"SQLite", storetest.SQLite}, {"PostgreSQL", storetest.Postgres}} {
+		t.Run(engine.name, func(t *testing.T) {
+			t.Parallel()
+			const pages = 5
+			const people = (pages-1)*lookPage + 10
+			db := engine.open(t)
+			ctx := context.Background()
+			c := &settable{at: time.Date(2026, 5, 9, 9, 31, 16, 0, time.UTC)}
+			start := func(at int) (*house, *walked) {
+				h := newHouse(t, db, func(p *PlannerOptions, d *DispatcherOptions) {
+					p.Now, d.Now = c.now, c.now
+					d.Composer.(*Messages).now = c.now
+				})
+				w := &walked{dying: &dying{DB: db, at: at, dead: make(chan struct{})}}
+				h.seal.o.Store = w
+				if err := h.subs.Load(ctx, belfry.DefaultTenant); err != nil {
+					t.Fatal(err)
+				}
+				return h, w
+			}
+			h, w := start(3) // of calls that move something
+			var names []string
+			var users []belfry.User
+			for i := range people {
+				names = append(names, fmt.Sprintf("u%d", i))
+				users = append(users, belfry.User{ID: names[i]})
+			}
+			h.people(users...)
+			h.join("course.updated", nil, names...)
+			often := func(h *house, every string) {
+				h.setting(belfry.KindSetting, belfry.TenantSettingsID, belfry.TenantSettings{Frequency: &belfry.Frequency{Every: every}})
+			}
+			often(h, belfry.Weekly)
+			h.run()
+			h.accept(1, "course.updated")
+			h.allPlanned()
+			bundles := func() (list []belfry.Bundle) {
+				t.Helper()
+				list, err := db.OpenBundles(ctx, belfry.DefaultTenant, nil, "", "", c.now(), 10*people)
+				if err != nil || len(list) != people {
+					t.Fatalf("%d digests wait: %v", len(list), err)
+				}
+				return list
+			}
+			bundles()
+			often(h, belfry.Daily)
+			<-w.dead
+			h.stop()
+			looks, err := db.Looks(ctx, nil, 10)
+			if err != nil || len(looks) != 1 || looks[0].After == "" || looks[0].Until == "" {
+				t.Fatalf("looks after two pages: %+v, %v", looks, err)
+			}
+			if n := len(slices.Compact(w.after)); n != 3 { // the dead one tried the third again
+				t.Errorf("%d pages were read until death", n)
+			}
+			h, w = start(0)
+			w.moved = func() {
+				h.apply(belfry.Changes{Preferences: []belfry.UserPreferences{{User: "u7", Preferences: []belfry.Preference{{Frequency: &belfry.Frequency{Every: belfry.Monthly}}}}}})
+			}
+			h.run()
+			h.decided()
+			h.until("her own word is heard", func() bool {
+				monthly := 0
+				for _, b := range bundles() {
+					if b.Key == "monthly" {
+						monthly++
+					}
+				}
+				return monthly == 1
+			})
+			h.stop()
+			if len(w.after) != pages-2 || w.after[0] != looks[0].After || w.read != people-2*lookPage {
+				t.Errorf("after death pages began at %q, of %d digests", w.after, w.read)
+			}
+			if len(w.looks) < 4 || w.looks[0] != "all" || !slices.Contains(w.looks, "all!") {
+				t.Errorf("looks: %q", w.looks)
+			}
+			ids := map[string]bool{}
+			for _, b := range bundles() {
+				ids[b.ID] = true
+				if b.Key != "daily" && (b.Key != "monthly" || b.Principal != "u7") {
+					t.Errorf("%s of %s waits", b.Key, b.Principal)
+				}
+			}
+			seen := map[string]bool{}
+			items, err := db.BundleItems(ctx, belfry.DefaultTenant, slices.Collect(maps.Keys(ids)), 0)
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, list := range items {
+				for i := range list {
+					if seen[list[i].ID] || list[i].State != belfry.Scheduled {
+						t.Errorf("%+v", list[i])
+					}
+					seen[list[i].ID] = true
+				}
+			}
+			if len(seen) != people {
+				t.Errorf("%d things wait, want %d", len(seen), people)
+			}
+		})
 	}
 }

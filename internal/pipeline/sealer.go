@@ -20,12 +20,13 @@ type SealStore interface {
 
 	// What is decided anew while digests gather: see regather.go.
 	Looks(ctx context.Context, shards []int, limit int) ([]belfry.Look, error)
-	OpenBundles(ctx context.Context, tenant string, who []string, after string, now time.Time, limit int) ([]belfry.Bundle, error)
+	OpenBundles(ctx context.Context, tenant string, who []string, after, until string, now time.Time, limit int) ([]belfry.Bundle, error)
+	LastBundle(ctx context.Context, tenant string) (string, error)
 	BundleItems(ctx context.Context, tenant string, bundles []string, limit int) (map[string][]belfry.BundleItem, error)
 	Events(ctx context.Context, tenant string, ids []string) (map[string]*belfry.Accepted, error)
 	DeliveryStates(ctx context.Context, tenant string, ids []string) (map[string]belfry.State, error)
 	InboxEntries(ctx context.Context, tenant string, ids []string) (map[string]bool, error)
-	Regather(ctx context.Context, list []belfry.Regather, done []belfry.Look) error
+	Regather(ctx context.Context, list []belfry.Regather, looks []belfry.Look) error
 }
 
 // SealerOptions are the parts a Sealer works with; all are needed.

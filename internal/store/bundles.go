@@ -6,9 +6,12 @@ import (
 	"database/sql"
 	"encoding/base64"
 	"encoding/json"
+	"errors"
 	"slices"
 	"strings"
 	"time"
+
+	"github.com/jackc/pgx/v5/pgconn"
 
 	"github.com/belfryhq/belfry/internal/belfry"
 )
@@ -36,6 +39,9 @@ type slot struct {
 var (
 	insertBundle = insert("bundles", `tenant:t id:t slot:t principal:t channel:t address:t destination:t shard:n bundle_key:t frequency:t held:n counts:n
 		locale:t due:n opened:n oldest:t state=0 sealed=0 ended=0 message='' because=''`, "ON CONFLICT DO NOTHING")
+	takeSlot = with("tenant:t id:t slot:t address:t bundle_key:t frequency:t held:n counts:n locale:t due:n opened:n",
+		`UPDATE bundles SET slot = a.slot, address = a.address, bundle_key = a.bundle_key, frequency = a.frequency, held = a.held, counts = a.counts,
+		locale = a.locale, due = a.due, opened = a.opened, because = '' FROM a WHERE bundles.tenant = a.tenant AND bundles.id = a.id AND bundles.state + 0 = 0`)
 	insertItem = insert("bundle_items", "tenant:t bundle:t id:t event_id:t run:n subscription:t template:t because:t state=0 ended=''", "ON CONFLICT DO NOTHING")
 	// An item may be due before those it joins, or be older.
 	hastenBundle = with("tenant:t id:t due:n oldest:t", `UPDATE bundles SET due = CASE WHEN a.due < bundles.due THEN a.due ELSE bundles.due END,
@@ -46,7 +52,7 @@ var (
 // where there are none. A bundle that is being sealed on PostgreSQL is waited
 // for: what it did not take goes into the next.
 func (s *session) putItems(tenant string, items []*belfry.Delivery) error {
-	slots, into, err := s.places(tenant, items)
+	slots, into, err := s.places(tenant, items, nil)
 	if err != nil {
 		return err
 	}
@@ -60,8 +66,10 @@ func (s *session) putItems(tenant string, items []*belfry.Delivery) error {
 	return err
 }
 
-// places finds, or begins, the open bundle of each slot that items go to.
-func (s *session) places(tenant string, items []*belfry.Delivery) (slots []*slot, into map[string]string, err error) {
+// places finds, or begins, the open bundle of each slot that items go to. Where
+// there is none, a bundle of which all goes there takes the slot: whole are those,
+// by slot.
+func (s *session) places(tenant string, items []*belfry.Delivery, whole map[string]wholeBundle) (slots []*slot, into map[string]string, err error) {
 	byName := map[string]*slot{}
 	for _, d := range items {
 		name := slotOf(d)
@@ -87,6 +95,10 @@ func (s *session) places(tenant string, items []*belfry.Delivery) (slots []*slot
 		if left = slices.DeleteFunc(slices.Clone(left), func(sl *slot) bool { return into[sl.name] != "" }); len(left) == 0 {
 			break
 		}
+		if err := s.takeSlots(tenant, left, whole, into); err != nil {
+			return nil, nil, err
+		}
+		left = slices.DeleteFunc(left, func(sl *slot) bool { return into[sl.name] != "" })
 		if err := s.beginBundles(tenant, left, into); err != nil {
 			return nil, nil, err
 		}
@@ -126,18 +138,25 @@ func (s *session) dues(tenant string, slots []*slot) error {
 	return nil
 }
 
+// querySlots reads columns of the open bundles of slots, which are in order; on
+// PostgreSQL it locks each in that order, and asks in words that one index answers
+// to: see migration 00022.
+func (s *session) querySlots(scan func(*sql.Rows) error, columns, lock, tenant string, slots []string) error {
+	open := "state = 0"
+	if s.db.pg {
+		open = "-state = 0"
+	}
+	return s.queryEach(scan, "SELECT "+columns+" FROM bundles WHERE tenant = $1 AND "+open+" AND slot IN_LIST FOR "+lock, slots, tenant)
+}
+
 // openBundles finds the open bundles of slots.
 func (s *session) openBundles(tenant string, slots []*slot, byName map[string]*slot, into map[string]string) error {
 	names := make([]string, len(slots))
 	for i, sl := range slots {
 		names[i] = sl.name
 	}
-	text := "SELECT slot, id, due, oldest FROM bundles WHERE tenant = $1 AND state = 0 AND slot IN_LIST"
-	if s.db.pg {
-		text += " ORDER BY slot FOR SHARE" // nobody seals them before this is committed
-	}
 	hasten := s.rows(hastenBundle)
-	err := queryIn(s, func(rows *sql.Rows) error {
+	err := s.querySlots(func(rows *sql.Rows) error {
 		var name, id, oldest string
 		var due int64
 		if err := rows.Scan(&name, &id, &due, &oldest); err != nil {
@@ -148,9 +167,45 @@ func (s *session) openBundles(tenant string, slots []*slot, byName map[string]*s
 			hasten.text(tenant).text(id).num(micros(sl.due)).text(sl.oldest)
 		}
 		return nil
-	}, text, names, tenant)
+	}, "slot, id, due, oldest", "SHARE", tenant, names) // nobody seals them before this is committed
 	if err == nil {
 		_, err = hasten.flush()
+	}
+	return err
+}
+
+// wholeBundle is a bundle with so many items that wait, all of which go on.
+type wholeBundle struct {
+	id    string
+	items int
+}
+
+// takeSlots gives free slots to bundles of which all goes there: neither items
+// nor what finds them by their bundle are written again.
+func (s *session) takeSlots(tenant string, slots []*slot, whole map[string]wholeBundle, into map[string]string) error {
+	if len(whole) == 0 || s.careful {
+		return nil
+	}
+	now := s.db.now()
+	rows := s.rows(takeSlot)
+	for _, sl := range slots {
+		b, d := whole[sl.name], sl.first
+		if b.id == "" || b.items != len(sl.items) { // or something else comes with it
+			continue
+		}
+		frequency, err := json.Marshal(d.Digest.Frequency)
+		if err != nil {
+			return err
+		}
+		rows.text(tenant).text(b.id).text(sl.name).text(d.Address).text(d.Digest.Key).text(string(frequency)).num(bit(d.Digest.Held)).num(bit(d.Digest.Counts())).
+			text(d.Locale).num(micros(sl.due)).num(micros(now))
+		into[sl.name] = b.id
+	}
+	want := int64(rows.n)
+	n, err := rows.flush()
+	var taken *pgconn.PgError
+	if errors.As(err, &taken) && taken.Code == "23505" || err == nil && n != want {
+		return errCareful // somebody else has begun one there meanwhile
 	}
 	return err
 }
@@ -250,7 +305,7 @@ func (db *DB) scanItem(rows *sql.Rows) (it belfry.BundleItem, err error) {
 // at most limit of each; 0 = all. Reasons may be shared between them: read only.
 func (db *DB) BundleItems(ctx context.Context, tenant string, bundles []string, limit int) (map[string][]belfry.BundleItem, error) {
 	out := make(map[string][]belfry.BundleItem, len(bundles))
-	err := queryRead(ctx, db, func(rows *sql.Rows) error {
+	err := db.queryEach(ctx, func(rows *sql.Rows) error {
 		it, err := db.scanItem(rows)
 		if limit == 0 || len(out[it.Bundle]) < limit {
 			out[it.Bundle] = append(out[it.Bundle], it)

@@ -40,6 +40,7 @@ type node struct {
 	Index    string  `json:"Index Name"`
 	Loops    float64 `json:"Actual Loops"`
 	Rows     float64 `json:"Actual Rows"`
+	Refused  float64 `json:"Rows Removed by Filter"`
 	Plans    []node
 }
 
@@ -261,6 +262,127 @@ func show(t *testing.T, list []carried) {
 			}
 		}
 		walk(&c.Plan, 1)
+	}
+}
+
+// Some of very many digests that gather are found, filled and moved without a look
+// at the others, also on a database that was never analysed, where PostgreSQL
+// takes an index of those that gather for empty.
+//
+// feature: CPS-23
+func TestPlansOfDigests(t *testing.T) {
+	c := &clock{at: time.Date(2026, 3, 2, 9, 0, 0, 0, time.UTC)}
+	db, s := openSpied(t, c.now)
+	ctx := t.Context()
+	const people, some, most = 3000, 10, 10 * 10
+	var names []string
+	ch := belfry.Changes{Tenant: "t"}
+	for i := range people {
+		names = append(names, fmt.Sprintf("u%d", i))
+		ch.Members = append(ch.Members, belfry.Member{Subscription: "sub_1", Principal: names[i]})
+		ch.OptOuts = append(ch.OptOuts, belfry.OptOut{Subscription: "sub_2", Who: names[i]})
+	}
+	if _, err := db.Apply(ctx, ch); err != nil {
+		t.Fatal(err)
+	}
+	n := 0
+	put := func(names []string) error {
+		n++
+		e := &belfry.Event{ID: fmt.Sprint(n), Source: "/s", Type: "x"}
+		rs, err := db.AcceptEvents(ctx, []belfry.Draft{{Tenant: "t", Event: e, Body: []byte("{}")}})
+		if err != nil {
+			return err
+		}
+		page := belfry.PlanPage{Tenant: "t", EventID: rs[0].EventID, Last: true, Decided: 1}
+		for _, u := range names {
+			page.Deliveries = append(page.Deliveries, belfry.Delivery{Tenant: "t", ID: belfry.DeliveryID(page.EventID, 0, "email", u), EventID: page.EventID, Channel: "email", Principal: u,
+				Address: u, Destination: u, Digest: &belfry.Bundling{Key: "daily", Due: c.now().Add(time.Hour)}})
+		}
+		errs, err := db.CommitPlans(ctx, []belfry.PlanPage{page})
+		if err == nil {
+			err = errs[0]
+		}
+		return err
+	}
+	if err := put(names); err != nil {
+		t.Fatal(err)
+	}
+	key := "daily"
+	// move gives some digests another key: those of people to whose slot nobody
+	// has gone yet, or, before the first, items to digests that are there.
+	move := func(first int, to string) error {
+		bundles, err := db.OpenBundles(ctx, "t", nil, "", "", c.now(), people)
+		if err != nil {
+			return err
+		}
+		var list []belfry.Regather
+		for i := range bundles {
+			b := &bundles[i]
+			if !slices.Contains(names[first:first+some], b.Principal) || b.Key == to {
+				continue
+			}
+			items, err := db.BundleItems(ctx, "t", []string{b.ID}, 0)
+			if err != nil {
+				return err
+			}
+			r := belfry.Regather{Tenant: "t", Bundle: b.ID, Seen: len(items[b.ID]), At: c.now(), Slot: &belfry.Delivery{Principal: b.Principal, Channel: b.Channel, Digest: &belfry.Bundling{Key: b.Key}}}
+			for _, it := range items[b.ID] {
+				r.Moves = append(r.Moves, belfry.ItemMove{Item: it.ID, To: &belfry.Delivery{Tenant: "t", ID: it.ID, EventID: it.EventID, Channel: "email", Principal: b.Principal,
+					Address: b.Address, Destination: b.Destination, Digest: &belfry.Bundling{Key: to, Due: c.now().Add(2 * time.Hour)}}})
+			}
+			list = append(list, r)
+		}
+		if len(list) != some {
+			return fmt.Errorf("%d digests are to be moved to %s", len(list), to)
+		}
+		s.mu.Lock()
+		s.seen = nil // what found them was to read all
+		s.mu.Unlock()
+		return db.Regather(ctx, list, nil)
+	}
+	for _, c := range []struct {
+		name string
+		run  func() error
+	}{
+		{"more comes", func() error { return put(names[:some]) }},
+		{"others begin", func() error { return put([]string{fmt.Sprint("v", n), fmt.Sprint("w", n)}) }},
+		{"all of them moves", func() error {
+			key += "+"
+			return move(some, key)
+		}},
+		{"they are read", func() error {
+			bundles, err := db.OpenBundles(ctx, "t", nil, belfry.MinID(belfry.BundlePrefix, c.now()), "", c.now(), some)
+			if err != nil {
+				return err
+			}
+			var ids []string
+			for i := range bundles {
+				ids = append(ids, bundles[i].ID)
+			}
+			_, err = db.BundleItems(ctx, "t", ids, 0)
+			return err
+		}},
+		{"the last", func() error { _, err := db.LastBundle(ctx, "t"); return err }},
+		{"members", func() error { _, err := db.MembersAmong(ctx, "t", "sub_1", names[:some]); return err }},
+		{"opt-outs", func() error { _, err := db.OptOutsAmong(ctx, "t", "sub_2", names[:some]); return err }},
+	} {
+		for range 6 {
+			if err := c.run(); err != nil {
+				t.Fatal(c.name, err)
+			}
+		}
+		list := s.during(t, c.run)
+		if len(list) == 0 {
+			t.Errorf("%s: nothing was heard of it", c.name)
+		}
+		for i := range list {
+			list[i].Plan.each(func(n *node) {
+				if read := (n.Rows + n.Refused) * max(n.Loops, 1); n.Relation != "" && read > most {
+					t.Errorf("%s: %v rows of %s are read", c.name, read, n.Relation)
+					show(t, list[i:i+1])
+				}
+			})
+		}
 	}
 }
 

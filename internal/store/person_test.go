@@ -45,16 +45,18 @@ var nobody = map[string]string{
 	"resolutions.*":    "hashes of problems, and ids of events",
 	"follows.problem":  "a hash",
 
-	"bundles.slot":        "a hash",
-	"deliveries.bundle":   "ids of digests",
-	"deliveries.template": "names of templates",
-	"inbox.template":      "names of templates",
-	"history.document":    "things of the platform",
-	"jobs.cursor":         "where they go on",
-	"jobs.owner":          "nodes",
-	"timers.body":         "steps, and which preference is meant",
-	"subscriptions.scope": "the object in its body, and changed with it",
-	"subscriptions.state": "",
+	"bundles.slot":         "a hash",
+	"bundle_looks.gone_to": "ids of digests",
+	"bundle_looks.until":   "ids of digests",
+	"deliveries.bundle":    "ids of digests",
+	"deliveries.template":  "names of templates",
+	"inbox.template":       "names of templates",
+	"history.document":     "things of the platform",
+	"jobs.cursor":          "where they go on",
+	"jobs.owner":           "nodes",
+	"timers.body":          "steps, and which preference is meant",
+	"subscriptions.scope":  "the object in its body, and changed with it",
+	"subscriptions.state":  "",
 }
 
 // feature: NEW-15 no column is forgotten

@@ -19,7 +19,9 @@ import (
 // committed, and door 2 shares it, so that one of the two sees the other.
 
 const (
-	lookSet      = " ON CONFLICT (tenant, what, item) DO UPDATE SET version = CASE WHEN excluded.version > bundle_looks.version THEN excluded.version ELSE bundle_looks.version END"
+	// One that is under way begins again.
+	lookSet = ` ON CONFLICT (tenant, what, item) DO UPDATE SET version = CASE WHEN excluded.version > bundle_looks.version THEN excluded.version ELSE bundle_looks.version END,
+		gone_to = '', until = ''`
 	lookAtPeople = `INSERT INTO bundle_looks (tenant, what, item, shard, version)
 		SELECT DISTINCT b.tenant, 'person', b.destination, b.shard, CAST($2 AS BIGINT) FROM bundles b
 		WHERE b.tenant = $1 AND b.state = 0 AND b.destination <> '' AND b.destination IN_LIST` + lookSet
@@ -311,15 +313,20 @@ func (s *session) late(jobs []*job) error {
 func (db *DB) Looks(ctx context.Context, shards []int, limit int) (list []belfry.Look, err error) {
 	err = db.queryShards(ctx, func(rows *sql.Rows) error {
 		var l belfry.Look
-		err := rows.Scan(&l.Tenant, &l.What, &l.Item, &l.Shard, &l.Version)
+		err := rows.Scan(&l.Tenant, &l.What, &l.Item, &l.Shard, &l.Version, &l.After, &l.Until)
 		list = append(list, l)
 		return err
-	}, "SELECT tenant, what, item, shard, version FROM bundle_looks WHERE "+andShards(shards)+"version > 0 ORDER BY tenant, what, item LIMIT $1", shards, limit)
+	}, "SELECT tenant, what, item, shard, version, gone_to, until FROM bundle_looks WHERE "+andShards(shards)+"version > 0 ORDER BY tenant, what, item LIMIT $1", shards, limit)
 	return list, err
 }
 
-var dropLook = with("tenant:t what:t item:t version:n",
-	"DELETE FROM bundle_looks WHERE (tenant, what, item, version) IN (SELECT tenant, what, item, version FROM a)")
+var (
+	dropLook = with("tenant:t what:t item:t version:n",
+		"DELETE FROM bundle_looks WHERE (tenant, what, item, version) IN (SELECT tenant, what, item, version FROM a)")
+	moveLook = with("tenant:t what:t item:t version:n gone_to:t until:t",
+		`UPDATE bundle_looks SET gone_to = a.gone_to, until = a.until FROM a WHERE bundle_looks.tenant = a.tenant AND bundle_looks.what = a.what
+		AND bundle_looks.item = a.item AND bundle_looks.version = a.version`)
+)
 
 // InboxEntries tells which of the ids are entries of an inbox.
 func (db *DB) InboxEntries(ctx context.Context, tenant string, ids []string) (map[string]bool, error) {
@@ -333,33 +340,44 @@ func (db *DB) InboxEntries(ctx context.Context, tenant string, ids []string) (ma
 }
 
 // OpenBundles lists open bundles that are due after now, in the order of their
-// ids, after one: of some destinations, nil = of all.
-func (db *DB) OpenBundles(ctx context.Context, tenant string, who []string, after string, now time.Time, limit int) (list []belfry.Bundle, err error) {
+// ids, after one and up to another ("" = to the end): of some destinations, nil =
+// of all.
+func (db *DB) OpenBundles(ctx context.Context, tenant string, who []string, after, until string, now time.Time, limit int) (list []belfry.Bundle, err error) {
 	scan := func(rows *sql.Rows) error {
 		b, err := scanBundle(rows, tenant)
 		list = append(list, b)
 		return err
 	}
-	text := "SELECT " + bundleCols + " FROM bundles WHERE tenant = $1 AND id > $2 AND state = 0 AND due > $3"
-	if who == nil {
-		return list, db.query(ctx, scan, text+" ORDER BY id LIMIT $4", tenant, after, micros(now), limit)
+	if until == "" {
+		until = "~"
 	}
-	err = queryRead(ctx, db, scan, text+" AND destination <> '' AND destination IN_LIST", who, tenant, after, micros(now))
+	// Not by an index of those that are open, none of which is in this order.
+	text := "SELECT " + bundleCols + " FROM bundles WHERE tenant = $1 AND id > $2 AND id <= $3 AND state + 0 = 0 AND due + 0 > $4"
+	if who == nil {
+		return list, db.query(ctx, scan, text+" ORDER BY id LIMIT $5", tenant, after, until, micros(now), limit)
+	}
+	err = queryRead(ctx, db, scan, text+" AND destination <> '' AND destination IN_LIST", who, tenant, after, until, micros(now))
 	slices.SortFunc(list, func(a, b belfry.Bundle) int { return strings.Compare(a.ID, b.ID) })
 	return list[:min(len(list), limit)], err
 }
 
+// LastBundle is the last bundle there is, by its id; "" when there is none.
+func (db *DB) LastBundle(ctx context.Context, tenant string) (id string, err error) {
+	err = db.query(ctx, func(rows *sql.Rows) error { return rows.Scan(&id) }, "SELECT id FROM bundles WHERE tenant = $1 ORDER BY id DESC LIMIT 1", tenant)
+	return id, err
+}
+
 // regathering is a payload of door 4.
 type regathering struct {
-	list []belfry.Regather
-	done []belfry.Look
+	list  []belfry.Regather
+	looks []belfry.Look
 }
 
 // Regather is door 4, too: it moves items between bundles that gather, and ends
-// looks that are done. An item that is not there any more, since its bundle was
+// looks that are done, or notes how far they are. An item that is not there any more, since its bundle was
 // sealed or it was cancelled, stays as it is.
-func (db *DB) Regather(ctx context.Context, list []belfry.Regather, done []belfry.Look) error {
-	weight := 1 + len(done)
+func (db *DB) Regather(ctx context.Context, list []belfry.Regather, looks []belfry.Look) error {
+	weight := 1 + len(looks)
 	for i := range list {
 		weight += 1 + len(list[i].Moves)
 		for k := range list[i].Moves {
@@ -370,17 +388,21 @@ func (db *DB) Regather(ctx context.Context, list []belfry.Regather, done []belfr
 			}
 		}
 	}
-	return db.doors.seal.do(ctx, &job{weight: weight, data: &regathering{list, done}})
+	return db.doors.seal.do(ctx, &job{weight: weight, data: &regathering{list, looks}})
 }
 
 var (
 	moveItem = with("tenant:t bundle:t id:t target:t subscription:t template:t because:t",
 		`UPDATE bundle_items SET bundle = a.target, subscription = a.subscription, template = a.template, because = a.because FROM a
 		WHERE bundle_items.tenant = a.tenant AND bundle_items.bundle = a.bundle AND bundle_items.id = a.id AND bundle_items.state = 0`)
+	// Its bundle is the same one, in another slot.
+	stayItem = with("tenant:t bundle:t id:t subscription:t template:t because:t",
+		`UPDATE bundle_items SET subscription = a.subscription, template = a.template, because = a.because FROM a
+		WHERE bundle_items.tenant = a.tenant AND bundle_items.bundle = a.bundle AND bundle_items.id = a.id AND bundle_items.state = 0`)
 	againBundle = with("tenant:t id:t due:n frequency:t",
 		"UPDATE bundles SET due = a.due, frequency = a.frequency FROM a WHERE bundles.tenant = a.tenant AND bundles.id = a.id AND bundles.state + 0 = 0")
 	// One that nothing was in but what has moved never was.
-	dropBundle = with("tenant:t id:t", `DELETE FROM bundles WHERE (tenant, id) IN (SELECT tenant, id FROM a) AND state = 0
+	dropBundle = with("tenant:t id:t", `DELETE FROM bundles WHERE (tenant, id) IN (SELECT tenant, id FROM a) AND state + 0 = 0
 		AND NOT EXISTS (SELECT 1 FROM bundle_items i WHERE i.tenant = bundles.tenant AND i.bundle = bundles.id)`)
 	overBundle = with("tenant:t id:t ended:n because:t",
 		`UPDATE bundles SET state = 3, ended = a.ended, because = a.because FROM a WHERE bundles.tenant = a.tenant AND bundles.id = a.id AND bundles.state + 0 = 0
@@ -397,11 +419,18 @@ func (s *session) regather(p *regathering) error {
 			return err
 		}
 	}
-	rows := s.rows(dropLook)
-	for _, l := range p.done {
-		rows.text(l.Tenant).text(l.What).text(l.Item).num(l.Version)
+	drop, move := s.rows(dropLook), s.rows(moveLook)
+	for _, l := range p.looks {
+		if l.After == "" {
+			drop.text(l.Tenant).text(l.What).text(l.Item).num(l.Version)
+		} else {
+			move.text(l.Tenant).text(l.What).text(l.Item).num(l.Version).text(l.After).text(l.Until)
+		}
 	}
-	_, err := rows.flush()
+	if _, err := drop.flush(); err != nil {
+		return err
+	}
+	_, err := move.flush()
 	return err
 }
 
@@ -416,17 +445,13 @@ func (s *session) regatherOf(tenant string, list []*belfry.Regather) error {
 			}
 		}
 	}
-	text := "SELECT id FROM bundles WHERE tenant = $1 AND state = 0 AND slot IN_LIST"
-	if s.db.pg {
-		text += " ORDER BY slot FOR UPDATE"
-	}
 	found := map[string]bool{}
-	err := queryIn(s, func(rows *sql.Rows) error {
+	err := s.querySlots(func(rows *sql.Rows) error {
 		var id string
 		err := rows.Scan(&id)
 		found[id] = true
 		return err
-	}, text, slices.Sorted(maps.Keys(names)), tenant)
+	}, "id", "UPDATE", tenant, slices.Sorted(maps.Keys(names)))
 	if err != nil {
 		return err
 	}
@@ -442,11 +467,11 @@ func (s *session) regatherOf(tenant string, list []*belfry.Regather) error {
 			}
 		}
 	}
-	_, into, err := s.places(tenant, to)
+	_, into, err := s.places(tenant, to, wholes(list, waits, to))
 	if err != nil {
 		return err
 	}
-	move, leave := s.rows(moveItem), s.rows(leaveItem)
+	move, leave, stay := s.rows(moveItem), s.rows(leaveItem), s.rows(stayItem)
 	put, entries := s.rows(insertItem), []belfry.Delivery(nil)
 	again, drop, over := s.rows(againBundle), s.rows(dropBundle), s.rows(overBundle)
 	for _, r := range list {
@@ -468,6 +493,9 @@ func (s *session) regatherOf(tenant string, list []*belfry.Regather) error {
 				if stays == nil || m.To.Digest.Due.Before(stays.Due) {
 					stays = m.To.Digest
 				}
+				continue
+			case same && into[slotOf(m.To)] == r.Bundle: // it takes that slot
+				stay.text(tenant).text(r.Bundle).text(m.Item).text(m.To.Subscription).text(m.To.Template).text(s.because(tenant, m.To.EventID, m.To.Because))
 				continue
 			case same:
 				move.text(tenant).text(r.Bundle).text(m.Item).text(into[slotOf(m.To)]).text(m.To.Subscription).text(m.To.Template).text(s.because(tenant, m.To.EventID, m.To.Because))
@@ -495,12 +523,38 @@ func (s *session) regatherOf(tenant string, list []*belfry.Regather) error {
 			again.text(tenant).text(r.Bundle).num(micros(stays.Due)).text(string(frequency))
 		}
 	}
-	for _, r := range []*rows{move, leave, put, again, drop, over} {
+	for _, r := range []*rows{stay, move, leave, put, again, drop, over} {
 		if _, err := r.flush(); err != nil {
 			return err
 		}
 	}
 	return s.putEntries(entries)
+}
+
+// wholes are, by the slot that they go to, bundles of which all that waits goes to
+// one slot, and to whose own nothing goes.
+func wholes(list []*belfry.Regather, waits map[string]map[string]bool, to []*belfry.Delivery) map[string]wholeBundle {
+	out, filled := map[string]wholeBundle{}, map[string]bool{}
+	for _, d := range to {
+		filled[slotOf(d)] = true
+	}
+	for _, r := range list {
+		here, slot, n := waits[r.Bundle], "", 0
+		for i := range r.Moves {
+			m := &r.Moves[i]
+			if !here[m.Item] || m.To == nil || m.To.ID != m.Item || m.To.Digest == nil {
+				continue
+			}
+			if name := slotOf(m.To); n == 0 || name == slot {
+				slot = name
+				n++
+			}
+		}
+		if own := slotOf(r.Slot); n > 0 && n == len(here) && slot != own && !filled[own] {
+			out[slot] = wholeBundle{r.Bundle, n}
+		}
+	}
+	return out
 }
 
 // waiting are the items that wait in the bundles that are open, by bundle.
@@ -511,14 +565,11 @@ func (s *session) waiting(tenant string, list []*belfry.Regather, open map[strin
 			out[r.Bundle] = map[string]bool{}
 		}
 	}
-	text := "SELECT bundle, id FROM bundle_items WHERE tenant = $1 AND state = 0 AND bundle IN_LIST"
-	if s.db.pg {
-		text += " FOR UPDATE" // who cancels one waits
-	}
-	return out, queryIn(s, func(rows *sql.Rows) error {
+	return out, s.queryEach(func(rows *sql.Rows) error {
 		var bundle, id string
 		err := rows.Scan(&bundle, &id)
 		out[bundle][id] = true
 		return err
-	}, text, slices.Sorted(maps.Keys(out)), tenant)
+	}, "SELECT bundle, id FROM bundle_items WHERE tenant = $1 AND state = 0 AND bundle IN_LIST FOR UPDATE", // who cancels one waits
+		slices.Sorted(maps.Keys(out)), tenant)
 }

@@ -128,6 +128,19 @@ func queryIn[T any](s *session, scan func(*sql.Rows) error, text string, ids []T
 	return in(s.db.pg, text, ids, args, func(text string, args []any) error { return s.query(scan, text, args...) })
 }
 
+// queryEach is session.query for a text with nothing but a lock, which is for
+// PostgreSQL, after IN_LIST, in which each of ids is few rows of many: see eachOf.
+func (s *session) queryEach(scan func(*sql.Rows) error, text string, ids []string, args ...any) error {
+	if !s.db.pg {
+		text, _, _ = strings.Cut(text, " FOR ")
+		return queryIn(s, scan, text, ids, args...)
+	}
+	if len(ids) == 0 {
+		return nil
+	}
+	return s.query(scan, eachOf(text, len(args)), append(args, ids)...)
+}
+
 func (s *session) stmt(text string) (*sql.Stmt, error) {
 	if st := s.stmts[text]; st != nil {
 		return st, nil

@@ -354,6 +354,120 @@ func testDigestsTogether(t *testing.T, place func(testing.TB) string) {
 	}
 }
 
+// What is decided anew of all digests moves page by page, with how far it is in
+// the same transaction; an edit meanwhile begins it again, and only the one that
+// was begun last ends it.
+//
+// feature: NEW-11, CPS-23
+func testDigestsMove(t *testing.T, place func(testing.TB) string) {
+	db := Open(t, place(t))
+	ctx := context.Background()
+	setting := func(every string) {
+		t.Helper()
+		body := []byte(`{"frequency": {"every": "` + every + `"}}`)
+		if _, err := db.Apply(ctx, belfry.Changes{Tenant: tenant, Documents: []belfry.Document{{Kind: belfry.KindSetting, ID: belfry.TenantSettingsID, Body: body}}}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	look := func() belfry.Look {
+		t.Helper()
+		list := must[[]belfry.Look](t)(db.Looks(ctx, nil, 10))
+		if len(list) != 1 || list[0].What != belfry.LookAll {
+			t.Fatalf("looks: %+v", list)
+		}
+		return list[0]
+	}
+	setting(belfry.Weekly)
+	if last := must[string](t)(db.LastBundle(ctx, tenant)); last != "" {
+		t.Errorf("the last digest of none is %q", last)
+	}
+	const users = 10
+	event := acceptOne(t, db, "1")
+	commit(t, db, belfry.PlanPage{Tenant: tenant, EventID: event, Last: true, Decided: 1, Deliveries: func() (items []belfry.Delivery) {
+		for i := range users {
+			items = append(items, item(event, "user/"+strconv.Itoa(i), "weekly", dayOf(40)))
+		}
+		return items
+	}()})
+	setting(belfry.Daily)
+	l := look()
+	if l.After != "" || l.Until != "" {
+		t.Errorf("one that was not begun: %+v", l)
+	}
+	until := must[string](t)(db.LastBundle(ctx, tenant))
+	items := map[string]bool{}
+	page := func(l belfry.Look) (after string, list []belfry.Regather) {
+		t.Helper()
+		bundles := must[[]belfry.Bundle](t)(db.OpenBundles(ctx, tenant, nil, l.After, until, dayOf(1), 4))
+		for i := range bundles {
+			b := &bundles[i]
+			r := belfry.Regather{Tenant: tenant, Bundle: b.ID, Seen: 1, At: dayOf(1), Slot: &belfry.Delivery{Principal: b.Principal, Address: b.Address, Channel: b.Channel, Digest: &belfry.Bundling{Key: b.Key}}}
+			for _, it := range must[map[string][]belfry.BundleItem](t)(db.BundleItems(ctx, tenant, []string{b.ID}, 0))[b.ID] {
+				to := item(it.EventID, b.Principal, "daily", dayOf(20))
+				to.ID = it.ID
+				r.Moves = append(r.Moves, belfry.ItemMove{Item: it.ID, To: &to})
+				items[it.ID] = true
+			}
+			list, after = append(list, r), b.ID
+		}
+		return after, list
+	}
+	after, list := page(l)
+	to := l
+	to.After, to.Until = after, until
+	if err := db.Regather(ctx, list, []belfry.Look{to}); err != nil {
+		t.Fatal(err)
+	}
+	if got := look(); got != to {
+		t.Errorf("it is at %+v, want %+v", got, to)
+	}
+	setting(belfry.Monthly)
+	again := look()
+	if again.After != "" || again.Until != "" || again.Version <= l.Version {
+		t.Errorf("after another edit it is at %+v", again)
+	}
+	// Whoever is late with the old one neither ends the new one nor moves it on.
+	for _, late := range []belfry.Look{l, to} {
+		if err := db.Regather(ctx, nil, []belfry.Look{late}); err != nil {
+			t.Fatal(err)
+		}
+		if got := look(); got != again {
+			t.Errorf("it is at %+v, want %+v", got, again)
+		}
+	}
+	setting(belfry.Daily)
+	l = look()
+	for range 5 {
+		after, list := page(l)
+		on := l
+		if on.After, on.Until = after, until; len(list) < 4 {
+			on.After = ""
+		}
+		if err := db.Regather(ctx, list, []belfry.Look{on}); err != nil {
+			t.Fatal(err)
+		}
+		if on.After == "" {
+			break
+		}
+		l = look()
+	}
+	if left := must[[]belfry.Look](t)(db.Looks(ctx, nil, 10)); len(left) != 0 {
+		t.Errorf("looks are left: %+v", left)
+	}
+	due := sealAll(t, db, dayOf(30))
+	got := map[string]bool{}
+	for _, b := range due {
+		for _, id := range itemsOf(t, db, b.ID) {
+			got[id] = true
+		}
+		if b.Key != "daily" {
+			t.Errorf("%s waits by %q", b.Principal, b.Key)
+		}
+	}
+	same(t, "digests", len(due), users)
+	same(t, "items", got, items)
+}
+
 // A bundle may be over without a message, or wait longer; old ones go, and the
 // events of those that were not sent stay.
 func testDigestsEnd(t *testing.T, place func(testing.TB) string) {

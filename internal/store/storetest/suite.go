@@ -40,6 +40,7 @@ func Run(t *testing.T, place func(testing.TB) string) {
 		{"digests that count from the last", testDigestsCount},
 		{"digests wait", testDigestsWait},
 		{"digests sealed while others join them", testDigestsTogether},
+		{"digests moved page by page", testDigestsMove},
 		{"digests end", testDigestsEnd},
 		{"due deliveries", testDue},
 		{"attempts", testAttempts},
