@@ -49,6 +49,7 @@ type Options struct {
 // App is a program that is ready to run.
 type App struct {
 	log      *slog.Logger
+	outage   *outage
 	clock    *clock
 	grace    time.Duration
 	db       *store.DB
@@ -93,11 +94,13 @@ func New(ctx context.Context, o Options) (_ *App, err error) {
 		return nil, err
 	}
 	clock := &clock{ahead: o.Ahead}
+	outage := newOutage(o.Log)
+	o.Log = slog.New(outage.handler(o.Log.Handler()))
 	db, err := store.Open(ctx, store.Options{URL: cfg.DatabaseURL(), Log: o.Log, Now: clock.now})
 	if err != nil {
 		return nil, err
 	}
-	a := &App{log: o.Log, grace: cfg.Limits.Drain, db: db, counters: pipeline.NewCounters(), roles: cfg.Nodes.Roles, version: o.Version, clock: clock, started: clock.now()}
+	a := &App{outage: outage, log: o.Log, grace: cfg.Limits.Drain, db: db, counters: pipeline.NewCounters(), roles: cfg.Nodes.Roles, version: o.Version, clock: clock, started: clock.now()}
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, a.Close())
@@ -438,6 +441,7 @@ func (a *App) Run(ctx context.Context) error {
 	if a.cluster != nil {
 		stopNode, stopFollow = stage(a.cluster.Run), stage(a.follower.Run)
 	}
+	stopOutage := stage(func(ctx context.Context) error { return a.outage.watch(ctx, a.db.Ping) })
 	stopDispatch := stage(a.dispatcher.Run)
 	stopSeal := stage(a.sealer.Run)
 	stopPlan := stage(a.planner.Run)
@@ -497,6 +501,7 @@ func (a *App) Run(ctx context.Context) error {
 	stopDispatch()
 	stopFollow()
 	stopNode()
+	stopOutage()
 	a.log.Info("stopped")
 	return errors.Join(err, a.Close())
 }

@@ -39,6 +39,7 @@ func TestPostgresGoesAway(t *testing.T) {
 			name string
 			stop func()
 		}{{"stopped", server.Stop}, {"crashed", server.Crash}} {
+			before := p.logged()
 			away.stop()
 			n := l.refused()
 			await(t, patience, "refused while the database is "+away.name, func() (bool, string) { return l.refused() > n+5, l.summary() })
@@ -52,6 +53,15 @@ func TestPostgresGoesAway(t *testing.T) {
 			}
 			server.Start(t)
 			l.grows(p, 100)
+			await(t, patience, "told in the log that it is back", func() (bool, string) {
+				return strings.Contains(strings.TrimPrefix(p.logged(), before), "the database answers again"), last(p.logged(), 3000)
+			})
+			said := strings.TrimPrefix(p.logged(), before)
+			if errors := strings.Count(said, "level=ERROR") + strings.Count(said, "level=WARN"); errors > 3 {
+				t.Errorf("%d lines of trouble in the log while the database was %s, want one that it is, and few of other things:\n%s", errors, away.name, last(said, 5000))
+			} else {
+				t.Logf("%s: %d lines of trouble", away.name, errors)
+			}
 		}
 
 		// Frozen: connections stand and nobody answers.

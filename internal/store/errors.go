@@ -64,9 +64,9 @@ func fault(err error) error {
 		case "53": // insufficient resources: disk full, too many connections
 			return belfry.Errorf(belfry.Unavailable, "PostgreSQL is out of a resource: %s (%w)", pg.Message, err)
 		case "57", "58", "08": // shutdown or crash, system error, connection
-			return belfry.Errorf(belfry.Unavailable, "PostgreSQL is not available: %s (%w)", pg.Message, err)
+			return belfry.Errorf(belfry.Unavailable, "PostgreSQL is not available: %s (%w)", pg.Message, &away{err})
 		case "28", "3D": // who we are is not (or no longer) welcome
-			return belfry.Errorf(belfry.Unavailable, "PostgreSQL refuses the connection: %s (%w)", pg.Message, err)
+			return belfry.Errorf(belfry.Unavailable, "PostgreSQL refuses the connection: %s (%w)", pg.Message, &away{err})
 		}
 		if pg.Code == fencedCode {
 			return ErrFenced
@@ -85,9 +85,21 @@ func fault(err error) error {
 	case errors.Is(err, driver.ErrBadConn), errors.Is(err, sql.ErrConnDone), errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF),
 		errors.Is(err, context.DeadlineExceeded), errors.Is(err, net.ErrClosed), errors.As(err, &netErr), errors.As(err, &connect),
 		strings.Contains(err.Error(), "conn closed"): // pgx has no exported error for its closed connection
-		return belfry.Errorf(belfry.Unavailable, "the database cannot be reached (%w)", err)
+		return belfry.Errorf(belfry.Unavailable, "the database cannot be reached (%w)", &away{err})
 	}
 	return err
+}
+
+// away marks the cause of an error as that the database does not answer.
+type away struct{ error }
+
+func (a *away) Unwrap() error { return a.error }
+
+// Away reports whether an error says that the database does not answer, and not
+// something of what was asked of it.
+func Away(err error) bool {
+	var a *away
+	return errors.As(err, &a)
 }
 
 // broken reports whether a connection that met err should not be used again

@@ -367,7 +367,7 @@ func (w *writer) open() (*session, error) {
 	defer cancel()
 	conn, err := w.db.write.Conn(ctx)
 	if err != nil {
-		return nil, belfry.Errorf(belfry.Unavailable, "the database cannot be reached (%w)", err)
+		return nil, belfry.Errorf(belfry.Unavailable, "the database cannot be reached (%w)", &away{err})
 	}
 	w.session = newSession(w.db, conn)
 	return w.session, nil

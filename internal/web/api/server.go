@@ -242,10 +242,17 @@ func (s *Server) log(ctx context.Context, c *call, out *recorder, pattern string
 		attrs = append(attrs, slog.String("tenant", c.who.Tenant), slog.String("key", c.who.Key))
 	}
 	if c.err != nil {
-		attrs = append(attrs, slog.String("error", clip(c.err.Error(), maxDetail)))
+		attrs = append(attrs, slog.Any("error", clipped{c.err}))
 	}
 	s.Log.LogAttrs(ctx, level, "request", append(attrs, c.details...)...)
 }
+
+// clipped is an error in few words, for whoever reads the log and for whoever
+// asks what it is.
+type clipped struct{ error }
+
+func (c clipped) Error() string { return clip(c.error.Error(), maxDetail) }
+func (c clipped) Unwrap() error { return c.error }
 
 // requestID takes the caller's id when it is harmless, else draws one.
 func requestID(r *http.Request, now time.Time) string {
