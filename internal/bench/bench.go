@@ -138,6 +138,7 @@ func Run(ctx context.Context, o Options) (_ *Report, err error) {
 		{"ceiling again", ceiling, r.ceiling},
 		{"start and idle memory", o.wants("start", "backlog"), r.starts},
 		{"backlog of " + thousands(o.Size.Backlog) + " deliveries", o.wants("backlog"), r.backlog},
+		{"an announcement", o.wants("announcement"), r.announcement},
 		{"a hostile mix", o.wants("hostile"), r.hostile},
 		{strconv.Itoa(o.nodesOrTwo()) + " nodes", o.wants("nodes"), r.severalNodes},
 		{"the loss of a node", o.wants("failover"), r.failover},

@@ -46,7 +46,7 @@ func TestStatistics(t *testing.T) {
 
 // feature: NEW-18
 func TestReportHasTheDocumentedKeys(t *testing.T) {
-	full := Report{MatchNS: map[string]float64{"1000": 1}, Latency: &Latency{}, Hanging: &HangingReport{}, Hostile: &HostileReport{}, Growth: []GrowthPoint{{}}, Matching: map[string]*MatchReport{"1000": {}}, Load: &LoadReport{}, Nodes: &NodesReport{}, Failover: &FailoverReport{}, Planning: &PlanningReport{}, Digests: &DigestsReport{}, Roles: &RolesReport{}}
+	full := Report{MatchNS: map[string]float64{"1000": 1}, Latency: &Latency{}, Hanging: &HangingReport{}, Hostile: &HostileReport{}, Announcement: &HostileReport{}, Growth: []GrowthPoint{{}}, Matching: map[string]*MatchReport{"1000": {}}, Load: &LoadReport{}, Nodes: &NodesReport{}, Failover: &FailoverReport{}, Planning: &PlanningReport{}, Digests: &DigestsReport{}, Roles: &RolesReport{}}
 	fill(t, &full)
 	raw, err := json.Marshal(full)
 	if err != nil {
@@ -57,7 +57,7 @@ func TestReportHasTheDocumentedKeys(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, key := range strings.Fields(`ceiling_posts_per_s fanout_deliveries_per_s fanout_ratio single_events_per_s single_ratio ingest_batch_events_per_s ingest_planned_events_per_s latency_ms match_ns
-		bytes_per_subscription inbox_rows_per_s idle_rss_bytes backlog_rss_bytes disk_bytes_per_million_events fsync_us start_ms inbox_million_rows_per_s hanging hostile growth growth_ratio matching load nodes failover planning digests roles database`) {
+		bytes_per_subscription inbox_rows_per_s idle_rss_bytes backlog_rss_bytes disk_bytes_per_million_events fsync_us start_ms inbox_million_rows_per_s hanging announcement hostile growth growth_ratio matching load nodes failover planning digests roles database`) {
 		if _, ok := got[key]; !ok {
 			t.Errorf("no %s", key)
 		}

@@ -12,7 +12,7 @@ import (
 // Hostile says what a server is given at once.
 type Hostile struct {
 	Members   int // that one event fills the inboxes of
-	Endpoints int // that each event of another tenant goes to
+	Endpoints int // that each event of another tenant goes to; 0 = there are no such events
 	PerSecond int // small events of all tenants together
 	Small     int // of them in all while the others work
 	Idle      time.Duration
@@ -24,6 +24,8 @@ type HostileReport struct {
 	Tenants map[string]Beside `json:"tenants"`
 	Ratio   float64           `json:"p99_ratio"`     // of the tenant that suffers most
 	Crowd   float64           `json:"crowd_seconds"` // until the event of many members was planned
+
+	of Hostile
 }
 
 // Beside are latencies of small events alone, and while one event of many
@@ -41,9 +43,22 @@ const (
 	wideType  = "bench.wide"
 )
 
-func (r *run) hostile(ctx context.Context) error {
-	return r.serving(ctx, func(ctx context.Context, root *rig) error {
-		h := r.Size.Hostile
+func (r *run) hostile(ctx context.Context) (err error) {
+	r.report.Hostile, err = r.mix(ctx, "hostile", r.Size.Hostile)
+	return err
+}
+
+// announcement is the hostile mix without the events to many endpoints: what
+// one event of very many members alone does to the others.
+func (r *run) announcement(ctx context.Context) (err error) {
+	h := r.Size.Hostile
+	h.Endpoints = 0
+	r.report.Announcement, err = r.mix(ctx, "announcement", h)
+	return err
+}
+
+func (r *run) mix(ctx context.Context, name string, h Hostile) (report *HostileReport, err error) {
+	err = r.serving(ctx, func(ctx context.Context, root *rig) error {
 		mix := time.Duration(float64(h.Small) / float64(h.PerSecond) * float64(time.Second))
 		rigs := make([]*rig, len(hostileTenants))
 		var streams []*stream
@@ -66,24 +81,26 @@ func (r *run) hostile(ctx context.Context) error {
 				event: func(b []byte, seq int64) []byte { return appendEvent(b, smallType, seq) }})
 		}
 		small := streams
-		wide, done, err := root.tenant(ctx, "wide") // a sink of its own, for its endpoints are counted from 0
-		if err != nil {
-			return err
-		}
-		defer done()
-		for i := range h.Endpoints {
-			r.progress.step("endpoint %d of %d", i, h.Endpoints)
-			id, err := wide.endpoint(ctx, i)
+		if h.Endpoints > 0 {
+			wide, done, err := root.tenant(ctx, "wide") // a sink of its own, for its endpoints are counted from 0
 			if err != nil {
 				return err
 			}
-			if err := wide.subscribe(ctx, wideType, map[string]any{"endpoint": id}); err != nil {
-				return err
+			defer done()
+			for i := range h.Endpoints {
+				r.progress.step("endpoint %d of %d", i, h.Endpoints)
+				id, err := wide.endpoint(ctx, i)
+				if err != nil {
+					return err
+				}
+				if err := wide.subscribe(ctx, wideType, map[string]any{"endpoint": id}); err != nil {
+					return err
+				}
 			}
+			streams = append(streams, &stream{name: "to " + thousands(h.Endpoints) + " endpoints", rig: wide, perSecond: 1, after: h.Idle, fan: h.Endpoints,
+				events: max(1, int64(mix/time.Second)), event: func(b []byte, seq int64) []byte { return appendEvent(b, wideType, seq) }})
 		}
-		streams = append(streams, &stream{name: "to " + thousands(h.Endpoints) + " endpoints", rig: wide, perSecond: 1, after: h.Idle, fan: h.Endpoints,
-			events: max(1, int64(mix/time.Second)), event: func(b []byte, seq int64) []byte { return appendEvent(b, wideType, seq) }})
-		err = rigs[0].gather(ctx, h.Members, func(done int) { r.progress.step("%s of %s members", thousands(done), thousands(h.Members)) })
+		err := rigs[0].gather(ctx, h.Members, func(done int) { r.progress.step("%s of %s members", thousands(done), thousands(h.Members)) })
 		if err != nil {
 			return err
 		}
@@ -124,9 +141,10 @@ func (r *run) hostile(ctx context.Context) error {
 		if err := rigs[0].crowdHas(ctx, h.Members, 1); err != nil {
 			return err
 		}
-		r.hostileReport(h, streams, small, sent.Sub(start), planned.Sub(start))
+		report = r.hostileReport(name, h, streams, small, sent.Sub(start), planned.Sub(start))
 		return nil
 	})
+	return report, err
 }
 
 // warm opens connections and fills caches.
@@ -143,10 +161,10 @@ func (r *run) warm(ctx context.Context, streams []*stream) error {
 	return arrived(ctx, list, time.Minute)
 }
 
-func (r *run) hostileReport(h Hostile, streams, small []*stream, sent, planned time.Duration) {
-	out := HostileReport{Tenants: map[string]Beside{}, Crowd: rounded((planned - sent).Seconds())}
+func (r *run) hostileReport(name string, h Hostile, streams, small []*stream, sent, planned time.Duration) *HostileReport {
+	out := HostileReport{Tenants: map[string]Beside{}, Crowd: rounded((planned - sent).Seconds()), of: h}
 	p := plot{
-		name: "hostile", title: "Latency of every tenant's events beside one event of " + thousands(h.Members) + " members",
+		name: name, title: "Latency of every tenant's events beside one event of " + thousands(h.Members) + " members",
 		x: axis{label: "seconds"}, y: axis{label: "milliseconds from event to webhook", log: true},
 		bands: []band{{sent.Seconds(), planned.Seconds(), "the event of " + thousands(h.Members) + " is planned"}},
 	}
@@ -163,9 +181,8 @@ func (r *run) hostileReport(h Hostile, streams, small []*stream, sent, planned t
 		out.Ratio = max(out.Ratio, rounded(b.Mix.P99/b.Idle.P99))
 	}
 	p.about = fmt.Sprintf("While the event is planned, p99 of the tenant that suffers most is %.2f times that of an idle run.", out.Ratio)
-	r.report.Hostile = &out
-	r.report.notes.hostile = h
 	r.plots = append(r.plots, p)
+	return &out
 }
 
 // tenant makes a tenant, unless it is there, and gives a rig with a key and a

@@ -34,6 +34,7 @@ type Report struct {
 	StartMS        float64                 `json:"start_ms,omitempty"`
 	CrowdRows      float64                 `json:"inbox_million_rows_per_s,omitempty"`
 	Hanging        *HangingReport          `json:"hanging,omitempty"`
+	Announcement   *HostileReport          `json:"announcement,omitempty"`
 	Hostile        *HostileReport          `json:"hostile,omitempty"`
 	Growth         []GrowthPoint           `json:"growth,omitempty"`
 	GrowthRatio    float64                 `json:"growth_ratio,omitempty"` // of a delivery's cost, last to first
@@ -73,7 +74,6 @@ type notes struct {
 	people    int
 	hanging   Hanging
 	crowd     Crowd
-	hostile   Hostile
 	planning  Planning
 	digests   Digests
 }
@@ -155,13 +155,19 @@ func (r *Report) Write(w io.Writer) error {
 		line(fmt.Sprintf("%d endpoints, %d/s", n.Endpoints-n.Hang, n.PerSecond*(n.Endpoints-n.Hang)/n.Endpoints), h.Without.String(), "p50 / p99 / max, event due to webhook received")
 		line(fmt.Sprintf("  beside %d that hang", n.Hang), h.With.String(), fmt.Sprintf("%v each request: p99 %.2f times as much", n.Pause, h.Ratio))
 	}
-	if h := r.Hostile; h != nil {
-		n := r.notes.hostile
-		for _, name := range slices.Sorted(maps.Keys(h.Tenants)) {
-			line("tenant "+name+" idle", h.Tenants[name].Idle.String(), fmt.Sprintf("p50 / p99 / max, %s small events/s of all tenants", thousands(n.PerSecond)))
-			line("  in the mix", h.Tenants[name].Mix.String(), fmt.Sprintf("p99 %.2f times as much", h.Tenants[name].Mix.P99/h.Tenants[name].Idle.P99))
+	for _, h := range []*HostileReport{r.Announcement, r.Hostile} {
+		if h == nil {
+			continue
 		}
-		line("  the mix", fmt.Sprintf("%.1f s", h.Crowd), fmt.Sprintf("one event of %s members planned, %s deliveries/s to %[2]s endpoints", thousands(n.Members), thousands(n.Endpoints)))
+		for _, name := range slices.Sorted(maps.Keys(h.Tenants)) {
+			line("tenant "+name+" idle", h.Tenants[name].Idle.String(), fmt.Sprintf("p50 / p99 / max, %s small events/s of all tenants", thousands(h.of.PerSecond)))
+			line("  beside", h.Tenants[name].Mix.String(), fmt.Sprintf("p99 %.2f times as much", h.Tenants[name].Mix.P99/h.Tenants[name].Idle.P99))
+		}
+		what := fmt.Sprintf("one event of %s members planned", thousands(h.of.Members))
+		if h.of.Endpoints > 0 {
+			what += fmt.Sprintf(", %s deliveries/s to %[1]s endpoints", thousands(h.of.Endpoints))
+		}
+		line("  beside what", fmt.Sprintf("%.1f s", h.Crowd), what)
 	}
 	for _, p := range r.Growth {
 		line("with "+thousands(p.Stored)+" deliveries stored", fmt.Sprintf("%.1f us", p.Delivery), fmt.Sprintf("a delivery of an event to %d endpoints; an event to one takes %.1f us", r.notes.endpoints, p.Event))

@@ -48,7 +48,7 @@ func serve() error {
 // A run too short for its figures to mean anything, on real parts.
 // feature: NEW-18
 func TestRun(t *testing.T) {
-	plotted := []string{"million", "hostile", "growth", "hanging"}
+	plotted := []string{"million", "announcement", "hostile", "growth", "hanging"}
 	for _, c := range []struct {
 		name, database string
 		only, plotted  []string

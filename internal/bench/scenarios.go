@@ -37,6 +37,7 @@ var scenarios = []Scenario{
 	{"start", "start to ready, memory when idle", everyRun},
 	{"backlog", "memory with many deliveries due", everyRun},
 	{"million", "an event to the inboxes of a subscription of 1,000,000 members with 10 rows each; takes some GB of disk", byName},
+	{"announcement", "one event of 1,000,000 members beside 50,000 small events of several tenants", byName},
 	{"hostile", "one event of 1,000,000 members, 1,000 endpoints and 50,000 small events of several tenants", byName},
 	{"growth", "cost of new deliveries with 10,000 to 10,000,000 stored; takes some GB of disk and many minutes", byName},
 	{"nodes", "fan-out of several servers on one PostgreSQL beside one server (--nodes)", byName},
