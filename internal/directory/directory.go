@@ -32,10 +32,10 @@ type Store interface {
 }
 
 // JoinedGroups is a faster way to find the groups among a subscription's
-// members. A store without it is read member by member, once until groups or
+// members, and those members that are named. A store without it is read member by member, once until groups or
 // members change.
 type JoinedGroups interface {
-	JoinedGroups(ctx context.Context, tenant, subscription string) ([]belfry.Member, error)
+	JoinedGroups(ctx context.Context, tenant, subscription string, also []string) ([]belfry.Member, error)
 }
 
 // OptOuts lists who opted out of a subscription, after somebody or among those
@@ -640,7 +640,7 @@ func (v *View) JoinedGroups(subscription string) ([]belfry.Member, error) {
 // findJoinedGroups looks through a long list of members.
 func (v *View) findJoinedGroups(subscription string) ([]belfry.Member, error) {
 	if v.d.joined != nil {
-		return v.d.joined.JoinedGroups(v.ctx, v.t.name, subscription)
+		return v.d.joined.JoinedGroups(v.ctx, v.t.name, subscription, resolve.Pseudo)
 	}
 	var out []belfry.Member
 	for after := ""; ; {

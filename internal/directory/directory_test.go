@@ -249,7 +249,7 @@ func TestLongListsOfMembers(t *testing.T) {
 	for i := range n {
 		ch.Members = append(ch.Members, belfry.Member{Subscription: "sub_1", Principal: fmt.Sprintf("user/%05d", i)})
 	}
-	ch.Members = append(ch.Members, belfry.Member{Subscription: "sub_1", Principal: "team/1", Object: "c"}, belfry.Member{Subscription: "sub_1", Principal: "team/2"})
+	ch.Members = append(ch.Members, belfry.Member{Subscription: "sub_1", Principal: "team/1", Object: "c"}, belfry.Member{Subscription: "sub_1", Principal: "team/2"}, belfry.Member{Subscription: "sub_1", Principal: belfry.GroupAuthenticated})
 	v := at(t, d, apply(t, db.DB, ch))
 	got := 0
 	for after := ""; ; {
@@ -259,10 +259,10 @@ func TestLongListsOfMembers(t *testing.T) {
 		}
 		got, after = got+len(ms), ms[len(ms)-1].Principal
 	}
-	if got != n+2 {
+	if got != n+3 {
 		t.Errorf("%d members", got)
 	}
-	if j := must(v.JoinedGroups("sub_1"))(t); len(j) != 1 || j[0].Principal != "team/1" || j[0].Object != "c" {
+	if j := must(v.JoinedGroups("sub_1"))(t); len(j) != 2 || j[0].Principal != belfry.GroupAuthenticated || j[1].Principal != "team/1" || j[1].Object != "c" {
 		t.Errorf("%+v", j)
 	}
 	db.count()
@@ -270,10 +270,10 @@ func TestLongListsOfMembers(t *testing.T) {
 	if n := db.count(); len(n) != 0 {
 		t.Errorf("asking again reads %v", n)
 	}
-	if j := must(at(t, d, apply(t, db.DB, belfry.Changes{Groups: []belfry.Group{{ID: "team/2", Origin: "k"}}})).JoinedGroups("sub_1"))(t); len(j) != 2 {
+	if j := must(at(t, d, apply(t, db.DB, belfry.Changes{Groups: []belfry.Group{{ID: "team/2", Origin: "k"}}})).JoinedGroups("sub_1"))(t); len(j) != 3 {
 		t.Errorf("%+v", j)
 	}
-	if j := must(at(t, d, apply(t, db.DB, belfry.Changes{DropMembers: []belfry.Member{{Subscription: "sub_1", Principal: "team/1", Object: "c"}}})).JoinedGroups("sub_1"))(t); len(j) != 1 {
+	if j := must(at(t, d, apply(t, db.DB, belfry.Changes{DropMembers: []belfry.Member{{Subscription: "sub_1", Principal: "team/1", Object: "c"}}})).JoinedGroups("sub_1"))(t); len(j) != 2 {
 		t.Errorf("%+v", j)
 	}
 }

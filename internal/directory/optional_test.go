@@ -28,7 +28,7 @@ func (l *lists) OptOuts(_ context.Context, _, _, after string, limit int) ([]bel
 	return out, nil
 }
 
-func (l *lists) JoinedGroups(context.Context, string, string) ([]belfry.Member, error) {
+func (l *lists) JoinedGroups(context.Context, string, string, []string) ([]belfry.Member, error) {
 	l.asked++
 	return l.groups, nil
 }

@@ -1,6 +1,10 @@
 package resolve
 
-import "github.com/belfryhq/belfry/internal/belfry"
+import (
+	"slices"
+
+	"github.com/belfryhq/belfry/internal/belfry"
+)
 
 // Directory is a read-only view of one tenant at one version, or a later one.
 // All methods take many keys at once, since an implementation may have to ask
@@ -51,8 +55,8 @@ type Grants struct {
 	Groups []belfry.Grant // to groups, pseudo groups among them
 }
 
-// IsPseudo reports whether id is a reserved group that stands for every
-// active user.
-func IsPseudo(id string) bool {
-	return id == belfry.GroupAuthenticated || id == belfry.GroupAnyone
-}
+// Pseudo are the reserved groups that stand for every active user.
+var Pseudo = []string{belfry.GroupAuthenticated, belfry.GroupAnyone}
+
+// IsPseudo reports whether id is one of them.
+func IsPseudo(id string) bool { return slices.Contains(Pseudo, id) }

@@ -1,6 +1,7 @@
 package store
 
 import (
+	"cmp"
 	"context"
 	"database/sql"
 	"slices"
@@ -134,14 +135,39 @@ func (db *DB) Joined(ctx context.Context, tenant, principal string, limit int) (
 	return list, err
 }
 
-// JoinedGroups lists the members of a subscription that are groups.
-func (db *DB) JoinedGroups(ctx context.Context, tenant, subscription string) (list []belfry.Member, err error) {
-	err = db.query(ctx, func(rows *sql.Rows) error {
+// JoinedGroups lists the members of a subscription that are groups, or among
+// also, which are groups that nobody has to declare; by principal and object.
+func (db *DB) JoinedGroups(ctx context.Context, tenant, subscription string, also []string) (list []belfry.Member, err error) {
+	scan := func(rows *sql.Rows) error {
 		m, err := scanMember(rows)
 		list = append(list, m)
 		return err
-	}, `SELECT m.subscription, m.principal, m.object, m.channels, m.since FROM groups g
-		JOIN members m ON m.tenant = g.tenant AND m.subscription = $2 AND m.principal = g.id
-		WHERE g.tenant = $1 ORDER BY m.principal, m.object`, tenant, subscription)
-	return list, err
+	}
+	const cols = "SELECT m.subscription, m.principal, m.object, m.channels, m.since FROM "
+	from := "groups g JOIN members m"
+	if !db.pg { // it has no figures to choose by, and took the members however many they are
+		from = "members m CROSS JOIN groups g"
+		fewer := false
+		err := db.query(ctx, func(rows *sql.Rows) error { return rows.Scan(&fewer) }, `SELECT (SELECT count(*) FROM groups WHERE tenant = $1) <
+			(SELECT count(*) FROM (SELECT 1 FROM members WHERE tenant = $1 AND subscription = $2 LIMIT (SELECT count(*) + 1 FROM groups WHERE tenant = $1)))`, tenant, subscription)
+		if err != nil {
+			return nil, err
+		}
+		if fewer {
+			from = "groups g CROSS JOIN members m"
+		}
+	}
+	err = db.query(ctx, scan, cols+from+` ON m.tenant = g.tenant AND m.principal = g.id WHERE g.tenant = $1 AND m.tenant = $1 AND m.subscription = $2
+		ORDER BY m.principal, m.object`, tenant, subscription)
+	if err != nil || len(also) == 0 {
+		return list, err
+	}
+	declared := len(list)
+	if err = queryRead(ctx, db, scan, cols+"members m WHERE m.tenant = $1 AND m.subscription = $2 AND m.principal IN_LIST", also, tenant, subscription); err != nil || len(list) == declared {
+		return list, err
+	}
+	slices.SortFunc(list, func(a, b belfry.Member) int {
+		return cmp.Or(strings.Compare(a.Principal, b.Principal), strings.Compare(a.Object, b.Object))
+	})
+	return slices.CompactFunc(list, func(a, b belfry.Member) bool { return a.Principal == b.Principal && a.Object == b.Object }), nil
 }

@@ -1,6 +1,8 @@
 package storetest
 
 import (
+	"fmt"
+	"slices"
 	"testing"
 	"time"
 
@@ -57,9 +59,32 @@ func testOptOuts(t *testing.T, place func(testing.TB) string) {
 		t.Errorf("members of the subscription opted out of: %+v, %v", left, err)
 	}
 	apply(belfry.Changes{Groups: []belfry.Group{{ID: "staff"}, {ID: "others"}}, Members: []belfry.Member{{Subscription: "sub_a", Principal: "staff", Since: since}}})
-	joined, err := db.JoinedGroups(t.Context(), belfry.DefaultTenant, "sub_a")
+	joined, err := db.JoinedGroups(t.Context(), belfry.DefaultTenant, "sub_a", nil)
 	if err != nil || len(joined) != 1 || joined[0].Principal != "staff" {
 		t.Errorf("groups that joined: %+v, %v", joined, err)
+	}
+	// Whether there are more groups or more members, and with those that nobody
+	// declares, of which one is declared.
+	crowd := belfry.Changes{Groups: []belfry.Group{{ID: "a"}}, Members: []belfry.Member{{Subscription: "sub_c", Principal: "z", Since: since}, {Subscription: "sub_c", Principal: "staff", Since: since},
+		{Subscription: "sub_c", Principal: "a", Object: "x", Since: since}, {Subscription: "sub_c", Principal: "a", Since: since}, {Subscription: "sub_d", Principal: "z", Since: since}}}
+	for i := range 20 {
+		crowd.Members = append(crowd.Members, belfry.Member{Subscription: "sub_c", Principal: fmt.Sprint("user/", i), Since: since})
+	}
+	apply(crowd)
+	for _, groups := range []int{0, 40} {
+		var more belfry.Changes
+		for i := range groups {
+			more.Groups = append(more.Groups, belfry.Group{ID: fmt.Sprint("group/", i)})
+		}
+		apply(more)
+		joined, err := db.JoinedGroups(t.Context(), belfry.DefaultTenant, "sub_c", []string{"z", "a", "nobody"})
+		var got []string
+		for _, m := range joined {
+			got = append(got, m.Principal+"@"+m.Object)
+		}
+		if want := []string{"a@", "a@x", "staff@", "z@"}; err != nil || !slices.Equal(got, want) {
+			t.Errorf("beside %d other groups: %v, %v; want %v", groups, got, err, want)
+		}
 	}
 	other, err := db.Members(t.Context(), belfry.DefaultTenant, "sub_b", "", 10)
 	if err != nil || len(other) != 1 {
