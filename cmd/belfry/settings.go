@@ -16,7 +16,7 @@ type settings struct {
 	Config    string   `short:"c" placeholder:"FILE" env:"BELFRY_CONFIG" help:"Configuration file; belfry.yaml in this folder when there is one."`
 	Listen    *string  `placeholder:"HOST:PORT" help:"Address to listen on (127.0.0.1:8420)."`
 	DataDir   *string  `placeholder:"FOLDER" help:"Folder for the database and the secret key (belfry-data)."`
-	Database  *string  `placeholder:"URL" help:"sqlite:file or postgres://user:password@host/name; empty: SQLite in the data folder."`
+	Database  *string  `placeholder:"URL" help:"sqlite:folder or postgres://user:password@host/name; empty: SQLite in the data folder."`
 	PublicURL *string  `name:"public-url" placeholder:"URL" help:"Address under which people reach this server."`
 	Roles     *string  `placeholder:"LIST" help:"What this process does, of api, plan, deliver, source (all), where several share a PostgreSQL database."`
 	LogLevel  *string  `placeholder:"LEVEL" help:"debug, info, warn or error."`

@@ -18,7 +18,7 @@ import (
 type Config struct {
 	Listen       string   `koanf:"listen" form:"host:port" help:"Address to listen on. Port 0 takes a free one; the log line *listening* names it."`
 	DataDir      string   `koanf:"data_dir" form:"folder" help:"Folder for the SQLite database and, there, the secret key. It is made when missing."`
-	Database     URL      `koanf:"database" form:"sqlite:file or postgres://user:password@host/name" help:"Where everything is kept. Empty: SQLite in the data folder."`
+	Database     URL      `koanf:"database" form:"sqlite:folder or postgres://user:password@host/name" help:"Where everything is kept. Empty: SQLite in the data folder."`
 	PublicURL    string   `koanf:"public_url" form:"https://host[/path]" help:"Address under which people reach this server; links in messages begin with it. Empty: the address listened on."`
 	BootstrapKey Secret   `koanf:"bootstrap_key" form:"16 characters or more" help:"A root key accepted from the first start, for automation. Empty: none, and the first start prints a key once."`
 	SecretKey    []Secret `koanf:"secret_key" form:"list of 32 random bytes in base64" help:"Encrypts secrets in the database and signs links: the first key does, all are accepted. Empty: on SQLite made in the data folder; on PostgreSQL the start is refused."`

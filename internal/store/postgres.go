@@ -4,6 +4,7 @@ import (
 	"context"
 	"database/sql"
 	"errors"
+	"strings"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -59,7 +60,7 @@ func (db *DB) openPostgres(ctx context.Context, url string) error {
 	if err := checkServer(ctx, db.write); err != nil {
 		return err
 	}
-	if err := migrateAlone(ctx, db.write); err != nil {
+	if err := migrateAlone(ctx, db.write, config.Database); err != nil {
 		return openFault(err, config.Database)
 	}
 	return nil
@@ -68,12 +69,15 @@ func (db *DB) openPostgres(ctx context.Context, url string) error {
 // migrateAlone brings the schema up to date, one process at a time: others that
 // start meanwhile wait. The lock is a transaction's, so that it goes with it,
 // whatever stands between us and the server.
-func migrateAlone(ctx context.Context, db *sql.DB) error {
+func migrateAlone(ctx context.Context, db *sql.DB, database string) error {
 	tx, err := db.BeginTx(ctx, nil)
 	if err != nil {
 		return err
 	}
 	_, err = tx.ExecContext(ctx, "SELECT set_config('idle_in_transaction_session_timeout', '0', true), pg_advisory_xact_lock($1)", int64(lockKey))
+	if err == nil {
+		err = ownDatabase(ctx, tx, database)
+	}
 	if err == nil {
 		err = migrate(ctx, db, goose.DialectPostgres)
 	}
@@ -100,20 +104,47 @@ func startFault(err error) error {
 	err = openFault(err, "on PostgreSQL")
 	do := "check host and port in the database URL, and that the server runs and lets this machine in"
 	var pg *pgconn.PgError
-	if errors.As(err, &pg) {
+	switch {
+	case errors.As(err, &pg):
 		switch pg.Code[:2] {
 		case "28":
 			do = "check user and password in the database URL, and pg_hba.conf on the server"
 		case "3D":
 			do = "make it with CREATE DATABASE, or name another in the database URL"
+		case "42": // of a parameter that is sent when a connection is made
+			return belfry.Errorf(belfry.Invalid, "PostgreSQL refuses the connection: %s: what it names is an option of the database URL, behind its ?: correct it, or leave it out", pg.Message)
 		default:
 			return err
 		}
+	case onlyTLS(err):
+		do = "the server speaks no TLS: switch it on there, or, where the network between is trusted, say sslmode=disable in the database URL"
 	}
 	if !unavailable(err) {
 		return err
 	}
 	return belfry.Errorf(belfry.Unavailable, "%w: %s", err, do)
+}
+
+// onlyTLS reports whether a connection failed for want of TLS: the server was
+// there and nothing else was tried.
+func onlyTLS(err error) bool {
+	text := err.Error()
+	return strings.Contains(text, "server refused TLS connection") && strings.Count(text, "error: ") == 1
+}
+
+// ownDatabase refuses one that holds tables of something else, before it gets
+// ours: the URL names the platform's own, or a copy of it. Tables of an extension
+// are nobody's.
+func ownDatabase(ctx context.Context, tx *sql.Tx, database string) error {
+	var other sql.NullString
+	err := tx.QueryRowContext(ctx, `SELECT min(c.relname) FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+		WHERE n.nspname = current_schema() AND c.relkind IN ('r', 'p')
+		AND NOT EXISTS (SELECT 1 FROM pg_depend d WHERE d.classid = 'pg_class'::regclass AND d.objid = c.oid AND d.deptype = 'e')
+		AND NOT EXISTS (SELECT 1 FROM pg_class g WHERE g.relnamespace = n.oid AND g.relname = 'goose_db_version')`).Scan(&other)
+	if err != nil || !other.Valid {
+		return err
+	}
+	return belfry.Errorf(belfry.Conflict, "the database %s holds tables that are not Belfry's, such as %s: give it one of its own with CREATE DATABASE, and name that in the database URL", database, other.String)
 }
 
 func judgeServer(version int, name, encoding string, replica bool) error {
