@@ -77,14 +77,14 @@ func (l *Look) openSQLite(path string) (err error) {
 }
 
 // inUse reports whether a process holds the lock of a database file. It asks by
-// taking the lock and letting it go at once.
+// sharing the lock and letting it go at once: who starts meanwhile waits for that.
 func inUse(path string) (bool, error) {
 	f, err := os.OpenFile(path+".lock", os.O_RDWR, 0)
 	if err != nil { // never held, or not ours to ask
 		return false, nil
 	}
 	defer f.Close() // and with it the lock
-	free, err := tryLock(f)
+	free, err := tryShare(f)
 	if err != nil {
 		return false, belfry.Errorf(belfry.Unavailable, "the data folder cannot be locked: %w", err)
 	}

@@ -68,20 +68,37 @@ type fileLock struct{ f *os.File }
 
 func (l *fileLock) release() error { return l.f.Close() }
 
+// Whoever only looks shares the lock for an instant, and is waited for.
+const (
+	lookPause  = 10 * time.Millisecond
+	lookPauses = 500
+)
+
 // lockFile takes the lock of a data folder or says who has it. The file stays:
 // removing it would let two processes lock two files of one name.
 func lockFile(path string) (*fileLock, error) {
-	f, err := os.OpenFile(path, os.O_CREATE|os.O_RDWR, 0o600)
-	if err != nil {
-		return nil, belfry.Errorf(belfry.Unavailable, "the data folder cannot be written to: %w", err)
-	}
-	ok, err := tryLock(f)
-	if err == nil && ok {
-		return &fileLock{f}, nil
-	}
-	_ = f.Close()
-	if err != nil {
-		return nil, belfry.Errorf(belfry.Unavailable, "the data folder cannot be locked: %w", err)
+	for try := 0; ; try++ {
+		f, err := os.OpenFile(path, os.O_CREATE|os.O_RDWR, 0o600)
+		if err != nil {
+			return nil, belfry.Errorf(belfry.Unavailable, "the data folder cannot be written to: %w", err)
+		}
+		ok, err := tryLock(f)
+		if err == nil && ok {
+			return &fileLock{f}, nil
+		}
+		shared := false
+		if err == nil {
+			shared, err = tryShare(f)
+		}
+		_ = f.Close()
+		switch {
+		case err != nil:
+			return nil, belfry.Errorf(belfry.Unavailable, "the data folder cannot be locked: %w", err)
+		case shared && try < lookPauses:
+			<-time.After(lookPause)
+			continue
+		}
+		break
 	}
 	return nil, belfry.Errorf(belfry.Conflict, "another Belfry process works with %s: stop it, give this one another folder, or use PostgreSQL", filepath.Dir(path))
 }
