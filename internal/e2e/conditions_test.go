@@ -22,7 +22,7 @@ func (w *walk) failedLogins() {
 		"recipients": []belfry.Rule{{Role: &belfry.RoleRule{Roles: []string{"siteadmin"}}}},
 		"notify":     []belfry.Notify{{Channels: []string{"inbox"}}},
 	}, &made)
-	if want := "When core.user_login_failed happens anywhere, 4 times in 10 minutes, then quiet for 1 hour: tell whoever is siteadmin there and those who joined by inbox"; made.Readable != want {
+	if want := "When core.user_login_failed happens anywhere, 4 times in 10 minutes, then quiet for 1 hour: tell whoever is siteadmin there and those who joined, by inbox"; made.Readable != want {
 		w.t.Errorf("in words: %s", made.Readable)
 	}
 	fail := func() string {

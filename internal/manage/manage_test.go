@@ -370,7 +370,7 @@ func TestSubscriptionLife(t *testing.T) {
 	if !strings.HasPrefix(s.ID, "sub_") || s.State != belfry.SubscriptionActive || s.Version == 0 || s.Origin != "admin" || !s.Created.Equal(h.now) {
 		t.Errorf("%+v", s)
 	}
-	want := `When core.course_* happens in CPR (course/41) or below, and shortname is "CPR": tell Ada, group Staff and x@example.org, whoever is editingteacher there and those who joined by inbox and email; call endpoint ` + e.ID + `; but not user/9`
+	want := `When core.course_* happens in CPR (course/41) or below, and shortname is "CPR": tell Ada, group Staff and x@example.org, whoever is editingteacher there and those who joined, by inbox and email; call endpoint ` + e.ID + `; but not user/9`
 	if s.Readable != want {
 		t.Errorf("\n got %s\nwant %s", s.Readable, want)
 	}

@@ -16,7 +16,7 @@ func TestReadableTerms(t *testing.T) {
 		sub  belfry.Subscription
 		want map[string]string // by language, what stands after the people
 	}{
-		{belfry.Subscription{}, map[string]string{"en": "tell those who joined as they prefer"}},
+		{belfry.Subscription{}, map[string]string{"en": "tell those who joined, as they prefer"}},
 		{belfry.Subscription{Frequency: &belfry.Frequency{Every: "weekly", Weekday: "mon", At: "07:30", Leading: true}}, map[string]string{
 			"en": "once a week on Mondays at 07:30, the first at once", "es": "una vez a la semana, los lunes a las 07:30, lo primero de inmediato",
 			"fr": "une fois par semaine, le lundi à 07:30, le premier immédiatement", "de": "einmal in der Woche, montags um 07:30 Uhr, das erste sofort"}},

@@ -45,7 +45,7 @@ func TestConditions(t *testing.T) {
 	made := h.want(201, "POST", "/v1/subscriptions", `{"types":["core.user_login_failed"],"condition":{"count":4,"within":"10m","group_by":" event.data.ip ","cooldown":"1h"}}`).body
 	for _, part := range []string{
 		`"condition":{"count":4,"within":"10m","group_by":"event.data.ip","cooldown":"1h"}`,
-		`"readable":"When core.user_login_failed happens anywhere, 4 times in 10 minutes for each event.data.ip, then quiet for 1 hour: tell those who joined as they prefer"`,
+		`"readable":"When core.user_login_failed happens anywhere, 4 times in 10 minutes for each event.data.ip, then quiet for 1 hour: tell those who joined, as they prefer"`,
 	} {
 		if !strings.Contains(made, part) {
 			t.Errorf("%s is not in %s", part, made)
@@ -59,12 +59,12 @@ func TestConditions(t *testing.T) {
 	} {
 		var got struct{ Readable string }
 		h.want(201, "POST", "/v1/subscriptions", `{"types":["ticket.updated"],"condition":`+condition+`}`).into(t, &got)
-		if want := "When ticket.updated happens anywhere, " + words + ": tell those who joined as they prefer"; got.Readable != want {
+		if want := "When ticket.updated happens anywhere, " + words + ": tell those who joined, as they prefer"; got.Readable != want {
 			t.Errorf("%s reads %q, want %q", condition, got.Readable, want)
 		}
 	}
 	absent := h.want(201, "POST", "/v1/subscriptions", `{"types":["backup.done"],"condition":{"absence":"26h","resolved":true}}`).body
-	if part := `"readable":"When for 26 hours no backup.done happens anywhere, and when it is over: tell those who joined as they prefer"`; !strings.Contains(absent, part) {
+	if part := `"readable":"When for 26 hours no backup.done happens anywhere, and when it is over: tell those who joined, as they prefer"`; !strings.Contains(absent, part) {
 		t.Errorf("%s is not in %s", part, absent)
 	}
 }

@@ -44,7 +44,7 @@ func TestSentencesInTheReadersLanguage(t *testing.T) {
 	}
 	// Rules, when they are saved and read, alone and listed.
 	a := h.want(201, "POST", "/v1/subscriptions", `{"types":["a.b"],"condition":{"absence":"26h"}}`, "Accept-Language", "fr")
-	if part := `"readable":"Quand pendant 26 heures aucun a.b ne se produit n'importe où : prévenir ceux qui se sont inscrits comme ils préfèrent"`; !strings.Contains(a.body, part) {
+	if part := `"readable":"Quand pendant 26 heures aucun a.b ne se produit n'importe où : prévenir ceux qui se sont inscrits, comme ils préfèrent"`; !strings.Contains(a.body, part) {
 		t.Errorf("%s is not in %s", part, a.body)
 	}
 	if body := h.want(200, "GET", a.header.Get("Location"), "", "Accept-Language", "de").body; !strings.Contains(body, `"readable":"Wenn binnen 26 Stunden kein a.b irgendwo geschieht`) {
