@@ -562,14 +562,15 @@ func (d *decoder) time(e *belfry.Event) error {
 	return nil
 }
 
-const timeText = "must be a time of RFC 3339, like 2026-11-21T09:30:00Z"
+const timeText = "must be a time of RFC 3339 from 1970 to 9999, like 2026-11-21T09:30:00Z"
 
+// setTime refuses also the zero time, which would count as none.
 func setTime(e *belfry.Event, raw []byte) bool {
 	if e.Time.UnmarshalText(raw) != nil && e.Time.UnmarshalText(bytes.ToUpper(raw)) != nil { // the RFC allows t and z
 		return false
 	}
 	e.Time = e.Time.UTC()
-	return true
+	return !e.Time.IsZero()
 }
 
 // payload reads any value; null counts as absent.

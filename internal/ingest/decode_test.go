@@ -163,6 +163,7 @@ func TestCloudEventsBinary(t *testing.T) {
 		{with("application/json"), `"` + "\xff" + `"`, belfry.Invalid, "/data"},
 		{with("text/plain"), "\xff", belfry.Invalid, "/data"},
 		{headers("ce-specversion", "1.0", "ce-id", "1", "ce-source", "/s", "ce-type", "t", "ce-time", "yesterday"), "", belfry.Invalid, "/time"},
+		{headers("ce-specversion", "1.0", "ce-id", "1", "ce-source", "/s", "ce-type", "t", "ce-time", "0001-01-01T00:00:00Z"), "", belfry.Invalid, "/time"},
 		{headers("ce-specversion", "1.0", "ce-id", "1", "ce-source", "/s", "ce-type", "t", "ce-a-b", "x"), "", belfry.Invalid, "/a-b"},
 		{headers("ce-specversion", "1.0", "ce-id", "1", "ce-source", "/s", "ce-type", "t", "ce-data", "x"), "", belfry.Invalid, "/data"},
 		{headers("ce-specversion", "1.0", "ce-id", "1", "ce-source", "/s", "ce-type", "a%00b"), "", belfry.Invalid, "/type"},
@@ -218,6 +219,7 @@ func TestFaults(t *testing.T) {
 		`{"type":"t","time":"2026-13-01"}`:           "/time",
 		`{"type":"t","time":5}`:                      "/time",
 		`{"type":"t","time":"1969-12-31T23:59:59Z"}`: "/time",
+		`{"type":"t","time":"0001-01-01T00:00:00Z"}`: "/time", // what some languages write for no time: not now
 		`{"type":"t","record":true}`:                 "/record",
 		`{"type":"t","record":[]}`:                   "/record",
 		`{"type":"t","variables":[]}`:                "/variables",

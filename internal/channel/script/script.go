@@ -13,6 +13,7 @@ import (
 	"strings"
 	"sync"
 	"time"
+	"unicode"
 
 	"github.com/belfryhq/belfry/internal/belfry"
 	"github.com/belfryhq/belfry/internal/channel"
@@ -256,5 +257,5 @@ func (l *limited) spilled() bool {
 func (l *limited) first() string {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return strings.TrimSpace(string(l.kept))
+	return strings.TrimFunc(string(l.kept), func(r rune) bool { return unicode.IsSpace(r) || unicode.IsControl(r) })
 }
