@@ -181,7 +181,7 @@ func (s *sources) start(key sourceKey, c belfry.Configured, version int64) {
 	r := &runningSource{cancel: cancel, ended: make(chan struct{}), version: version}
 	r.status = connector.Status{At: s.now(), State: connector.StateStarting}
 	s.running[key] = r
-	log := s.log.With("tenant", key.tenant, "source", c.Name)
+	log := s.log.With("tenant", key.tenant, "source", c.Name, "source_id", key.id) // metrics say tenant/id
 	s.done.Go(func() {
 		defer close(r.ended)
 		defer cancel()

@@ -2,7 +2,6 @@ package app
 
 import (
 	"context"
-	"fmt"
 	"log/slog"
 	"time"
 
@@ -100,7 +99,7 @@ func goneNotice(g *manage.GoneNotice) belfry.Event {
 	if g.Others {
 		because += "; what else you subscribed to there ended with it"
 	}
-	return belfry.Event{Source: belfry.OwnSource, Type: subscriptionEnded, ID: fmt.Sprintf("gone-%s-%d-%d", s.ID, g.Object.Deleted.UnixMicro(), g.Part),
+	return belfry.Event{Source: belfry.OwnSource, Type: subscriptionEnded, ID: g.Key(),
 		Related: g.Who, Data: jsonObject("subscription", s.ID, "title", s.Title, "because", because)}
 }
 

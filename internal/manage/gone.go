@@ -2,6 +2,9 @@ package manage
 
 import (
 	"context"
+	"crypto/sha256"
+	"fmt"
+	"io"
 	"time"
 
 	"github.com/belfryhq/belfry/internal/belfry"
@@ -21,35 +24,65 @@ type GoneNotice struct {
 	Others bool
 }
 
-// Bounds of EndGone: subscriptions at a time, people of one notice, people of
-// whom it is known that they were told of a deletion (of one that concerns more,
-// some hear twice), and people who are told at once.
+// Key names a notice: the same for the same part of the same deletion, told to the
+// same people, so that one that is told again after a crash is known.
+func (g *GoneNotice) Key() string {
+	sum := sha256.New()
+	for _, who := range g.Who {
+		_, _ = io.WriteString(sum, who+"\x00")
+	}
+	return fmt.Sprintf("gone-%s-%d-%d-%x", g.Subscription.ID, g.Object.Deleted.UnixMicro(), g.Part, sum.Sum(nil)[:8])
+}
+
+// Bounds of EndGone: subscriptions read at a time and ended together, people of
+// one notice, people of whom it is known that they were told of a deletion, and
+// people who are told at once.
 const (
-	gonePage   = 500
-	goneWho    = 200
-	goneKnown  = 100_000
-	goneAtOnce = 2000
+	gonePage     = 500
+	goneTogether = 1000
+	goneWho      = 200
+	goneKnown    = 100_000
+	goneAtOnce   = 2000
 )
 
 // EndGone ends the subscriptions whose object was deleted before a time, with
-// the reason, and gives how many. tell is told of each before it is ended, so
-// that a crash in between tells again and never not at all. An edit that comes
-// in between leaves a subscription to the next time.
+// the reason, and gives how many. tell is told of all that ends by one deletion
+// before any of it is ended, and all of it is ended in one transaction: a crash in
+// between tells again what has the same keys, and never not at all. An edit that
+// comes in between leaves a subscription to the next time.
 //
 // What is deleted together, a course with its forums, is one deletion: whoever
 // subscribed to several things there hears once. Who was put on a subscription
 // by somebody else asked for nothing and hears nothing; groups do not either.
+// Memory is bounded, and so of a deletion that ends more than goneTogether
+// subscriptions, or concerns more than goneKnown people, some hear twice: those
+// that a crash parts, and those beyond.
 func (m *Manager) EndGone(ctx context.Context, by By, before time.Time, tell func([]GoneNotice) error) (n int, err error) {
 	told := map[string]bool{} // of the deletion at hand
 	var deletion time.Time
+	var ends []belfry.Gone // of it, told and not ended yet
+	end := func() error {
+		ended, err := m.endAll(ctx, by, ends)
+		n, ends = n+ended, nil
+		return err
+	}
 	for after := (belfry.GonePlace{}); ; {
 		page, err := m.store.Gone(ctx, by.Tenant, before, after, gonePage)
-		if err != nil || len(page) == 0 {
+		if err != nil {
 			return n, err
+		}
+		if len(page) == 0 {
+			return n, end()
 		}
 		for i := range page {
 			g := &page[i]
-			if !g.Object.Deleted.Equal(deletion) {
+			another := !g.Object.Deleted.Equal(deletion)
+			if another || len(ends) == goneTogether {
+				if err := end(); err != nil {
+					return n, err
+				}
+			}
+			if another {
 				deletion = *g.Object.Deleted
 				clear(told)
 			}
@@ -57,17 +90,44 @@ func (m *Manager) EndGone(ctx context.Context, by By, before time.Time, tell fun
 			if err := m.tellGone(ctx, by.Tenant, g, others, told, tell); err != nil {
 				return n, err
 			}
-			switch _, err := m.setState(ctx, by, g.Subscription.ID, belfry.SubscriptionEnded, g.Object.ID+" was deleted", &g.Subscription.Version); belfry.KindOf(err) {
-			case belfry.Stale, belfry.NotFound:
-			default:
-				if err != nil {
-					return n, err
-				}
-				n++
-			}
+			ends = append(ends, *g)
 		}
 		after = page[len(page)-1].Place()
 	}
+}
+
+// endAll ends subscriptions together, or, when one of them was edited meanwhile,
+// those that were not.
+func (m *Manager) endAll(ctx context.Context, by By, list []belfry.Gone) (n int, err error) {
+	if len(list) == 0 {
+		return 0, nil
+	}
+	ch := belfry.Changes{Tenant: by.Tenant}
+	for i := range list {
+		s := list[i].Subscription
+		ch.IfMatch = append(ch.IfMatch, belfry.Expectation{Kind: belfry.KindSubscription, Key: s.ID, Version: s.Version})
+		s.State, s.Because = belfry.SubscriptionEnded, list[i].Object.ID+" was deleted"
+		ch.Subscriptions = append(ch.Subscriptions, s)
+		ch.Audit = append(ch.Audit, belfry.AuditEntry{At: m.now(), Who: by.Who, Action: stateActions[belfry.SubscriptionEnded], Target: s.ID, Detail: s.Title})
+	}
+	switch _, err := m.store.Apply(ctx, ch); belfry.KindOf(err) {
+	case belfry.Stale, belfry.NotFound:
+		if len(list) == 1 {
+			return 0, nil
+		}
+	default:
+		if err != nil {
+			return 0, err
+		}
+		return len(list), nil
+	}
+	for i := range list {
+		ended, err := m.endAll(ctx, by, list[i:i+1])
+		if n += ended; err != nil {
+			return n, err
+		}
+	}
+	return n, nil
 }
 
 // tellGone tells those whom the end of one subscription concerns, page by page.

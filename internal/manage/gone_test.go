@@ -137,3 +137,102 @@ func TestWhoSubscribedHearsThatItIsGone(t *testing.T) {
 		t.Errorf("%d hear of it, want %d; user/9, who was put there, %d times", len(heard), crowd+2, heard["user/9"])
 	}
 }
+
+// A crash at any moment of a deletion tells nobody twice and forgets nobody: what
+// was told before is told again under the same keys, and its subscriptions end
+// together. An edit that comes in between keeps one subscription for the next time.
+//
+// feature: CPS-5
+func TestGoneIsToldOnceOverCrashes(t *testing.T) {
+	const subs, crashes = 4, 9
+	for crash := range crashes {
+		h := open(t).school()
+		ch := belfry.Changes{Tenant: by.Tenant}
+		var ids []string
+		for i := range subs {
+			s, err := h.CreateSubscription(h.ctx(), by, belfry.Subscription{Scope: belfry.Scope{Object: "forum/3"}, Owner: fmt.Sprintf("user/o%d", i), Recipients: related(), Joining: belfry.Joining{Who: "anyone"},
+				Types: []string{fmt.Sprintf("t%d.x", i)}})
+			h.ok(err)
+			ids = append(ids, s.ID)
+			for k := range 2*goneWho + 5 { // everybody is in all of them
+				ch.Members = append(ch.Members, belfry.Member{Subscription: s.ID, Principal: fmt.Sprintf("user/c%04d", k), Since: h.now})
+			}
+			ch.Members = append(ch.Members, belfry.Member{Subscription: s.ID, Principal: fmt.Sprintf("user/own%d", i), Since: h.now})
+		}
+		_, err := h.db.Apply(h.ctx(), ch)
+		h.ok(err)
+		h.ok(h.DeleteObject(h.ctx(), by, "course/41", nil))
+		dead := errors.New("the process is dead")
+		seen, heard, calls := map[string]bool{}, map[string]int{}, 0
+		tell := func(list []GoneNotice) error {
+			for _, g := range list {
+				if seen[g.Key()] {
+					continue // as the door of events does
+				}
+				seen[g.Key()] = true
+				for _, who := range g.Who {
+					heard[who]++
+				}
+			}
+			if calls++; calls == crash+1 {
+				return dead
+			}
+			return nil
+		}
+		before := h.now.Add(time.Second)
+		n, err := h.EndGone(h.ctx(), by, before, tell)
+		if err != nil && !errors.Is(err, dead) {
+			t.Fatal(err)
+		}
+		if errors.Is(err, dead) {
+			if n != 0 {
+				t.Errorf("crash %d: %d of a deletion ended before all were told", crash, n)
+			}
+			n, err = h.EndGone(h.ctx(), by, before, tell)
+			h.ok(err)
+		}
+		if n != subs {
+			t.Errorf("crash %d: %d ended, want %d", crash, n, subs)
+		}
+		for who, times := range heard {
+			if times != 1 {
+				t.Errorf("crash %d: %s hears %d times", crash, who, times)
+			}
+		}
+		if want := 2*goneWho + 5 + 2*subs; len(heard) != want {
+			t.Errorf("crash %d: %d hear, want %d", crash, len(heard), want)
+		}
+		for _, id := range ids {
+			if s, _, err := h.db.Subscription(h.ctx(), by.Tenant, id); err != nil || s.State != belfry.SubscriptionEnded || s.Because != "forum/3 was deleted" {
+				t.Errorf("%+v, %v", s, err)
+			}
+		}
+	}
+
+	h := open(t).school()
+	a, err := h.CreateSubscription(h.ctx(), by, belfry.Subscription{Scope: belfry.Scope{Object: "forum/3"}, Recipients: related(), Types: []string{"a.x"}})
+	h.ok(err)
+	b, err := h.CreateSubscription(h.ctx(), by, belfry.Subscription{Scope: belfry.Scope{Object: "forum/3"}, Recipients: related(), Types: []string{"b.x"}})
+	h.ok(err)
+	h.ok(h.DeleteObject(h.ctx(), by, "forum/3", nil))
+	edited := false
+	n, err := h.EndGone(h.ctx(), by, h.now.Add(time.Second), func([]GoneNotice) error {
+		if edited {
+			return nil
+		}
+		edited = true
+		next := a.Subscription
+		next.Title, next.Scope.Object = "Moved", "course/42"
+		_, err := h.PutSubscription(h.ctx(), by, next, nil)
+		return err
+	})
+	h.ok(err)
+	for id, want := range map[string]string{a.ID: belfry.SubscriptionActive, b.ID: belfry.SubscriptionEnded} {
+		if s, _, err := h.db.Subscription(h.ctx(), by.Tenant, id); err != nil || s.State != want {
+			t.Errorf("%s is %s (%v), want %s", s.Title, s.State, err, want)
+		}
+	}
+	if n != 1 {
+		t.Errorf("%d ended beside one that was moved, want 1", n)
+	}
+}
