@@ -62,8 +62,23 @@ type JobProgress struct {
 	Total int64 `json:"total" doc:"0 while it is not known"`
 }
 
+// asked is what was asked for, without what makes an erasure one: who has the salt
+// can try addresses against what stands for them.
+func asked(j *belfry.Job) json.RawMessage {
+	var s belfry.Subject
+	if j.Kind != belfry.EraseJob || json.Unmarshal(j.Params, &s) != nil {
+		return j.Params
+	}
+	s.Salt = ""
+	params, err := json.Marshal(s)
+	if err != nil {
+		return nil // texts can be written, so this is out of reach
+	}
+	return params
+}
+
 func viewJob(j *belfry.Job) JobView {
-	v := JobView{ID: j.ID, Kind: j.Kind, State: j.State.String(), Progress: JobProgress{Done: j.Done, Total: j.Total}, Asked: j.Params,
+	v := JobView{ID: j.ID, Kind: j.Kind, State: j.State.String(), Progress: JobProgress{Done: j.Done, Total: j.Total}, Asked: asked(j),
 		Error: j.Error, By: j.Who, Created: j.Created.UTC(), Updated: j.Updated.UTC()}
 	if len(j.Result) > 0 {
 		v.Result = j.Result

@@ -97,3 +97,19 @@ func TestOrdersOfBulkWork(t *testing.T) {
 	}
 	h.wantFault(422, "/webhooks", "PUT", "/v1/settings", `{"webhooks":"maybe"}`)
 }
+
+// What stands for the addresses of somebody who was erased must not be tried
+// against a list of addresses: the salt of it is nobody's to see, neither in the
+// answer nor while the job waits.
+func TestErasureKeepsItsSalt(t *testing.T) {
+	h := newHouse(t)
+	h.tell("user/8")
+	var j api.JobView
+	a := h.want(202, "POST", "/v1/users/user%2F8/erase", "")
+	a.into(t, &j)
+	for _, body := range []string{a.body, h.want(200, "GET", "/v1/jobs/"+j.ID, "").body, h.want(200, "GET", "/v1/jobs", "").body} {
+		if strings.Contains(body, "salt") || !strings.Contains(body, belfry.ErasedPrefix) {
+			t.Errorf("shown: %s", body)
+		}
+	}
+}
