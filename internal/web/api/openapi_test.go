@@ -206,6 +206,27 @@ func TestCallsOfTheSurface(t *testing.T) {
 	}
 }
 
+// What answers say of usage, of what is held and sent all the same, and of
+// warnings is described, since descriptions are made of the handlers' types.
+func TestAnswersAreDescribed(t *testing.T) {
+	h := newHouse(t)
+	d, _ := h.description(t)
+	for name, fields := range map[string]string{
+		"Tenant": "limits usage", "ConfiguredView": "limit usage", "ChannelUsage": "minute day", "WindowUsage": "used remaining frees",
+		"StoredEventType": "warnings mandatory urgent channels", "StoredPreset": "warnings", "StoredEndpoint": "warnings", "ManifestChange": "warnings", "DigestView": "because", "DeliveryView": "because",
+	} {
+		var schema struct{ Properties map[string]json.RawMessage }
+		if err := json.Unmarshal(d.Components.Schemas[name], &schema); err != nil {
+			t.Errorf("%s: %v", name, err)
+		}
+		for field := range strings.FieldsSeq(fields) {
+			if schema.Properties[field] == nil {
+				t.Errorf("%s has no %s", name, field)
+			}
+		}
+	}
+}
+
 // Every call that takes a body refuses bad ones alike, before it does anything.
 func TestEveryBodyIsChecked(t *testing.T) {
 	h := newHouse(t)
