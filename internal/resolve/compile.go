@@ -58,6 +58,9 @@ type run struct {
 
 	see   sight
 	combo map[string]*combo
+
+	scratch []int32 // sources of who is looked at
+	key     []byte  // of a combo
 }
 
 // told is an endpoint that a match calls.

@@ -38,17 +38,15 @@ func Some(dir Among, e *belfry.Accepted, matches []belfry.Match, typ belfry.Even
 	}
 	entries, named := make([]entry, 0, len(who)), []string(nil)
 	for _, id := range who {
-		e := entry{id: id}
+		e := entry{id: id, sources: r.scratch}
 		for _, s := range r.streams {
 			if s.find(id) {
 				s.hits(r, &e)
 			}
 		}
-		if len(e.sources) > 0 {
-			slices.Sort(e.sources)
-			e.sources = slices.Compact(e.sources)
+		if r.gathered(&e) {
 			entries = append(entries, e)
-			if len(r.comboOf(e.sources).live) > 0 {
+			if len(r.made(e.set).live) > 0 {
 				named = append(named, id)
 			}
 		}
@@ -67,7 +65,7 @@ func Some(dir Among, e *belfry.Accepted, matches []belfry.Match, typ belfry.Even
 			r.tellAddress(&p, address)
 		}
 		if len(entries) > 0 && entries[0].id == id {
-			r.tellPerson(&p, &entries[0], r.comboOf(entries[0].sources), persons[id])
+			r.tellPerson(&p, &entries[0], entries[0].set, persons[id])
 			entries = entries[1:]
 		}
 		out[id] = p

@@ -30,9 +30,22 @@ type stream interface {
 // entry is one principal of a page and everything that names it.
 type entry struct {
 	id      string
-	sources []int32
-	joins   []join // joins of her own that apply here
-	outs    []int  // matches whose subscription she opted out of
+	sources []int32 // while it is gathered; then set
+	set     *combo  // what these amount to
+	joins   []join  // joins of her own that apply here
+	outs    []int   // matches whose subscription she opted out of
+}
+
+// gathered ends an entry; false when nothing names it. Its sources are written
+// where those of the next one will be.
+func (r *run) gathered(e *entry) bool {
+	if r.scratch = e.sources[:0]; len(e.sources) == 0 {
+		return false
+	}
+	slices.Sort(e.sources)
+	e.set = r.setOf(slices.Compact(e.sources))
+	e.sources = nil
+	return true
 }
 
 type join struct {
@@ -317,7 +330,7 @@ func (r *run) collect(after string, limit int) (entries []entry, more bool, err 
 	h.init()
 	budget := limit * hitsPerPerson
 	for len(h) > 0 && len(entries) < limit && budget > 0 {
-		e := entry{id: h[0].key}
+		e := entry{id: h[0].key, sources: r.scratch}
 		for len(h) > 0 && h[0].key == e.id {
 			h[0].s.hits(r, &e)
 			ok, err := h[0].s.next()
@@ -332,13 +345,10 @@ func (r *run) collect(after string, limit int) (entries []entry, more bool, err 
 			}
 			h.down(0)
 		}
-		if len(e.sources) == 0 {
-			continue
+		if r.gathered(&e) {
+			budget -= len(e.set.sources)
+			entries = append(entries, e)
 		}
-		slices.Sort(e.sources)
-		e.sources = slices.Compact(e.sources)
-		budget -= len(e.sources)
-		entries = append(entries, e)
 	}
 	return entries, len(h) > 0, nil
 }

@@ -11,6 +11,9 @@ import (
 // combo is what one set of sources amounts to. People named by the same
 // sources share it.
 type combo struct {
+	sources []int32 // sorted
+	made    bool    // the rest is
+
 	live   []liveMatch
 	denied []belfry.Reason // naming reasons that do not count
 	denies []belfry.Reason // why they do not
@@ -24,25 +27,30 @@ type liveMatch struct {
 	member  *belfry.Member // a group's join
 }
 
-func (r *run) comboOf(sources []int32) *combo {
-	var buf [256]byte
-	key := buf[:0]
+// setOf is the combo of a set of sources, which is made when it is asked for.
+func (r *run) setOf(sources []int32) *combo {
+	key := r.key[:0]
 	for _, s := range sources {
 		key = append(key, byte(s), byte(s>>8), byte(s>>16), byte(s>>24))
 	}
+	r.key = key
 	if c, ok := r.combo[string(key)]; ok {
 		return c
 	}
-	c := r.newCombo(sources)
 	if r.combo == nil {
 		r.combo = map[string]*combo{}
 	}
+	c := &combo{sources: slices.Clone(sources)}
 	r.combo[string(key)] = c
 	return c
 }
 
-func (r *run) newCombo(sources []int32) *combo {
-	order := slices.Clone(sources)
+func (r *run) made(c *combo) *combo {
+	if c.made {
+		return c
+	}
+	c.made = true
+	order := slices.Clone(c.sources)
 	slices.SortFunc(order, func(a, b int32) int {
 		x, y := &r.sources[a], &r.sources[b]
 		// Not by when a source was made, which depends on the page.
@@ -51,7 +59,6 @@ func (r *run) newCombo(sources []int32) *combo {
 			strings.Compare(x.reason.Group, y.reason.Group), strings.Compare(x.reason.Detail, y.reason.Detail),
 			compareDenies(x.deny, y.deny), cmp.Compare(a, b))
 	})
-	c := &combo{}
 	families := map[int32]bool{}
 	for _, n := range order {
 		s := &r.sources[n]
@@ -161,9 +168,9 @@ func (r *run) tellPeople(out *PageResult, entries []entry) error {
 	}
 	// Only who is named by something that counts is looked up.
 	combos := make([]*combo, len(entries))
-	var ids []string
+	ids := make([]string, 0, len(entries))
 	for i := range entries {
-		combos[i] = r.comboOf(entries[i].sources)
+		combos[i] = r.made(entries[i].set)
 		if len(combos[i].live) > 0 {
 			ids = append(ids, entries[i].id)
 		}
@@ -174,6 +181,10 @@ func (r *run) tellPeople(out *PageResult, entries []entry) error {
 		if persons, err = r.dir.Persons(ids); err != nil {
 			return err
 		}
+	}
+	out.Recipients = slices.Grow(out.Recipients, len(ids))
+	if len(out.Persons) == 0 {
+		out.Persons = make(map[string]*belfry.Person, len(ids))
 	}
 	for i := range entries {
 		r.tellPerson(out, &entries[i], combos[i], persons[entries[i].id])
@@ -310,7 +321,7 @@ func emailsOf(p *belfry.Person) []string {
 func (r *run) tellAddress(out *PageResult, address string) {
 	sources := slices.Clone(r.addresses[address])
 	slices.Sort(sources)
-	c := r.comboOf(slices.Compact(sources))
+	c := r.made(r.setOf(slices.Compact(sources)))
 	drop := func(naming, deciding []belfry.Reason) {
 		out.Dropped = append(out.Dropped, belfry.Dropped{Address: address, Because: slices.Concat(naming, deciding)})
 	}
