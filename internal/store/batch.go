@@ -22,6 +22,7 @@ type shape struct {
 	before, after string
 	kinds         string // a kind a column
 	literals      string // of the last columns, each after a comma
+	once          int    // columns before those of kinds, bound once a statement: SQLite only
 	arrays        string // the text for PostgreSQL
 }
 
@@ -42,6 +43,16 @@ func insert(table, cols, after string) *shape {
 		names, kinds = append(names, name), append(kinds, k)
 	}
 	return newShape("INSERT INTO "+table+" ("+strings.Join(names, ", ")+") ", " "+after, kinds, fixed...)
+}
+
+// insertAlike is insert for SQLite where rows are alike in the first columns,
+// which are named without a kind: rows.alike gives what they are.
+func insertAlike(table, alike, cols, after string) *shape {
+	sh := insert(table, cols, after)
+	names := strings.Fields(alike)
+	sh.before = strings.Replace(sh.before, "(", "("+strings.Join(names, ", ")+", ", 1)
+	sh.once = len(names)
+	return sh
 }
 
 // with makes the shape of a statement that reads its rows from a table
@@ -79,6 +90,15 @@ type rows struct {
 	texts [][]string          // PostgreSQL: by column, of the column's kind
 	nums  [][]int64
 	blobs [][][]byte
+	once  []driver.NamedValue // SQLite: what all rows have
+}
+
+// alike gives what all rows have in the first columns of a shape of insertAlike.
+func (r *rows) alike(vals ...driver.Value) {
+	r.once = r.once[:0]
+	for _, v := range vals {
+		r.once = append(r.once, driver.NamedValue{Value: v})
+	}
 }
 
 // rows gives the empty batch of a shape. A shape is gathered and flushed
@@ -190,6 +210,10 @@ func (r *rows) flush() (affected int64, err error) {
 			}
 		}
 		vals := r.vals[at*width : (at+size)*width]
+		if r.shape.once > 0 {
+			r.s.row = append(append(r.s.row[:0], r.once...), vals...)
+			vals = r.s.row
+		}
 		for i := range vals {
 			vals[i].Ordinal = i + 1
 		}
@@ -246,7 +270,11 @@ func (s *session) execRaw(key batchKey, text func() string, vals []driver.NamedV
 // values is the statement's text with size rows of anonymous parameters, which
 // SQLite parses in linear time, unlike numbered ones.
 func (sh *shape) values(size int) string {
-	row := "(" + strings.Repeat("?,", len(sh.kinds)-1) + "?" + sh.literals + ")"
+	row := strings.Repeat("?,", len(sh.kinds)-1) + "?" + sh.literals + ")"
+	for i := sh.once; i > 0; i-- { // numbered, and few
+		row = "?" + strconv.Itoa(i) + "," + row
+	}
+	row = "(" + row
 	// Without OR ROLLBACK SQLite copies every page aside before it changes it,
 	// to undo a statement alone; here a failed statement undoes all.
 	before := strings.Replace(sh.before, "INSERT INTO", "INSERT OR ROLLBACK INTO", 1)

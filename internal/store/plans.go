@@ -75,6 +75,9 @@ var (
 	// Most deliveries are of this form: fewer values to bind.
 	insertPlain = insert("deliveries", `tenant:t id:t event_id:t subscription:t channel:t principal:t address:t destination:t
 		shard:n state:n due:n locale:t because:t run=0 attempts=0 bundle='' priority=0 line=0 template='' ended=''`, "ON CONFLICT DO NOTHING")
+	// And of a long page of mail, most are alike in most.
+	insertMany = insertAlike("deliveries", "tenant event_id subscription channel state due locale", `id:t principal:t address:t destination:t shard:n because:t
+		run=0 attempts=0 bundle='' priority=0 line=0 template='' ended=''`, "ON CONFLICT DO NOTHING")
 	// A replay's deliveries have the ids of the first run: what is there and over
 	// goes again, what is on its way stays; what succeeded only when asked.
 	replayDelivery = insert("deliveries", replayCols, replaySet+"deliveries.state > 3")
@@ -287,6 +290,42 @@ func eachPage(jobs []*job, f func(*belfry.PlanPage) error) error {
 	return nil
 }
 
+// isPlain reports whether a delivery of a first run has nothing of its own in
+// most columns.
+func isPlain(d *belfry.Delivery) bool {
+	return d.Attempts == 0 && d.Bundle == "" && d.Priority == 0 && d.Line == 0 && d.Template == ""
+}
+
+// manyAlike reports whether a page is long and its deliveries are alike in what
+// insertMany binds once a statement, which on SQLite is half of what they bind.
+func (s *session) manyAlike(p *belfry.PlanPage) bool {
+	if s.db.pg || p.Run > 0 || len(p.Deliveries) < manyAtLeast {
+		return false
+	}
+	first := &p.Deliveries[0]
+	for i := range p.Deliveries {
+		d := &p.Deliveries[i]
+		if !isPlain(d) || d.Digest != nil || d.Channel == belfry.ChannelInbox || d.Subscription != first.Subscription || d.Channel != first.Channel ||
+			d.State != first.State || !d.Due.Equal(first.Due) || d.Locale != first.Locale {
+			return false
+		}
+	}
+	return true
+}
+
+// manyAtLeast is one batch of SQLite: shorter pages share statements with others.
+const manyAtLeast = 256
+
+func (s *session) insertMany(p *belfry.PlanPage, order []int32) (int64, error) {
+	first, rows := &p.Deliveries[0], s.rows(insertMany)
+	rows.alike(p.Tenant, p.EventID, first.Subscription, first.Channel, int64(first.State), dueOf(first.State, first.Due), first.Locale)
+	for _, i := range order {
+		d := &p.Deliveries[i]
+		rows.text(d.ID).text(d.Principal).text(d.Address).text(d.Destination).num(int64(d.Shard)).text(s.because(p.Tenant, p.EventID, d.Because))
+	}
+	return rows.flush()
+}
+
 func (s *session) insertPages(jobs []*job) error {
 	matches, inbox, suppressions := s.rows(insertMatches), s.rows(insertInbox), s.rows(insertSuppression)
 	deliveries, plain := s.rows(insertDelivery), s.rows(insertPlain)
@@ -316,6 +355,19 @@ func (s *session) insertPages(jobs []*job) error {
 		}
 		slices.SortFunc(order, func(a, b int32) int { return strings.Compare(p.Deliveries[a].ID, p.Deliveries[b].ID) })
 		s.order = order
+		if s.manyAlike(p) {
+			n, err := s.insertMany(p, order)
+			if err != nil {
+				return err
+			}
+			if n != int64(len(order)) {
+				s.recount = true
+			}
+			if p.Deliveries[0].State.Open() {
+				open = n
+			}
+			order = nil
+		}
 		for _, i := range order {
 			d := &p.Deliveries[i]
 			because := s.because(p.Tenant, p.EventID, d.Because)
@@ -336,7 +388,7 @@ func (s *session) insertPages(jobs []*job) error {
 			if d.State.Open() {
 				open++
 			}
-			if p.Run == 0 && d.Attempts == 0 && d.Bundle == "" && d.Priority == 0 && d.Line == 0 && d.Template == "" {
+			if p.Run == 0 && isPlain(d) {
 				plain.text(p.Tenant).text(d.ID).text(p.EventID).text(d.Subscription).text(d.Channel).text(d.Principal).text(d.Address).
 					text(d.Destination).num(int64(d.Shard)).num(int64(d.State)).num(dueOf(d.State, d.Due)).text(d.Locale).text(because)
 				continue

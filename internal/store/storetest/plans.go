@@ -465,3 +465,54 @@ func cmpStrings(a, b string) int {
 	}
 	return 0
 }
+
+// What a long page stores is the same whether its deliveries are alike in most or
+// not, and a page that comes again stores nothing.
+func testLongPages(t *testing.T, place func(testing.TB) string) {
+	db := Open(t, place(t))
+	ctx := context.Background()
+	all := map[string]belfry.Delivery{}
+	open := int64(0)
+	for name, vary := range map[string]func(i int, d *belfry.Delivery){
+		"alike":        func(int, *belfry.Delivery) {},
+		"held":         func(_ int, d *belfry.Delivery) { d.State = belfry.Held },
+		"languages":    func(i int, d *belfry.Delivery) { d.Locale = []string{"de", "fr"}[i%2] },
+		"one template": func(i int, d *belfry.Delivery) { d.Template = map[bool]string{true: "t2"}[i == 300] },
+		"one later":    func(i int, d *belfry.Delivery) { d.Due = d.Due.Add(time.Duration(i/400) * time.Hour) },
+		"an entry each": func(i int, d *belfry.Delivery) {
+			if i%2 == 1 {
+				d.Channel, d.ID = belfry.ChannelInbox, belfry.DeliveryID(d.EventID, 0, belfry.ChannelInbox, d.Principal)
+			}
+		},
+	} {
+		event := acceptOne(t, db, name)
+		page := belfry.PlanPage{Tenant: tenant, EventID: event, To: "people/x"}
+		for i := range 500 {
+			who := fmt.Sprintf("user/%d", i)
+			d := delivery(event, "email", who+"@example.org")
+			d.Principal, d.Destination, d.Shard, d.Priority, d.Line, d.Template = who, who, belfry.Shard(tenant, who), 0, 0, ""
+			d.Because = []belfry.Reason{{Code: belfry.NamedGroup, Subscription: "sub_1", Group: fmt.Sprint("part", i%3)}}
+			vary(i, &d)
+			page.Deliveries = append(page.Deliveries, d)
+			if d.Channel != belfry.ChannelInbox {
+				all[d.ID] = d
+				open++
+			}
+		}
+		commit(t, db, page)
+		again := page
+		again.From, again.To, again.Last = page.To, "~end", true
+		commit(t, db, again)
+	}
+	for id, want := range all {
+		got, ok, err := db.Delivery(ctx, tenant, id)
+		if err != nil || !ok {
+			t.Fatalf("%+v is not there: %v", want, err)
+		}
+		if got.Principal != want.Principal || got.Address != want.Address || got.Destination != want.Destination || got.Shard != want.Shard || got.State != want.State || !got.Due.Equal(want.Due) ||
+			got.EventID != want.EventID || got.Subscription != want.Subscription || got.Channel != want.Channel || got.Locale != want.Locale || got.Template != want.Template || !slices.Equal(got.Because, want.Because) {
+			t.Fatalf("%+v is stored, want %+v", got, want)
+		}
+	}
+	same(t, "open deliveries", must[store.Stats](t)(db.Stats(ctx)).Tenants[tenant].OpenDeliveries, open)
+}

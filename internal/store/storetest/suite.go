@@ -33,6 +33,7 @@ func Run(t *testing.T, place func(testing.TB) string) {
 		{"ids rise", testIDsRise},
 		{"events are found", testListEvents},
 		{"plans", testPlans},
+		{"long pages", testLongPages},
 		{"plan pages", testPlanPages},
 		{"one inbox row", testInboxOnce},
 		{"inbox", testInbox},
