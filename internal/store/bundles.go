@@ -6,12 +6,9 @@ import (
 	"database/sql"
 	"encoding/base64"
 	"encoding/json"
-	"errors"
 	"slices"
 	"strings"
 	"time"
-
-	"github.com/jackc/pgx/v5/pgconn"
 
 	"github.com/belfryhq/belfry/internal/belfry"
 )
@@ -203,8 +200,7 @@ func (s *session) takeSlots(tenant string, slots []*slot, whole map[string]whole
 	}
 	want := int64(rows.n)
 	n, err := rows.flush()
-	var taken *pgconn.PgError
-	if errors.As(err, &taken) && taken.Code == "23505" || err == nil && n != want {
+	if isDuplicate(err) || err == nil && n != want {
 		return errCareful // somebody else has begun one there meanwhile
 	}
 	return err

@@ -90,6 +90,12 @@ func fault(err error) error {
 	return err
 }
 
+// isDuplicate reports whether PostgreSQL refused a row because its key is there.
+func isDuplicate(err error) bool {
+	var pg *pgconn.PgError
+	return errors.As(err, &pg) && pg.Code == "23505"
+}
+
 // away marks the cause of an error as that the database does not answer.
 type away struct{ error }
 

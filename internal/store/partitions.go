@@ -42,7 +42,7 @@ type ptable struct {
 
 var partitioned = map[belfry.Part][]ptable{
 	belfry.PartDeliveries: {
-		{"deliveries", "id", belfry.DeliveryPrefix, " WITH (autovacuum_vacuum_scale_factor = 0.05, autovacuum_vacuum_cost_delay = 0)"},
+		{"deliveries", "id", belfry.DeliveryPrefix, " WITH (fillfactor = 50, autovacuum_vacuum_scale_factor = 0.05, autovacuum_vacuum_cost_delay = 0)"},
 		{"attempts", "delivery_id", belfry.DeliveryPrefix, ""},
 		{"suppressions", "event_id", belfry.EventPrefix, ""},
 		{"plan_matches", "event_id", belfry.EventPrefix, ""},

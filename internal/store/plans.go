@@ -73,11 +73,13 @@ var (
 	insertDelivery = insert("deliveries", `tenant:t id:t event_id:t run:n subscription:t channel:t principal:t address:t destination:t
 		shard:n state:n due:n attempts:n bundle:t priority:n line:n locale:t template:t because:t ended=''`, "ON CONFLICT DO NOTHING")
 	// Most deliveries are of this form: fewer values to bind.
-	insertPlain = insert("deliveries", `tenant:t id:t event_id:t subscription:t channel:t principal:t address:t destination:t
-		shard:n state:n due:n locale:t because:t run=0 attempts=0 bundle='' priority=0 line=0 template='' ended=''`, "ON CONFLICT DO NOTHING")
+	insertPlain = insert("deliveries", plainCols, "ON CONFLICT DO NOTHING")
 	// And of a long page of mail, most are alike in most.
 	insertMany = insertAlike("deliveries", "tenant event_id subscription channel state due locale", `id:t principal:t address:t destination:t shard:n because:t
 		run=0 attempts=0 bundle='' priority=0 line=0 template='' ended=''`, "ON CONFLICT DO NOTHING")
+	// Those of a first page are there already only when it was committed before:
+	// PostgreSQL need not look for each of them first, nor log that it did.
+	insertFresh = insert("deliveries", plainCols, "")
 	// A replay's deliveries have the ids of the first run: what is there and over
 	// goes again, what is on its way stays; what succeeded only when asked.
 	replayDelivery = insert("deliveries", replayCols, replaySet+"deliveries.state > 3")
@@ -88,6 +90,8 @@ var (
 )
 
 const (
+	plainCols = `tenant:t id:t event_id:t subscription:t channel:t principal:t address:t destination:t
+		shard:n state:n due:n locale:t because:t run=0 attempts=0 bundle='' priority=0 line=0 template='' ended=''`
 	replayCols = `tenant:t id:t event_id:t run:n subscription:t channel:t principal:t address:t destination:t
 		shard:n state:n due:n attempts:n bundle:t priority:n line:n locale:t template:t because:t ended=''`
 	replaySet = `ON CONFLICT (tenant, id) DO UPDATE SET run = excluded.run, subscription = excluded.subscription, principal = excluded.principal,
@@ -328,7 +332,7 @@ func (s *session) insertMany(p *belfry.PlanPage, order []int32) (int64, error) {
 
 func (s *session) insertPages(jobs []*job) error {
 	matches, inbox, suppressions := s.rows(insertMatches), s.rows(insertInbox), s.rows(insertSuppression)
-	deliveries, plain := s.rows(insertDelivery), s.rows(insertPlain)
+	deliveries, plain, fresh := s.rows(insertDelivery), s.rows(insertPlain), s.rows(insertFresh)
 	before := len(s.delta)
 	var waiting []*belfry.Delivery // for digests, of tenant
 	tenant := ""
@@ -389,6 +393,10 @@ func (s *session) insertPages(jobs []*job) error {
 				open++
 			}
 			if p.Run == 0 && isPlain(d) {
+				plain := plain
+				if s.db.pg && !s.careful && p.From == "" {
+					plain = fresh
+				}
 				plain.text(p.Tenant).text(d.ID).text(p.EventID).text(d.Subscription).text(d.Channel).text(d.Principal).text(d.Address).
 					text(d.Destination).num(int64(d.Shard)).num(int64(d.State)).num(dueOf(d.State, d.Due)).text(d.Locale).text(because)
 				continue
@@ -426,6 +434,11 @@ func (s *session) insertPages(jobs []*job) error {
 		if _, err := r.flush(); err != nil {
 			return err
 		}
+	}
+	if _, err := fresh.flush(); isDuplicate(err) {
+		return errCareful
+	} else if err != nil {
+		return err
 	}
 	for _, r := range []*rows{plain, deliveries} {
 		want := int64(r.n)

@@ -78,6 +78,35 @@ func testPlans(t *testing.T, place func(testing.TB) string) {
 	}
 }
 
+// Deliveries of the usual form of first pages are written without looking
+// whether they are there. What is named twice all the same, or stored, is one row,
+// and the pages beside it are written as ever.
+func testFirstPagesThatRepeat(t *testing.T, place func(testing.TB) string) {
+	db := Open(t, place(t))
+	ctx := context.Background()
+	plain := func(event, who string) belfry.Delivery {
+		return belfry.Delivery{Tenant: tenant, ID: belfry.DeliveryID(event, 0, belfry.ChannelWebhook, who), EventID: event, Subscription: "sub_1", Channel: belfry.ChannelWebhook,
+			Address: who, Destination: who, State: belfry.Scheduled, Due: time.UnixMicro(1_800_000_000_000_000).UTC(), Because: []belfry.Reason{{Code: belfry.NamedEndpoint}}}
+	}
+	one, two := acceptOne(t, db, "1"), acceptOne(t, db, "2")
+	errs := commitPages(t, db,
+		belfry.PlanPage{Tenant: tenant, EventID: one, To: "b", Deliveries: []belfry.Delivery{plain(one, "ep_a"), plain(one, "ep_b"), plain(one, "ep_a")}},
+		belfry.PlanPage{Tenant: tenant, EventID: two, Last: true, Deliveries: []belfry.Delivery{plain(two, "ep_a")}})
+	if errs[0] != nil || errs[1] != nil {
+		t.Fatal(errs)
+	}
+	commit(t, db, belfry.PlanPage{Tenant: tenant, EventID: one, From: "b", Last: true, Deliveries: []belfry.Delivery{plain(one, "ep_b"), plain(one, "ep_d")}})
+	for event, want := range map[string]int{one: 3, two: 1} {
+		got := must[store.EventTrace](t)(db.Trace(ctx, tenant, event, "", store.TracePage{}))
+		if len(got.Deliveries) != want || !got.Planned {
+			t.Errorf("%s has %d deliveries, want %d; planned %v", event, len(got.Deliveries), want, got.Planned)
+		}
+	}
+	if n := must[store.Stats](t)(db.Stats(ctx)).Tenants[tenant]; n.OpenDeliveries != 4 || n.PendingPlans != 0 {
+		t.Errorf("%+v", n)
+	}
+}
+
 func testPlanPages(t *testing.T, place func(testing.TB) string) {
 	db := Open(t, place(t))
 	ctx := context.Background()

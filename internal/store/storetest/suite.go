@@ -35,6 +35,7 @@ func Run(t *testing.T, place func(testing.TB) string) {
 		{"plans", testPlans},
 		{"long pages", testLongPages},
 		{"plan pages", testPlanPages},
+		{"first pages that repeat", testFirstPagesThatRepeat},
 		{"one inbox row", testInboxOnce},
 		{"inbox", testInbox},
 		{"digests", testDigests},
