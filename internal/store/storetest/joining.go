@@ -11,9 +11,10 @@ import (
 )
 
 func testAsks(t *testing.T, place func(testing.TB) string) {
-	db := Open(t, place(t))
+	start := time.Date(2026, 11, 26, 8, 0, 0, 0, time.UTC)
+	db := openAt(t, place(t), func() time.Time { return start })
 	ctx := context.Background()
-	now := time.Date(2026, 11, 26, 8, 0, 0, 0, time.UTC)
+	now := start
 	ask := func(who, sub string, kind belfry.AskKind, at time.Time) belfry.Ask {
 		return belfry.Ask{Tenant: tenant, ID: fmt.Sprint("ask_", who, sub, at.Unix()), Who: who, Subscription: sub, Object: "forum/3", Kind: kind, By: "ada", Asked: at, Due: at, Until: at.Add(time.Hour)}
 	}
