@@ -40,13 +40,14 @@ const (
 )
 
 // rest is how long the lane rests after a page that took so long to make and to
-// commit, with others planned beside it or not. A clock that steps does not
-// make it longer.
-func rest(beside bool, took time.Duration) time.Duration {
+// commit, with others planned beside it or not: the shorter, the more plans are
+// in the lane or wait for it, so that what comes faster than it rests does not pile up. A clock
+// that steps does not make it longer.
+func rest(beside bool, plans int, took time.Duration) time.Duration {
 	if !beside {
 		return 0
 	}
-	return min(longRests*max(took, 0), longestRest)
+	return min(longRests*max(took, 0), longestRest) / time.Duration(max(plans, 1))
 }
 
 // objectKey is what keeps the order of its events.
@@ -65,6 +66,17 @@ type long struct {
 	limit int // of the page before; 0 = the first
 	gone  atomic.Bool
 	after []job // w.mu
+}
+
+// plans is how many are in the lane with the one whose turn it is, and how many
+// events wait for its end.
+func (ll *longLane) plans(turn *long) int {
+	ll.mu.Lock()
+	n := len(ll.queue) + 1
+	ll.mu.Unlock()
+	turn.w.mu.Lock()
+	defer turn.w.mu.Unlock()
+	return n + len(turn.after)
 }
 
 // keptPeople is how many people of a long plan are kept in memory for the next
@@ -202,7 +214,7 @@ func (p *Planner) planLongs(ctx context.Context) {
 		for pl := range pages {
 			start := p.o.Now()
 			p.commitLong(ctx, &pl)
-			if r := rest(pl.beside, pl.took+p.o.Now().Sub(start)); r > 0 {
+			if r := rest(pl.beside, pl.plans, pl.took+p.o.Now().Sub(start)); r > 0 {
 				sleep(ctx, r)
 			}
 		}
@@ -237,7 +249,7 @@ func (p *Planner) planLongs(ctx context.Context) {
 		if !ok {
 			return
 		}
-		pl := planned{job: l.job, page: page, payload: NewPayload(l.job.acc), long: l, beside: beside, took: p.o.Now().Sub(start)}
+		pl := planned{job: l.job, page: page, payload: NewPayload(l.job.acc), long: l, beside: beside, plans: p.longs.plans(l), took: p.o.Now().Sub(start)}
 		l.job.cursor = page.To
 		l.made += len(page.Deliveries) + len(page.Suppressions)
 		select {

@@ -255,19 +255,23 @@ func TestReplayOfALongPlan(t *testing.T) {
 }
 
 // The busier the machine, the longer a long plan steps back, within bounds; with
-// nobody to step back for it goes on at once.
+// nobody to step back for it goes on at once, and where several wait they make
+// haste.
 func TestLongPlansRestBesideOthers(t *testing.T) {
 	for _, c := range []struct {
 		beside     bool
+		plans      int
 		took, want time.Duration
 	}{
-		{false, time.Second, 0},
-		{true, 4 * time.Millisecond, 12 * time.Millisecond},
-		{true, time.Minute, 50 * time.Millisecond},
-		{true, -time.Hour, 0},
+		{false, 1, time.Second, 0},
+		{true, 1, 4 * time.Millisecond, 12 * time.Millisecond},
+		{true, 6, 4 * time.Millisecond, 2 * time.Millisecond},
+		{true, 1, time.Minute, 50 * time.Millisecond},
+		{true, 50, time.Minute, time.Millisecond},
+		{true, 1, -time.Hour, 0},
 	} {
-		if got := rest(c.beside, c.took); got != c.want {
-			t.Errorf("beside others %v, a page of %v: a rest of %v, want %v", c.beside, c.took, got, c.want)
+		if got := rest(c.beside, c.plans, c.took); got != c.want {
+			t.Errorf("beside others %v, %d plans, a page of %v: a rest of %v, want %v", c.beside, c.plans, c.took, got, c.want)
 		}
 	}
 }

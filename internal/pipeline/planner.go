@@ -511,9 +511,10 @@ type planned struct {
 	places  []bool
 	long    *long // the plan it is a page of, when that has several
 	left    bool  // no page: the plan's shard is another process's
-	// Of a page of the long lane: others were planned beside it, and how long it
-	// took to make.
+	// Of a page of the long lane: others were planned beside it, how many plans
+	// were in the lane, and how long it took to make.
 	beside bool
+	plans  int
 	took   time.Duration
 }
 
