@@ -195,6 +195,9 @@ type Member struct {
 	Frequency *Frequency `json:"frequency,omitempty"`
 	By        string     `json:"by,omitempty"` // who added her; empty = herself
 	Since     time.Time  `json:"since"`
+	// UnlessOut, of one to be stored: not when she has opted out by then. Who adds
+	// her for what she did may not know yet that she does not want to be.
+	UnlessOut bool `json:"-"`
 }
 
 // OptOut says that somebody does not want a subscription's messages, whatever

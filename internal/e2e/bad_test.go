@@ -156,7 +156,7 @@ func TestBadInput(t *testing.T) {
 	})
 	e.row(t, "events of the future and of last year are told once, and kept in order", func(c *edge) {
 		c.sub(nil, nil)
-		for n, at := range []string{"9999-12-31T23:59:59Z", "1970-01-01T00:00:00Z", "0001-01-01T00:00:00Z", time.Now().AddDate(-1, 0, 0).Format(time.RFC3339)} {
+		for n, at := range []string{"9999-12-31T23:59:59Z", "1970-01-01T00:00:00Z", time.Now().AddDate(-1, 0, 0).Format(time.RFC3339)} {
 			if got := c.fate(c.happens("set", m{"time": at})); got != belfry.Told {
 				c.t.Errorf("%s: %s", at, got)
 			}

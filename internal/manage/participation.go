@@ -83,7 +83,7 @@ func (m *Manager) takesPart(ctx context.Context, by By, sub *belfry.Subscription
 		case leave && here >= 0:
 			ch.DropMembers = append(ch.DropMembers, have[here])
 		case !leave && here < 0 && !out:
-			ch.Members = append(ch.Members, belfry.Member{Subscription: sub.ID, Principal: w, Object: at, By: ByParticipation, Since: m.now()})
+			ch.Members = append(ch.Members, belfry.Member{Subscription: sub.ID, Principal: w, Object: at, By: ByParticipation, Since: m.now(), UnlessOut: true})
 		}
 	}
 	return nil

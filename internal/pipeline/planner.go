@@ -606,7 +606,7 @@ func (p *Planner) forgo(ps []planned) {
 // what was made now, but not before the event was accepted, with room for
 // clocks that differ.
 func (p *Planner) moved(pl *planned, err error) {
-	p.o.Log.Warn("plan page not applied", "event", pl.page.EventID, "error", err)
+	p.o.Log.Info("plan page not applied", "event", pl.page.EventID, "error", err)
 	p.o.Dispatcher.Forgo(pl.page.Deliveries, pl.payload, pl.places)
 	clear(pl.places)
 	p.o.Dispatcher.Handover(pl.page.Deliveries, pl.payload, pl.places)

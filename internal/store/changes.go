@@ -770,6 +770,10 @@ func (e *edit) members() error {
 	}
 	rows := e.rows(putMember)
 	list := last(e.ch.Members, func(m *belfry.Member) string { return m.Subscription + "\x00" + m.Principal + "\x00" + m.Object })
+	list, err := e.withoutOptedOut(list)
+	if err != nil {
+		return err
+	}
 	if err := e.lookAtMembers(list); err != nil {
 		return err
 	}
@@ -781,7 +785,7 @@ func (e *edit) members() error {
 		rows.text(e.tenant).text(m.Subscription).text(m.Principal).text(m.Object).text(choice).num(micros(m.Since))
 		e.note(belfry.KindMembers, m.Subscription)
 	}
-	_, err := rows.flush()
+	_, err = rows.flush()
 	return err
 }
 

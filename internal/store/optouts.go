@@ -40,6 +40,33 @@ func (e *edit) optOuts() error {
 	return err
 }
 
+// withoutOptedOut leaves out of members those that are not to be stored once she
+// has opted out, and has.
+func (e *edit) withoutOptedOut(members []*belfry.Member) ([]*belfry.Member, error) {
+	asked := map[string][]string{} // by subscription
+	for _, m := range members {
+		if m.UnlessOut && !slices.Contains(asked[m.Subscription], m.Principal) {
+			asked[m.Subscription] = append(asked[m.Subscription], m.Principal)
+		}
+	}
+	out := map[[2]string]bool{}
+	for subscription, who := range asked {
+		err := queryIn(e.session, func(rows *sql.Rows) error {
+			var id string
+			err := rows.Scan(&id)
+			out[[2]string{subscription, id}] = true
+			return err
+		}, "SELECT who FROM opt_outs WHERE tenant = $1 AND subscription = $2 AND who IN_LIST", who, e.tenant, subscription)
+		if err != nil {
+			return nil, err
+		}
+	}
+	if len(out) == 0 {
+		return members, nil
+	}
+	return slices.DeleteFunc(members, func(m *belfry.Member) bool { return m.UnlessOut && out[[2]string{m.Subscription, m.Principal}] }), nil
+}
+
 func (e *edit) dropOptOuts() error {
 	if len(e.ch.DropOptOuts) == 0 {
 		return nil

@@ -90,6 +90,16 @@ func testOptOuts(t *testing.T, place func(testing.TB) string) {
 	if err != nil || len(other) != 1 {
 		t.Errorf("members of another subscription: %+v, %v", other, err)
 	}
+	// Who adds her for what she did, and has not seen yet that she left, adds nobody.
+	late := []belfry.Member{{Subscription: "sub_a", Principal: "user/1", Since: since, UnlessOut: true}, {Subscription: "sub_a", Principal: "user/3", Since: since, UnlessOut: true},
+		{Subscription: "sub_b", Principal: "user/1", Object: "x", Since: since, UnlessOut: true}}
+	apply(belfry.Changes{Members: late})
+	if left, err = db.Members(t.Context(), belfry.DefaultTenant, "sub_a", "user/", 10); err != nil || len(left) != 2 || left[0].Principal != "user/2" || left[1].Principal != "user/3" {
+		t.Errorf("members of the subscription opted out of: %+v, %v", left, err)
+	}
+	if hers, err = db.Joined(t.Context(), belfry.DefaultTenant, "user/1", 10); err != nil || len(hers) != 3 { // sub_b twice, and sub_c
+		t.Errorf("what one person joined: %+v, %v", hers, err)
+	}
 	apply(belfry.Changes{DropOptOuts: []belfry.OptOut{{Subscription: "sub_a", Who: "user/1"}}})
 	if list, err = db.OptOuts(t.Context(), belfry.DefaultTenant, "sub_a", "", 10); err != nil || len(list) != 1 {
 		t.Errorf("after it was taken back: %+v, %v", list, err)
