@@ -429,11 +429,10 @@ func (d *Dispatcher) learnNext(ctx context.Context, b *backlog, now time.Time) e
 // scanPage offers one page of due rows and answers how many there were, -1
 // when memory is full.
 func (d *Dispatcher) scanPage(ctx context.Context, b *backlog, after belfry.DueKey, now time.Time) (int, error) {
-	d.beginRead()
-	defer d.endRead()
 	d.mu.Lock()
-	b.asked = nil
+	d.reading, b.asked = true, nil // at once: what is asked for from now on may not be read
 	d.mu.Unlock()
+	defer d.endRead()
 	rows, err := d.o.Store.DueDeliveries(ctx, b.tenant, after, now, page, d.o.Shards.Mine(belfry.LeaseDelivery))
 	if err != nil {
 		return 0, err

@@ -370,7 +370,7 @@ func (d *Dispatcher) trim(ds *dest, n int) {
 		for i := keep; i < len(q); i++ {
 			ds.park(&q[i].d)
 			ds.count(-1, q[i].size)
-			d.release(ds.b, q[i].d.ID, q[i].size)
+			d.release(ds.b, &q[i].d, q[i].size)
 			if q[i].d.Line != 0 {
 				delete(ds.lines, q[i].d.Line)
 			}

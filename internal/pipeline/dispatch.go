@@ -134,9 +134,10 @@ type Dispatcher struct {
 	heldBy     [belfry.Shards]int // how many of each shard
 	emptied    chan struct{}      // closed and made anew when a shard has none in memory any more
 	lookedLong time.Time          // when a survey last looked for what may have taken longest
-	// released are ids that left memory while the backlog is being read: what
-	// is read of them may be older than what became of them.
-	released map[string]struct{}
+	// released are those that left memory while the backlog is being read, by id,
+	// as they were known there: what is read of them may be older than what became
+	// of them.
+	released map[string]rowMark
 	// revoked are those of held that were cancelled, seen the rows of held ones
 	// that were read again.
 	revoked     map[string]struct{}
@@ -196,7 +197,7 @@ func NewDispatcher(o DispatcherOptions) *Dispatcher {
 		dests:     map[destKey]*dest{},
 		held:      map[string]uint8{},
 		emptied:   make(chan struct{}),
-		released:  map[string]struct{}{},
+		released:  map[string]rowMark{},
 		revoked:   map[string]struct{}{},
 		seen:      map[string]rowMark{},
 		lanes:     map[laneKey]*lane{},
@@ -299,7 +300,7 @@ func (d *Dispatcher) Handover(ds []belfry.Delivery, p *Payload, places []bool) {
 		switch {
 		case !d.mine(&ds[i]):
 			if places[i] {
-				d.release(b, ds[i].ID, size)
+				d.release(b, &ds[i], size)
 			}
 			elsewhere.Join(&belfry.Wake{Due: ds[i].Due})
 		case places[i]:
@@ -328,7 +329,7 @@ func (d *Dispatcher) Forgo(ds []belfry.Delivery, p *Payload, places []bool) {
 	defer d.mu.Unlock()
 	for i := range ds {
 		if places[i] {
-			d.release(d.backlogOf(ds[i].Tenant), ds[i].ID, p.size())
+			d.release(d.backlogOf(ds[i].Tenant), &ds[i], p.size())
 		}
 	}
 }
@@ -444,8 +445,14 @@ func (d *Dispatcher) offer(dv belfry.Delivery, p *Payload) offered {
 		d.seen[dv.ID] = markOf(&dv)
 		return taken
 	}
-	if _, ok := d.released[dv.ID]; ok {
-		return taken // was settled while this row was being read: the row is old news
+	if was, ok := d.released[dv.ID]; ok {
+		// It was settled while this row was being read: the row is old news, unless
+		// it was changed since, by a retry of what was cancelled or delivered.
+		if was != markOf(&dv) {
+			d.backlogOf(dv.Tenant).rewind(keyBefore(&dv))
+			d.poke()
+		}
+		return taken
 	}
 	if !d.mine(&dv) {
 		return taken // by whoever has its shard now
@@ -507,7 +514,7 @@ func (d *Dispatcher) put(it item) {
 		ds.push(it)
 	default:
 		ds.park(&it.d)
-		d.release(ds.b, it.d.ID, it.size)
+		d.release(ds.b, &it.d, it.size)
 	}
 	d.ready(ds)
 }

@@ -312,6 +312,38 @@ func TestCancelAndRetryRacingSends(t *testing.T) {
 	}
 }
 
+// A row that is read while its delivery leaves memory is old news and not taken
+// again; one that was changed meanwhile, by a retry, is looked at once more.
+//
+// feature: PEER-7
+func TestRetryIsSeenWhileWhatWasCancelledLeaves(t *testing.T) {
+	h := newHouse(t, sqlite(t), nil)
+	d := h.send
+	p := NewPayload(&belfry.Accepted{Tenant: belfry.DefaultTenant, EventID: "evt_1", Event: &belfry.Event{ID: "1"}})
+	dv := belfry.Delivery{Tenant: belfry.DefaultTenant, ID: "dlv_1", EventID: "evt_1", Channel: belfry.ChannelWebhook, Destination: "ep_1", Due: clock()}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	b := d.backlogOf(dv.Tenant)
+	b.cursor = belfry.DueKey{Due: dv.Due.Add(time.Hour)}
+	look := func(row belfry.Delivery) (again bool) {
+		d.hold(b, &dv, 1)
+		d.reading, b.asked = true, nil
+		d.release(b, &dv, 1)
+		if got := d.offer(row, p); got != taken || len(d.held) != 0 {
+			t.Fatalf("offered: %v, %d held", got, len(d.held))
+		}
+		return b.asked != nil && *b.asked == keyBefore(&row)
+	}
+	if look(dv) {
+		t.Error("a row that is as it was is read again")
+	}
+	retried := dv
+	retried.Due = dv.Due.Add(time.Second)
+	if !look(retried) {
+		t.Error("a row that was retried meanwhile is forgotten")
+	}
+}
+
 // Whoever opts out while a message waits does not get it.
 //
 // feature: PEER-7

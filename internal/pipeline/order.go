@@ -48,7 +48,7 @@ func (d *Dispatcher) enter(ds *dest, it item, held bool) {
 		l.more = true
 	}
 	if held {
-		d.release(ds.b, it.d.ID, it.size)
+		d.release(ds.b, &it.d, it.size)
 	}
 }
 
@@ -81,7 +81,7 @@ func (d *Dispatcher) load(ds *dest, key int64) {
 func (d *Dispatcher) cutLine(ds *dest, l *line) {
 	for i := range l.waiting {
 		ds.count(-1, l.waiting[i].size)
-		d.release(ds.b, l.waiting[i].d.ID, l.waiting[i].size)
+		d.release(ds.b, &l.waiting[i].d, l.waiting[i].size)
 	}
 	l.waiting, l.more = nil, true
 }

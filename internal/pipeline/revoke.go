@@ -24,7 +24,7 @@ func (d *Dispatcher) Revoke(tenant string, ids []string) (inFlight []bool) {
 	queued := map[string]bool{}
 	for _, id := range ids {
 		if d.reading {
-			d.released[id] = struct{}{} // what is being read may be older than the cancel
+			d.released[id] = rowMark{} // what is being read may be older than the cancel: it is read again
 		}
 		if _, held := d.held[id]; held {
 			queued[id] = false
@@ -113,7 +113,7 @@ func (d *Dispatcher) isRevoked(id string) bool {
 // recorded or cancelled, the row is looked at again. d.mu is held.
 func (d *Dispatcher) drop(it *item) {
 	mark, seen := d.seen[it.d.ID]
-	d.release(d.backlogOf(it.d.Tenant), it.d.ID, it.size)
+	d.release(d.backlogOf(it.d.Tenant), &it.d, it.size)
 	if seen && mark != markOf(&it.d) {
 		d.backlogOf(it.d.Tenant).rewind(keyBefore(&belfry.Delivery{ID: it.d.ID, Due: time.UnixMicro(mark.due).UTC()}))
 		d.poke()

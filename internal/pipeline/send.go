@@ -49,7 +49,7 @@ func (d *Dispatcher) send(ctx context.Context, ds *dest, it item) {
 		ds.lane.busy[ds.speed]--
 		d.unspent(ds.lane, start)
 		ds.park(&it.d)
-		d.release(ds.b, it.d.ID, it.size)
+		d.release(ds.b, &it.d, it.size)
 		d.forget(ds)
 		delete(ds.lines, it.d.Line)
 		d.ready(ds)

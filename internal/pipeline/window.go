@@ -34,7 +34,8 @@ func (d *Dispatcher) hold(b *backlog, dv *belfry.Delivery, size int) {
 }
 
 // release takes a delivery out of memory. d.mu is held.
-func (d *Dispatcher) release(b *backlog, id string, size int) {
+func (d *Dispatcher) release(b *backlog, dv *belfry.Delivery, size int) {
+	id := dv.ID
 	shard := d.held[id]
 	delete(d.held, id)
 	d.unmark(id)
@@ -46,7 +47,7 @@ func (d *Dispatcher) release(b *backlog, id string, size int) {
 	b.held--
 	b.bytes -= size
 	if d.reading {
-		d.released[id] = struct{}{}
+		d.released[id] = markOf(dv)
 	}
 	if d.waiting == 0 {
 		return
