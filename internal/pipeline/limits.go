@@ -49,6 +49,14 @@ func throttlesOf(in *route.Input) map[string]*belfry.Subscription {
 	if in.Type.Mandatory {
 		return nil
 	}
+	return matched(in, func(m *belfry.Match) bool {
+		return m.Subscription.Throttle != nil && !m.Subscription.Mandatory && m.Escalation == 0
+	})
+}
+
+// matched are the subscriptions, by id, of those matches of a page that are
+// wanted. Neighbours mostly have the same: each is asked about once a run.
+func matched(in *route.Input, wanted func(*belfry.Match) bool) map[string]*belfry.Subscription {
 	var out map[string]*belfry.Subscription
 	var seen *belfry.Match
 	for i := range in.Recipients {
@@ -57,7 +65,7 @@ func throttlesOf(in *route.Input) map[string]*belfry.Subscription {
 			if m == nil || m == seen {
 				continue
 			}
-			if seen = m; m.Subscription.Throttle == nil || m.Subscription.Mandatory || m.Escalation > 0 {
+			if seen = m; !wanted(m) {
 				continue
 			}
 			if out == nil {
@@ -140,9 +148,9 @@ func (s *Stages) putOff(ctx context.Context, in *route.Input, ds []belfry.Delive
 		return nil
 	}
 	must := in.Type.Mandatory || in.Type.Urgent
-	var insisting map[string]bool
+	var insisting map[string]*belfry.Subscription // those that are mandatory
 	if !must {
-		insisting = mandatoryOf(in)
+		insisting = matched(in, func(m *belfry.Match) bool { return m.Subscription.Mandatory })
 	}
 	var over []*belfry.Delivery
 	for i := range ds {
@@ -155,7 +163,7 @@ func (s *Stages) putOff(ctx context.Context, in *route.Input, ds []belfry.Delive
 		uses := make([]belfry.QuotaUse, len(over))
 		for i, d := range over {
 			from, until := dayOf(in.Persons[d.Principal], in.Now, day)
-			uses[i] = belfry.QuotaUse{Principal: d.Principal, Name: dayQuota(d.Channel, from), Grant: d.ID, Limit: limitOn(in, d, most), Until: until, Force: must || insisting[d.Subscription]}
+			uses[i] = belfry.QuotaUse{Principal: d.Principal, Name: dayQuota(d.Channel, from), Grant: d.ID, Limit: limitOn(in, d, most), Until: until, Force: must || insisting[d.Subscription] != nil}
 		}
 		granted, err := s.Quotas.TakeQuotas(ctx, in.Event.Tenant, in.Now, uses)
 		if err != nil {
@@ -179,27 +187,6 @@ func (s *Stages) putOff(ctx context.Context, in *route.Input, ds []belfry.Delive
 		d.Due = from.UTC()
 	}
 	return nil
-}
-
-// mandatoryOf are the subscriptions of a page that are mandatory.
-func mandatoryOf(in *route.Input) map[string]bool {
-	var out map[string]bool
-	var seen *belfry.Match
-	for i := range in.Recipients {
-		for k := range in.Recipients[i].Via {
-			m := in.Recipients[i].Via[k].Match
-			if m == nil || m == seen {
-				continue
-			}
-			if seen = m; m.Subscription.Mandatory {
-				if out == nil {
-					out = map[string]bool{}
-				}
-				out[m.Subscription.ID] = true
-			}
-		}
-	}
-	return out
 }
 
 // limitOn is how many messages a day somebody gets by a delivery's channel: the

@@ -308,11 +308,7 @@ func (db *DB) Members(ctx context.Context, tenant, subscription, after string, l
 
 // MembersAmong lists those members of a subscription who are asked for, in order.
 func (db *DB) MembersAmong(ctx context.Context, tenant, subscription string, who []string) (list []belfry.Member, err error) {
-	err = db.queryEach(ctx, func(rows *sql.Rows) error {
-		m, err := scanMember(rows)
-		list = append(list, m)
-		return err
-	}, "SELECT "+memberCols+" FROM members WHERE tenant = $1 AND subscription = $2 AND principal IN_LIST", distinct(who), tenant, subscription)
+	err = db.queryEach(ctx, membersInto(&list), "SELECT "+memberCols+" FROM members WHERE tenant = $1 AND subscription = $2 AND principal IN_LIST", distinct(who), tenant, subscription)
 	slices.SortFunc(list, func(a, b belfry.Member) int {
 		return cmp.Or(strings.Compare(a.Principal, b.Principal), strings.Compare(a.Object, b.Object))
 	})
@@ -338,6 +334,15 @@ func scanMember(rows *sql.Rows) (m belfry.Member, err error) {
 	return m, readChoice(channels, &m)
 }
 
+// membersInto reads rows of memberCols.
+func membersInto(list *[]belfry.Member) func(*sql.Rows) error {
+	return func(rows *sql.Rows) error {
+		m, err := scanMember(rows)
+		*list = append(*list, m)
+		return err
+	}
+}
+
 // Memberships lists what a principal joined, after a subscription's id; about
 // limit rows, but all joins of one subscription together.
 func (db *DB) Memberships(ctx context.Context, tenant, principal, after string, limit int) ([]belfry.Member, error) {
@@ -348,11 +353,7 @@ func (db *DB) Memberships(ctx context.Context, tenant, principal, after string, 
 // a value there; about limit rows, but all of one value there together.
 func (db *DB) joins(ctx context.Context, of, by string, key func(*belfry.Member) string, tenant, whose, after string, limit int) (list []belfry.Member, err error) {
 	text := "SELECT " + memberCols + " FROM members WHERE tenant = $1 AND " + of + " = $2 AND " + by
-	scan := func(rows *sql.Rows) error {
-		m, err := scanMember(rows)
-		list = append(list, m)
-		return err
-	}
+	scan := membersInto(&list)
 	limit = orDefault(limit, 1000)
 	err = db.query(ctx, scan, text+" > $3 ORDER BY "+by+", object LIMIT $4", tenant, whose, after, limit)
 	if err != nil || len(list) < limit {

@@ -304,11 +304,7 @@ func (db *DB) queryJoins(ctx context.Context, scan func(*sql.Rows) error, text, 
 // JoinsOf lists where a principal joined a subscription, and whether it opted
 // out of it.
 func (db *DB) JoinsOf(ctx context.Context, tenant, subscription, principal string) (list []belfry.Member, optedOut bool, err error) {
-	err = db.query(ctx, func(rows *sql.Rows) error {
-		m, err := scanMember(rows)
-		list = append(list, m)
-		return err
-	}, "SELECT "+memberCols+" FROM members WHERE tenant = $1 AND subscription = $2 AND principal = $3 ORDER BY object", tenant, subscription, principal)
+	err = db.query(ctx, membersInto(&list), "SELECT "+memberCols+" FROM members WHERE tenant = $1 AND subscription = $2 AND principal = $3 ORDER BY object", tenant, subscription, principal)
 	if err != nil {
 		return nil, false, err
 	}

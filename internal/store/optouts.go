@@ -110,30 +110,28 @@ func (e *edit) deadContacts() error {
 	return nil
 }
 
-// OptOuts lists who opted out of a subscription, after somebody, in order.
-func (db *DB) OptOuts(ctx context.Context, tenant, subscription, after string, limit int) (list []belfry.OptOut, err error) {
-	err = db.query(ctx, func(rows *sql.Rows) error {
+// outsInto reads rows of who and since, of a subscription.
+func outsInto(list *[]belfry.OptOut, subscription string) func(*sql.Rows) error {
+	return func(rows *sql.Rows) error {
 		o := belfry.OptOut{Subscription: subscription}
 		var since int64
 		err := rows.Scan(&o.Who, &since)
 		o.Since = fromMicros(since)
-		list = append(list, o)
+		*list = append(*list, o)
 		return err
-	}, "SELECT who, since FROM opt_outs WHERE tenant = $1 AND subscription = $2 AND who > $3 ORDER BY who LIMIT $4",
+	}
+}
+
+// OptOuts lists who opted out of a subscription, after somebody, in order.
+func (db *DB) OptOuts(ctx context.Context, tenant, subscription, after string, limit int) (list []belfry.OptOut, err error) {
+	err = db.query(ctx, outsInto(&list, subscription), "SELECT who, since FROM opt_outs WHERE tenant = $1 AND subscription = $2 AND who > $3 ORDER BY who LIMIT $4",
 		tenant, subscription, after, orDefault(limit, 1000))
 	return list, err
 }
 
 // OptOutsAmong lists who of those asked for opted out of a subscription, in order.
 func (db *DB) OptOutsAmong(ctx context.Context, tenant, subscription string, who []string) (list []belfry.OptOut, err error) {
-	err = db.queryEach(ctx, func(rows *sql.Rows) error {
-		o := belfry.OptOut{Subscription: subscription}
-		var since int64
-		err := rows.Scan(&o.Who, &since)
-		o.Since = fromMicros(since)
-		list = append(list, o)
-		return err
-	}, "SELECT who, since FROM opt_outs WHERE tenant = $1 AND subscription = $2 AND who IN_LIST", distinct(who), tenant, subscription)
+	err = db.queryEach(ctx, outsInto(&list, subscription), "SELECT who, since FROM opt_outs WHERE tenant = $1 AND subscription = $2 AND who IN_LIST", distinct(who), tenant, subscription)
 	slices.SortFunc(list, func(a, b belfry.OptOut) int { return strings.Compare(a.Who, b.Who) })
 	return list, err
 }
@@ -153,11 +151,7 @@ func (db *DB) OptedOut(ctx context.Context, tenant, who string, limit int) (list
 
 // Joined lists what a principal joined itself, in the order of subscriptions.
 func (db *DB) Joined(ctx context.Context, tenant, principal string, limit int) (list []belfry.Member, err error) {
-	err = db.query(ctx, func(rows *sql.Rows) error {
-		m, err := scanMember(rows)
-		list = append(list, m)
-		return err
-	}, "SELECT "+memberCols+" FROM members WHERE tenant = $1 AND principal = $2 ORDER BY subscription, object LIMIT $3",
+	err = db.query(ctx, membersInto(&list), "SELECT "+memberCols+" FROM members WHERE tenant = $1 AND principal = $2 ORDER BY subscription, object LIMIT $3",
 		tenant, principal, orDefault(limit, 1000))
 	return list, err
 }
@@ -165,11 +159,7 @@ func (db *DB) Joined(ctx context.Context, tenant, principal string, limit int) (
 // JoinedGroups lists the members of a subscription that are groups, or among
 // also, which are groups that nobody has to declare; by principal and object.
 func (db *DB) JoinedGroups(ctx context.Context, tenant, subscription string, also []string) (list []belfry.Member, err error) {
-	scan := func(rows *sql.Rows) error {
-		m, err := scanMember(rows)
-		list = append(list, m)
-		return err
-	}
+	scan := membersInto(&list)
 	const cols = "SELECT m.subscription, m.principal, m.object, m.channels, m.since FROM "
 	from := "groups g JOIN members m"
 	if !db.pg { // it has no figures to choose by, and took the members however many they are
