@@ -449,7 +449,7 @@ func (a *again) item(ctx context.Context, b *belfry.Bundle, it *belfry.BundleIte
 	result := w.results[whose(b)]
 	result.Recipients = slices.Clone(result.Recipients) // of others, too
 	if len(result.Recipients) == 0 {
-		off, err := resolve.Left(e.view.dir, b.Principal, it.Because, a.now)
+		off, err := resolve.Left(among{e.view.dir.Passing(), a.crowd}, b.Principal, it.Because, a.now)
 		return route.Anew{Off: off}, err
 	}
 	// As if it had been planned then with what holds now.

@@ -94,6 +94,8 @@ func TestDigestsFollowChanges(t *testing.T) {
 		"subscription":              {change: sub(daily, "email"), waits: at(`email "daily" Sun 08:00 2`)},
 		"subscription, her word":    {member: weekly, change: sub(daily, "email"), waits: before},
 		"subscription to inboxes":   {change: sub(weekly, "inbox"), inboxes: 2, items: []string{"suppressed channel_off", "suppressed channel_off"}},
+		"opted out meanwhile":       {change: belfry.Changes{OptOuts: []belfry.OptOut{{Subscription: "sub_course_updated", Who: "u1", Since: clock()}}}, items: []string{"suppressed opted_out", "suppressed opted_out"}},
+		"left meanwhile":            {change: belfry.Changes{DropMembers: []belfry.Member{{Subscription: "sub_course_updated", Principal: "u1"}}}, items: []string{"suppressed no_longer_named", "suppressed no_longer_named"}},
 		"muted meanwhile":           {change: prefer(belfry.Preference{MuteUntil: &tomorrow}), waits: before},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -33,8 +33,9 @@ func Holds(dir Directory, user string, why *belfry.Reason, now time.Time) (bool,
 
 // Left is why somebody is not told any more who has left the subscriptions by
 // which alone she was named; nil where she has not, or anything else named her:
-// what else may name her now is looked at when it is told.
-func Left(dir Directory, user string, because []belfry.Reason, now time.Time) (*belfry.Reason, error) {
+// what else may name her now is looked at when it is told. Whoever opted out left
+// by that.
+func Left(dir Among, user string, because []belfry.Reason, now time.Time) (*belfry.Reason, error) {
 	var gone *belfry.Reason
 	for i := range because {
 		why := &because[i]
@@ -52,6 +53,13 @@ func Left(dir Directory, user string, because []belfry.Reason, now time.Time) (*
 	}
 	if gone == nil {
 		return nil, nil
+	}
+	outs, err := dir.OptOutsAmong(gone.Subscription, []string{user})
+	if err != nil {
+		return nil, err
+	}
+	if slices.ContainsFunc(outs, func(o belfry.OptOut) bool { return o.Who == user }) { // others may be among them
+		return &belfry.Reason{Code: belfry.OptedOut, Subscription: gone.Subscription}, nil
 	}
 	return &belfry.Reason{Code: belfry.NoLongerNamed, Subscription: gone.Subscription, Object: gone.Object}, nil
 }

@@ -12,6 +12,7 @@ import (
 var (
 	ofSub   = belfry.Reason{Code: belfry.NamedMember, Subscription: "sub_a"}
 	ofPlace = belfry.Reason{Code: belfry.NamedMember, Subscription: "sub_b", Object: "forum/1"}
+	ofOut   = belfry.Reason{Code: belfry.NamedMember, Subscription: "sub_out"}
 	ofTeam  = belfry.Reason{Code: belfry.NamedMember, Subscription: "sub_a", Group: "team"}
 	ofRole  = belfry.Reason{Code: belfry.NamedRole, Role: "reader", Object: "forum/1", Subscription: "sub_a"}
 	matched = belfry.Reason{Code: belfry.ScopeMatched, Subscription: "sub_a"}
@@ -23,6 +24,7 @@ var (
 func TestLeft(t *testing.T) {
 	w := newWorld().object("forum/1", "root").user("ada").group("team", "ada").
 		member("sub_in", belfry.Member{Principal: "abe"}, belfry.Member{Principal: "ada"}).member("sub_b", belfry.Member{Principal: "ada", Object: "forum/2"})
+	w.outs["sub_out"] = []string{"ada", "eve"}
 	in := belfry.Reason{Code: belfry.NamedMember, Subscription: "sub_in"}
 	gone := func(why belfry.Reason) *belfry.Reason {
 		return &belfry.Reason{Code: belfry.NoLongerNamed, Subscription: why.Subscription, Object: why.Object}
@@ -37,6 +39,9 @@ func TestLeft(t *testing.T) {
 		"left where she had joined": {because: []belfry.Reason{ofPlace}, want: gone(ofPlace)},
 		"left one of two":           {because: []belfry.Reason{ofSub, in}},
 		"left both":                 {because: []belfry.Reason{ofSub, ofPlace}, want: gone(ofPlace)},
+		"opted out":                 {because: []belfry.Reason{matched, ofOut}, want: &belfry.Reason{Code: belfry.OptedOut, Subscription: "sub_out"}},
+		"opted out of one of two":   {because: []belfry.Reason{ofOut, in}},
+		"opted out, has a role":     {because: []belfry.Reason{ofOut, ofRole}},
 		"her group joined":          {because: []belfry.Reason{ofSub, ofTeam}},
 		"she has a role":            {because: []belfry.Reason{ofRole, ofSub}},
 	} {
