@@ -167,9 +167,25 @@ const (
 type Regather struct {
 	Tenant, Bundle string
 	Slot           *Delivery // whose Principal, Address, Channel and Digest name the bundle's place
-	Seen           int       // how many items it had that wait
+	Seen           int       // how many items it, or the part, had that wait
 	At             time.Time
 	Moves          []ItemMove
+
+	// One of very many items is gone through part by part: this is of those with
+	// ids after After and up to To, "" = from the first, to the last.
+	After, To string
+	// Of the last part: when what stays goes out, by all parts, and how many items
+	// those saw that stay. nil = as before.
+	Stays *Bundling
+	Waits int
+}
+
+// InPart reports whether it is of a part of the bundle's items.
+func (r *Regather) InPart() bool { return r.After != "" || r.To != "" }
+
+// Stay reports whether the item waits on in its place.
+func (r *Regather) Stay(m *ItemMove) bool {
+	return m.To != nil && m.To.ID == m.Item && m.To.Digest != nil && m.To.Digest.Key == r.Slot.Digest.Key
 }
 
 // ItemMove is what becomes of an item.

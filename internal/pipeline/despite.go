@@ -2,6 +2,7 @@ package pipeline
 
 import (
 	"context"
+	"maps"
 
 	"github.com/belfryhq/belfry/internal/belfry"
 	"github.com/belfryhq/belfry/internal/route"
@@ -20,31 +21,57 @@ func (s *Sealer) despite(ctx context.Context, tenant string, due []belfry.Bundle
 	if len(ids) == 0 {
 		return nil, nil
 	}
-	items, err := s.o.Store.BundleItems(ctx, tenant, ids, lookItems)
-	if err != nil {
-		return nil, err
+	channel := make(map[string]string, len(due))
+	for i := range due {
+		channel[due[i].ID] = due[i].Channel
 	}
-	a := &again{s: s, tenant: tenant, events: map[string]*eventAgain{}}
-	if err := a.read(ctx, items); err != nil {
+	some, _, err := s.some(ctx, tenant, ids, func(it *belfry.BundleItem, e *eventAgain) (bool, error) {
+		return s.insists(ctx, tenant, channel[it.Bundle], it, e)
+	})
+	if err != nil {
 		return nil, err
 	}
 	out := map[string]*belfry.Person{}
 	for i := range due {
-		b := &due[i]
-		for k := range items[b.ID] {
-			insists, err := s.insists(ctx, tenant, b.Channel, &items[b.ID][k], a.events[items[b.ID][k].EventID])
-			if err != nil {
-				return nil, err
-			}
-			if insists {
-				p := *people[b.Principal]
-				p.Settings.Stop = false
-				out[b.ID] = &p
-				break
-			}
+		if some[due[i].ID] {
+			p := *people[due[i].Principal]
+			p.Settings.Stop = false
+			out[due[i].ID] = &p
 		}
 	}
 	return out, nil
+}
+
+// some says of which digests something holds for any item; seen is how many items
+// those have that were looked at in one part.
+func (s *Sealer) some(ctx context.Context, tenant string, ids []string, holds func(*belfry.BundleItem, *eventAgain) (bool, error)) (found map[string]bool, seen map[string]int, err error) {
+	const several = -1 << 40 // parts
+	found, seen = map[string]bool{}, map[string]int{}
+	items, err := s.o.Store.BundleItems(ctx, tenant, ids, s.part)
+	for err == nil && len(items) > 0 {
+		a := &again{s: s, tenant: tenant, events: map[string]*eventAgain{}}
+		if err := a.read(ctx, items); err != nil {
+			return nil, nil, err
+		}
+		next := map[string][]belfry.BundleItem{}
+		for id, list := range items {
+			for i := 0; i < len(list) && !found[id]; i++ {
+				if found[id], err = holds(&list[i], a.events[list[i].EventID]); err != nil {
+					return nil, nil, err
+				}
+			}
+			if len(list) < s.part {
+				seen[id] += len(list)
+			} else if seen[id] = several; !found[id] {
+				if next[id], err = s.o.Store.WaitingItems(ctx, tenant, id, list[s.part-1].ID, s.part); err != nil {
+					return nil, nil, err
+				}
+			}
+		}
+		items = next
+	}
+	maps.DeleteFunc(seen, func(_ string, n int) bool { return n < 0 })
+	return found, seen, err
 }
 
 // insists reports whether an item is told whatever the person wants.

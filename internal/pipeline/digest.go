@@ -43,7 +43,7 @@ func (d *Dispatcher) digests(ctx context.Context, tenant string, bundles []strin
 	if err != nil {
 		return err
 	}
-	items, err := d.o.Store.BundleItems(ctx, tenant, bundles, render.DigestMost+1)
+	items, err := d.o.Store.WaitingOf(ctx, tenant, bundles, render.DigestMost+1)
 	if err != nil {
 		return err
 	}

@@ -65,7 +65,7 @@ func (s *Sealer) often(ctx context.Context, tenant string, due []belfry.Bundle, 
 			ids = append(ids, due[i].ID)
 		}
 	}
-	items, err := s.o.Store.BundleItems(ctx, tenant, ids, lookItems)
+	items, err := s.o.Store.BundleItems(ctx, tenant, ids, s.part)
 	if err != nil {
 		return nil, err
 	}
@@ -141,7 +141,7 @@ func (s *Sealer) often(ctx context.Context, tenant string, due []belfry.Bundle, 
 			case turn < 2:
 			case !waits || at.Before(wait.until):
 				seen := len(items[due[b.bundle].ID])
-				if seen >= lookItems { // there may be more, which are not looked at
+				if seen >= s.part { // there may be more, which are not looked at
 					seen = 0
 				}
 				out[due[b.bundle].ID] = overLimit{until: at, seen: seen, why: belfry.Reason{Code: belfry.ThrottleWaits, Subscription: b.sub.ID,
@@ -337,16 +337,7 @@ func (s *Sealer) optional(ctx context.Context, tenant string, list []*belfry.Bun
 	for i := range list {
 		ids[i] = list[i].ID
 	}
-	items, err := s.o.Store.BundleItems(ctx, tenant, ids, lookItems)
-	if err != nil {
-		return nil, nil, err
-	}
-	a := &again{s: s, tenant: tenant, events: map[string]*eventAgain{}}
-	if err := a.read(ctx, items); err != nil {
-		return nil, nil, err
-	}
-	tells := func(it *belfry.BundleItem) (bool, error) {
-		e := a.events[it.EventID]
+	mandatory, read, err := s.some(ctx, tenant, ids, func(it *belfry.BundleItem, e *eventAgain) (bool, error) {
 		if it.State != belfry.Scheduled || e == nil || e.acc == nil {
 			return false, nil
 		}
@@ -356,24 +347,16 @@ func (s *Sealer) optional(ctx context.Context, tenant string, list []*belfry.Bun
 		}
 		sub, _, err := s.o.Stages.Subscriptions.Standing(ctx, tenant, it.Subscription)
 		return sub != nil && sub.Mandatory, err
+	})
+	if err != nil {
+		return nil, nil, err
 	}
 	for _, b := range list {
-		mandatory := false
-		for i := range items[b.ID] {
-			if mandatory, err = tells(&items[b.ID][i]); err != nil {
-				return nil, nil, err
-			}
-			if mandatory {
-				break
-			}
-		}
-		if mandatory {
+		if mandatory[b.ID] {
 			must = append(must, b)
 		} else {
 			out = append(out, b)
-			if n := len(items[b.ID]); n < lookItems { // else there may be more, which are not looked at
-				seen[b.ID] = n
-			}
+			seen[b.ID] = read[b.ID] // 0 = of one of very many: what comes meanwhile is not looked for
 		}
 	}
 	return out, must, nil

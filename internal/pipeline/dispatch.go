@@ -27,9 +27,9 @@ type DeliveryStore interface {
 	// the order of their ids.
 	InLine(ctx context.Context, tenant, destination string, line int64, limit int) ([]belfry.Delivery, error)
 	RecordAttempts(ctx context.Context, as []belfry.Attempt) ([]bool, error)
-	// Bundles and BundleItems are digests with what they speak of, limit of each.
+	// Bundles and WaitingOf are digests with what they are to tell of, limit of each.
 	Bundles(ctx context.Context, tenant string, ids []string) (map[string]belfry.Bundle, error)
-	BundleItems(ctx context.Context, tenant string, bundles []string, limit int) (map[string][]belfry.BundleItem, error)
+	WaitingOf(ctx context.Context, tenant string, bundles []string, limit int) (map[string][]belfry.BundleItem, error)
 }
 
 // Channel is a channel as it is set up now.

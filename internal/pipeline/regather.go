@@ -17,7 +17,7 @@ import (
 // Bounds of what is decided anew at once.
 const (
 	lookPage  = 256  // looks, and open digests
-	lookItems = 2000 // of a digest; the rest follows, as far as the first ones went elsewhere
+	lookItems = 2000 // of a digest; the rest follows, part by part
 )
 
 // looks decides anew about digests that gather where something changed that
@@ -106,11 +106,13 @@ func (s *Sealer) lookOn(ctx context.Context, list []belfry.Look) error {
 }
 
 // regather decides anew about some open digests, as far as they are concerned.
-// looks are how far it has come with that. Of a digest of very many things so
-// many are moved at once, and then the rest, as long as some are.
+// looks are how far it has come with that. A digest of very many things is gone
+// through part by part, in the order of their ids: whoever begins again after a
+// crash finds what was moved where it went, and decides as before about what
+// stayed.
 func (s *Sealer) regather(ctx context.Context, tenant string, version int64, bundles []belfry.Bundle, concerns func(*belfry.BundleItem, *belfry.Accepted) bool, looks []belfry.Look) error {
-	for begins := map[string]string{}; ; { // the first item of each that was read last
-		long, err := s.regatherPart(ctx, tenant, version, bundles, concerns, begins, looks)
+	for parts := map[string]*lookPart{}; ; {
+		long, err := s.regatherPart(ctx, tenant, version, bundles, concerns, parts, looks)
 		if err != nil || len(long) == 0 {
 			return err
 		}
@@ -118,14 +120,51 @@ func (s *Sealer) regather(ctx context.Context, tenant string, version int64, bun
 	}
 }
 
+// lookPart is how far the look at a digest of very many things is.
+type lookPart struct {
+	after string           // the last item that was looked at
+	stays *belfry.Bundling // of what stays, the earliest
+	waits int              // how many stay
+}
+
+// note takes up what a part says of what stays.
+func (p *lookPart) note(r *belfry.Regather) {
+	gone := map[string]bool{}
+	for i := range r.Moves {
+		if m := &r.Moves[i]; !r.Stay(m) {
+			gone[m.Item] = true
+		} else if p.stays == nil || m.To.Digest.Due.Before(p.stays.Due) {
+			p.stays = m.To.Digest
+		}
+	}
+	p.waits += r.Seen - len(gone)
+	r.Moves = slices.DeleteFunc(r.Moves, func(m belfry.ItemMove) bool { return r.Stay(&m) }) // the last part says it
+}
+
+// partItems are the next items of digests.
+func (s *Sealer) partItems(ctx context.Context, tenant string, bundles []belfry.Bundle, parts map[string]*lookPart) (map[string][]belfry.BundleItem, error) {
+	if len(parts) == 0 {
+		ids := make([]string, len(bundles))
+		for i := range bundles {
+			ids[i] = bundles[i].ID
+		}
+		return s.o.Store.BundleItems(ctx, tenant, ids, s.part)
+	}
+	items := make(map[string][]belfry.BundleItem, len(bundles))
+	for i := range bundles { // few are so long
+		id := bundles[i].ID
+		var err error
+		if items[id], err = s.o.Store.WaitingItems(ctx, tenant, id, parts[id].after, s.part); err != nil {
+			return nil, err
+		}
+	}
+	return items, nil
+}
+
 // regatherPart is regather of so many items of each digest. It answers with those
 // that have more; what it has come to is noted when there are none.
-func (s *Sealer) regatherPart(ctx context.Context, tenant string, version int64, bundles []belfry.Bundle, concerns func(*belfry.BundleItem, *belfry.Accepted) bool, begins map[string]string, looks []belfry.Look) (long []belfry.Bundle, err error) {
-	ids := make([]string, len(bundles))
-	for i := range bundles {
-		ids[i] = bundles[i].ID
-	}
-	items, err := s.o.Store.BundleItems(ctx, tenant, ids, lookItems)
+func (s *Sealer) regatherPart(ctx context.Context, tenant string, version int64, bundles []belfry.Bundle, concerns func(*belfry.BundleItem, *belfry.Accepted) bool, parts map[string]*lookPart, looks []belfry.Look) (long []belfry.Bundle, err error) {
+	items, err := s.partItems(ctx, tenant, bundles, parts)
 	if err != nil {
 		return nil, err
 	}
@@ -138,16 +177,28 @@ func (s *Sealer) regatherPart(ctx context.Context, tenant string, version int64,
 	}
 	var list []belfry.Regather
 	for i := range bundles {
-		r, err := again.bundle(ctx, &bundles[i], items[bundles[i].ID], concerns)
+		here, part := items[bundles[i].ID], parts[bundles[i].ID]
+		r, err := again.bundle(ctx, &bundles[i], here, concerns, part != nil || len(here) == s.part)
 		if err != nil {
 			return nil, err
 		}
-		if len(r.Moves) > 0 {
-			list = append(list, r)
-			if here := items[bundles[i].ID]; len(here) == lookItems && here[0].ID != begins[bundles[i].ID] {
-				begins[bundles[i].ID] = here[0].ID
-				long = append(long, bundles[i])
+		if len(here) == s.part {
+			long = append(long, bundles[i])
+			if part == nil {
+				part = &lookPart{}
+				parts[bundles[i].ID] = part
 			}
+			r.To = here[s.part-1].ID
+		}
+		if part != nil {
+			r.After = part.after
+			part.note(&r)
+			if part.after = r.To; r.To == "" {
+				r.Stays, r.Waits = part.stays, part.waits
+			}
+		}
+		if len(r.Moves) > 0 || r.InPart() && r.To == "" {
+			list = append(list, r)
 		}
 	}
 	if err := again.free(ctx, list); err != nil {
@@ -166,6 +217,9 @@ func (s *Sealer) regatherPart(ctx context.Context, tenant string, version int64,
 	}
 	var least time.Time
 	for i := range list {
+		if stays := list[i].Stays; stays != nil && (least.IsZero() || stays.Least().Before(least)) {
+			least = stays.Least()
+		}
 		for k := range list[i].Moves {
 			if to := list[i].Moves[k].To; to != nil && to.Digest != nil && (least.IsZero() || to.Digest.Least().Before(least)) {
 				least = to.Digest.Least()
@@ -379,8 +433,8 @@ func (e *eventAgain) way(it *belfry.BundleItem) *wayAgain {
 	return w
 }
 
-// bundle is what becomes of the items of a digest.
-func (a *again) bundle(ctx context.Context, b *belfry.Bundle, items []belfry.BundleItem, concerns func(*belfry.BundleItem, *belfry.Accepted) bool) (belfry.Regather, error) {
+// bundle is what becomes of the items of a digest, or of a part of them.
+func (a *again) bundle(ctx context.Context, b *belfry.Bundle, items []belfry.BundleItem, concerns func(*belfry.BundleItem, *belfry.Accepted) bool, inPart bool) (belfry.Regather, error) {
 	r := belfry.Regather{Tenant: a.tenant, Bundle: b.ID, At: a.now, Slot: &belfry.Delivery{
 		Principal: b.Principal, Address: b.Address, Channel: b.Channel, Digest: &belfry.Bundling{Key: b.Key},
 	}}
@@ -423,7 +477,7 @@ func (a *again) bundle(ctx context.Context, b *belfry.Bundle, items []belfry.Bun
 			stay = len(r.Moves) - 1
 		}
 	}
-	if stay >= 0 && due.Equal(b.Due) && frequency == b.Frequency {
+	if stay >= 0 && due.Equal(b.Due) && frequency == b.Frequency && !inPart {
 		r.Moves = slices.Delete(r.Moves, stay, stay+1)
 	}
 	return r, nil

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/belfryhq/belfry/internal/belfry"
+	"github.com/belfryhq/belfry/internal/render"
 	"github.com/belfryhq/belfry/internal/store"
 	"github.com/belfryhq/belfry/internal/store/storetest"
 )
@@ -287,6 +288,162 @@ func TestLongDigestsFollow(t *testing.T) {
 	want := fmt.Sprintf(`email "daily" Sun 08:00 %d`, 2*lookItems+3)
 	if got := h.open(); !slices.Equal(got, []string{want, want}) {
 		t.Errorf("%q waits, want %q twice", got, want)
+	}
+}
+
+// The rest of a digest of very many things is decided anew whatever becomes of
+// the first of them, and also by whoever goes on after a crash.
+//
+// feature: CPS-23, NEW-11
+func TestAllOfLongDigestsFollows(t *testing.T) {
+	const part = 100
+	const many, other = 2*part + 3, 2 // of one type, and then of another
+	weekly := &belfry.Frequency{Every: belfry.Weekly}
+	prefer := func(h *house, p belfry.Preference) {
+		h.apply(belfry.Changes{Preferences: []belfry.UserPreferences{{User: "u1", Preferences: []belfry.Preference{p}}}})
+	}
+	for _, c := range []struct {
+		name   string
+		change func(h *house)
+		waits  []string
+		why    string // of what is left out, "" = nothing is
+		inbox  int
+		off    int
+	}{
+		{name: "never", change: func(h *house) { prefer(h, belfry.Preference{Frequency: &belfry.Frequency{Every: belfry.Never}}) },
+			why: belfry.FrequencyIsNever, off: many + other},
+		{name: "another channel", change: func(h *house) { prefer(h, belfry.Preference{Channels: []string{"inbox"}}) },
+			why: belfry.ChannelOff, off: many + other, inbox: many + other},
+		{name: "only the last ones", change: func(h *house) {
+			prefer(h, belfry.Preference{Type: "post.created", Frequency: &belfry.Frequency{Every: belfry.Daily}})
+		}, waits: []string{fmt.Sprintf(`email "daily" Sun 08:00 %d`, other), fmt.Sprintf(`email "weekly" Mon 08:00 %d`, many)}},
+		{name: "only a type at the end", change: func(h *house) {
+			h.setting(belfry.KindEventType, "post.created", belfry.EventType{Name: "post.created", Channels: belfry.TypeChannels{Forbidden: []string{"email"}}})
+		}, why: belfry.ChannelForbidden, off: other, waits: []string{fmt.Sprintf(`email "weekly" Mon 08:00 %d`, many+other)}},
+		{name: "later", change: func(h *house) {
+			h.apply(belfry.Changes{Settings: []belfry.UserSettings{{User: "u1", Settings: belfry.Settings{DigestAt: "21:30"}}}})
+		}, waits: []string{fmt.Sprintf(`email "weekly" Mon 21:30 %d`, many+other)}},
+	} {
+		for _, engine := range []struct {
+			name string
+			open func(testing.TB) *store.DB
+		}{{"SQLite", storetest.SQLite}, {"PostgreSQL", storetest.Postgres}} {
+			t.Run(c.name+"/"+engine.name, func(t *testing.T) {
+				t.Parallel()
+				ctx := context.Background()
+				db := engine.open(t)
+				clk := &settable{at: time.Date(2026, 5, 9, 9, 31, 16, 0, time.UTC)}
+				start := func(at int) (*house, *dying) {
+					h := newHouse(t, db, func(p *PlannerOptions, d *DispatcherOptions) {
+						p.Now, d.Now = clk.now, clk.now
+						d.Composer.(*Messages).now = clk.now
+					})
+					d := &dying{DB: db, at: at, dead: make(chan struct{})}
+					h.seal.o.Store, h.seal.part = d, part
+					if err := h.subs.Load(ctx, belfry.DefaultTenant); err != nil {
+						t.Fatal(err)
+					}
+					h.run()
+					return h, d
+				}
+				h, d := start(2) // the second part is not
+				h.people(belfry.User{ID: "u1"})
+				for _, typ := range []string{"course.updated", "post.created"} {
+					id := h.join(typ, nil, "u1")
+					h.apply(belfry.Changes{Subscriptions: []belfry.Subscription{{ID: id, Title: "News of " + typ, Types: []string{typ}, State: belfry.SubscriptionActive, Created: clock(),
+						Recipients: []belfry.Rule{{Explicit: &belfry.ExplicitRule{}}}, Notify: []belfry.Notify{{Channels: []string{"email"}}}, Frequency: weekly}}})
+				}
+				events := h.accept(many, "course.updated")
+				h.allPlanned()
+				clk.set(clk.now().Add(time.Second))
+				events = append(events, h.accept(other, "post.created")...)
+				h.allPlanned()
+				if got := h.open(); !slices.Equal(got, []string{fmt.Sprintf(`email "weekly" Mon 08:00 %d`, many+other)}) {
+					t.Fatalf("%q waits at first", got)
+				}
+				c.change(h)
+				h.until("it is dead, or had it all in one part", func() bool {
+					looks, err := db.Looks(ctx, nil, 1)
+					select {
+					case <-d.dead:
+						return true
+					default:
+						return err == nil && len(looks) == 0
+					}
+				})
+				h.stop()
+				h, _ = start(0)
+				h.decided()
+				if got := h.open(); !slices.Equal(got, c.waits) {
+					t.Errorf("%q waits, want %q", got, c.waits)
+				}
+				off, told := 0, map[string]int{}
+				list, _, err := db.ListBundles(ctx, belfry.DefaultTenant, store.BundleFilter{})
+				if err != nil {
+					t.Fatal(err)
+				}
+				for _, b := range list {
+					items, err := db.BundleItems(ctx, belfry.DefaultTenant, []string{b.ID}, 0)
+					if err != nil {
+						t.Fatal(err)
+					}
+					for _, it := range items[b.ID] {
+						if why := it.Because[len(it.Because)-1]; it.State != belfry.Suppressed {
+							told[it.EventID]++
+						} else if off++; why.Code != c.why {
+							t.Fatalf("left out since %+v, want %s", why, c.why)
+						}
+					}
+				}
+				ids := map[string]string{}
+				for _, e := range events {
+					ids[belfry.DeliveryID(e, 0, belfry.ChannelInbox, "u1")] = e
+				}
+				inbox, err := db.InboxEntries(ctx, belfry.DefaultTenant, slices.Collect(maps.Keys(ids)))
+				if err != nil {
+					t.Fatal(err)
+				}
+				for id := range inbox {
+					told[ids[id]]++
+				}
+				for e, n := range told {
+					if n > 1 {
+						t.Errorf("%s is told %d times", e, n)
+					}
+				}
+				if want := many + other - c.off + c.inbox; len(told) != want {
+					t.Errorf("%d things are told, want %d", len(told), want)
+				}
+				if len(inbox) != c.inbox || off != c.off {
+					t.Errorf("%d in the inbox and %d left out, want %d and %d", len(inbox), off, c.inbox, c.off)
+				}
+			})
+		}
+	}
+}
+
+// What is left of a digest is told though very many things before it are not told
+// any more.
+//
+// feature: CPS-23, NEW-11
+func TestTheRestOfALongDigestIsTold(t *testing.T) {
+	h, clk, box := postHouse(t, sqlite(t))
+	h.people(belfry.User{ID: "u1"})
+	weekly := &belfry.Frequency{Every: belfry.Weekly}
+	h.join("course.updated", weekly, "u1")
+	h.join("post.created", weekly, "u1")
+	h.run()
+	h.accept(render.DigestMost+2, "course.updated")
+	h.allPlanned()
+	h.accept(1, "post.created")
+	h.allPlanned()
+	h.setting(belfry.KindEventType, "course.updated", belfry.EventType{Name: "course.updated", Channels: belfry.TypeChannels{Forbidden: []string{"email"}}})
+	h.decided()
+	clk.set(clk.now().Add(7 * 24 * time.Hour))
+	h.until("the rest is told", func() bool { return len(box.of("u1@example.org")) == 1 })
+	h.drained()
+	if m := box.of("u1@example.org")[0]; m.Subject != "News of post.created · Weekly digest: Post created: course/1" {
+		t.Errorf("%q", m.Subject)
 	}
 }
 

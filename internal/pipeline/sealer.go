@@ -23,6 +23,8 @@ type SealStore interface {
 	OpenBundles(ctx context.Context, tenant string, who []string, after, until string, now time.Time, limit int) ([]belfry.Bundle, error)
 	LastBundle(ctx context.Context, tenant string) (string, error)
 	BundleItems(ctx context.Context, tenant string, bundles []string, limit int) (map[string][]belfry.BundleItem, error)
+	// WaitingItems are those of a bundle that wait, after one, in the order of ids.
+	WaitingItems(ctx context.Context, tenant, bundle, after string, limit int) ([]belfry.BundleItem, error)
 	Events(ctx context.Context, tenant string, ids []string) (map[string]*belfry.Accepted, error)
 	DeliveryStates(ctx context.Context, tenant string, ids []string) (map[string]belfry.State, error)
 	InboxEntries(ctx context.Context, tenant string, ids []string) (map[string]bool, error)
@@ -49,7 +51,8 @@ type SealerOptions struct {
 // other. A digest belongs to the delivery shard of whom it is for; that two
 // processes seal one is no harm, since only one finds it open.
 type Sealer struct {
-	o SealerOptions
+	o    SealerOptions
+	part int // lookItems; tests have less
 
 	mu   sync.Mutex
 	next map[string]time.Time // by tenant: when something falls due
@@ -61,7 +64,7 @@ func NewSealer(o SealerOptions) *Sealer {
 	if o.Poll == 0 {
 		o.Poll = DefaultPoll
 	}
-	return &Sealer{o: o, next: map[string]time.Time{}, wake: make(chan struct{}, 1)}
+	return &Sealer{o: o, part: lookItems, next: map[string]time.Time{}, wake: make(chan struct{}, 1)}
 }
 
 // Expect says that a digest of a tenant may fall due at a time.

@@ -300,6 +300,15 @@ func (db *DB) scanItem(rows *sql.Rows) (it belfry.BundleItem, err error) {
 // BundleItems reads the items of bundles, by bundle in the order of their ids,
 // at most limit of each; 0 = all. Reasons may be shared between them: read only.
 func (db *DB) BundleItems(ctx context.Context, tenant string, bundles []string, limit int) (map[string][]belfry.BundleItem, error) {
+	return db.bundleItems(ctx, tenant, bundles, limit, "")
+}
+
+// WaitingOf is BundleItems of those that wait.
+func (db *DB) WaitingOf(ctx context.Context, tenant string, bundles []string, limit int) (map[string][]belfry.BundleItem, error) {
+	return db.bundleItems(ctx, tenant, bundles, limit, "state = 0 AND ")
+}
+
+func (db *DB) bundleItems(ctx context.Context, tenant string, bundles []string, limit int, which string) (map[string][]belfry.BundleItem, error) {
 	out := make(map[string][]belfry.BundleItem, len(bundles))
 	err := db.queryEach(ctx, func(rows *sql.Rows) error {
 		it, err := db.scanItem(rows)
@@ -307,11 +316,22 @@ func (db *DB) BundleItems(ctx context.Context, tenant string, bundles []string, 
 			out[it.Bundle] = append(out[it.Bundle], it)
 		}
 		return err
-	}, "SELECT "+itemCols+" FROM bundle_items WHERE tenant = $1 AND bundle IN_LIST", bundles, tenant)
+	}, "SELECT "+itemCols+" FROM bundle_items WHERE tenant = $1 AND "+which+"bundle IN_LIST", bundles, tenant)
 	for _, items := range out {
 		slices.SortFunc(items, func(a, b belfry.BundleItem) int { return strings.Compare(a.ID, b.ID) })
 	}
 	return out, err
+}
+
+// WaitingItems reads up to limit items of a bundle that wait, after one, in the
+// order of their ids.
+func (db *DB) WaitingItems(ctx context.Context, tenant, bundle, after string, limit int) (list []belfry.BundleItem, err error) {
+	err = db.query(ctx, func(rows *sql.Rows) error {
+		it, err := db.scanItem(rows)
+		list = append(list, it)
+		return err
+	}, "SELECT "+itemCols+" FROM bundle_items WHERE tenant = $1 AND bundle = $2 AND id > $3 AND state = 0 ORDER BY id LIMIT $4", tenant, bundle, after, limit)
+	return list, err
 }
 
 // sealing is the payload of door 4.

@@ -1,6 +1,7 @@
 package store
 
 import (
+	"cmp"
 	"context"
 	"database/sql"
 	"encoding/json"
@@ -401,6 +402,11 @@ var (
 		WHERE bundle_items.tenant = a.tenant AND bundle_items.bundle = a.bundle AND bundle_items.id = a.id AND bundle_items.state = 0`)
 	againBundle = with("tenant:t id:t due:n frequency:t",
 		"UPDATE bundles SET due = a.due, frequency = a.frequency FROM a WHERE bundles.tenant = a.tenant AND bundles.id = a.id AND bundles.state + 0 = 0")
+	// When something came meanwhile, which may be due before the rest, it goes out
+	// sooner only.
+	againParts = with("tenant:t id:t due:n frequency:t waits:n",
+		`UPDATE bundles SET due = a.due, frequency = a.frequency FROM a WHERE bundles.tenant = a.tenant AND bundles.id = a.id AND bundles.state + 0 = 0
+		AND (a.due < bundles.due OR a.waits = (SELECT count(*) FROM bundle_items i WHERE i.tenant = a.tenant AND i.bundle = a.id AND i.state + 0 = 0))`)
 	// One that nothing was in but what has moved never was.
 	dropBundle = with("tenant:t id:t", `DELETE FROM bundles WHERE (tenant, id) IN (SELECT tenant, id FROM a) AND state + 0 = 0
 		AND NOT EXISTS (SELECT 1 FROM bundle_items i WHERE i.tenant = bundles.tenant AND i.bundle = bundles.id)`)
@@ -473,7 +479,7 @@ func (s *session) regatherOf(tenant string, list []*belfry.Regather) error {
 	}
 	move, leave, stay := s.rows(moveItem), s.rows(leaveItem), s.rows(stayItem)
 	put, entries := s.rows(insertItem), []belfry.Delivery(nil)
-	again, drop, over := s.rows(againBundle), s.rows(dropBundle), s.rows(overBundle)
+	again, parts, drop, over := s.rows(againBundle), s.rows(againParts), s.rows(dropBundle), s.rows(overBundle)
 	for _, r := range list {
 		here := waits[r.Bundle]
 		if here == nil {
@@ -511,19 +517,28 @@ func (s *session) regatherOf(tenant string, list []*belfry.Regather) error {
 			}
 			moved++
 		}
-		switch {
-		case moved == len(here): // nothing is left that it could say
+		last := r.InPart() && r.To == ""               // the other parts say nothing of the whole
+		if last || !r.InPart() && moved == len(here) { // nothing is left that it could say
 			drop.text(tenant).text(r.Bundle)
 			over.text(tenant).text(r.Bundle).num(micros(r.At)).text(s.scribe.reason(&belfry.Reason{Code: belfry.NothingLeft}))
-		case stays != nil && seen:
-			frequency, err := json.Marshal(stays.Frequency)
-			if err != nil {
-				return err
-			}
+		}
+		if last {
+			stays = r.Stays
+		}
+		if stays == nil || !last && (r.InPart() || !seen || moved == len(here)) {
+			continue
+		}
+		frequency, err := json.Marshal(stays.Frequency)
+		if err != nil {
+			return err
+		}
+		if last {
+			parts.text(tenant).text(r.Bundle).num(micros(stays.Due)).text(string(frequency)).num(int64(r.Waits))
+		} else {
 			again.text(tenant).text(r.Bundle).num(micros(stays.Due)).text(string(frequency))
 		}
 	}
-	for _, r := range []*rows{stay, move, leave, put, again, drop, over} {
+	for _, r := range []*rows{stay, move, leave, put, again, parts, drop, over} {
 		if _, err := r.flush(); err != nil {
 			return err
 		}
@@ -539,6 +554,9 @@ func wholes(list []*belfry.Regather, waits map[string]map[string]bool, to []*bel
 		filled[slotOf(d)] = true
 	}
 	for _, r := range list {
+		if r.InPart() {
+			continue
+		}
 		here, slot, n := waits[r.Bundle], "", 0
 		for i := range r.Moves {
 			m := &r.Moves[i]
@@ -557,19 +575,41 @@ func wholes(list []*belfry.Regather, waits map[string]map[string]bool, to []*bel
 	return out
 }
 
-// waiting are the items that wait in the bundles that are open, by bundle.
+// waiting are the items that wait in the bundles that are open, or in the parts of
+// them, by bundle.
 func (s *session) waiting(tenant string, list []*belfry.Regather, open map[string]bool) (map[string]map[string]bool, error) {
 	out := map[string]map[string]bool{}
+	var wholes []string
+	var parts []*belfry.Regather
 	for _, r := range list {
-		if open[r.Bundle] {
-			out[r.Bundle] = map[string]bool{}
+		switch {
+		case !open[r.Bundle]:
+			continue
+		case r.InPart():
+			parts = append(parts, r)
+		default:
+			wholes = append(wholes, r.Bundle)
 		}
+		out[r.Bundle] = map[string]bool{}
 	}
-	return out, s.queryEach(func(rows *sql.Rows) error {
+	scan := func(rows *sql.Rows) error {
 		var bundle, id string
 		err := rows.Scan(&bundle, &id)
 		out[bundle][id] = true
 		return err
-	}, "SELECT bundle, id FROM bundle_items WHERE tenant = $1 AND state = 0 AND bundle IN_LIST FOR UPDATE", // who cancels one waits
-		slices.Sorted(maps.Keys(out)), tenant)
+	}
+	slices.Sort(wholes)
+	err := s.queryEach(scan, "SELECT bundle, id FROM bundle_items WHERE tenant = $1 AND state = 0 AND bundle IN_LIST FOR UPDATE", // who cancels one waits
+		wholes, tenant)
+	text := "SELECT bundle, id FROM bundle_items WHERE tenant = $1 AND bundle = $2 AND id > $3 AND id <= $4 AND state = 0"
+	if s.db.pg {
+		text += " FOR UPDATE"
+	}
+	slices.SortFunc(parts, func(a, b *belfry.Regather) int { return strings.Compare(a.Bundle, b.Bundle) })
+	for _, r := range parts {
+		if err == nil {
+			err = s.query(scan, text, tenant, r.Bundle, r.After, cmp.Or(r.To, "~"))
+		}
+	}
+	return out, err
 }
