@@ -290,7 +290,7 @@ func (k *Keeper) act(ctx context.Context, table *belfry.NodeTable) (changed bool
 				return changed, err
 			}
 			if buried {
-				k.o.Log.Warn("a node has died; its work is taken over", "node", n.ID, "host", n.Name, "last seen", n.Until.Add(-k.o.Lease))
+				k.o.Log.Warn("a node has died; its work is taken over", "node", n.ID, "host", n.Name, "last_seen", n.Until.Add(-k.o.Lease))
 				changed = true
 				for j := range table.Leases {
 					if table.Leases[j].Owner == n.ID {

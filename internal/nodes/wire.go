@@ -180,7 +180,7 @@ func (w *Wire) listen(ctx context.Context) {
 		if ctx.Err() != nil {
 			return
 		}
-		w.log.Warn("other nodes cannot be heard; looking without being told", "again in", wait, "error", err)
+		w.log.Warn("other nodes cannot be heard; looking without being told", "again_in", wait, "error", err)
 		t := time.NewTimer(wait)
 		select {
 		case <-ctx.Done():
