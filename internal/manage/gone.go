@@ -5,6 +5,7 @@ import (
 	"crypto/sha256"
 	"fmt"
 	"io"
+	"slices"
 	"time"
 
 	"github.com/belfryhq/belfry/internal/belfry"
@@ -47,84 +48,83 @@ const (
 
 // EndGone ends the subscriptions whose object was deleted before a time, with
 // the reason, and gives how many. tell is told of all that ends by one deletion
-// before any of it is ended, and all of it is ended in one transaction: a crash in
-// between tells again what has the same keys, and never not at all. An edit that
-// comes in between leaves a subscription to the next time.
+// before any of it is ended, and then it is ended from its end to its beginning.
+// So a crash at any moment leaves a beginning, whose notices do not depend on what
+// came after it: it is told again under the same keys, and never not at all. An
+// edit that comes in between leaves a subscription, and what is before it, to the
+// next time.
 //
 // What is deleted together, a course with its forums, is one deletion: whoever
 // subscribed to several things there hears once. Who was put on a subscription
 // by somebody else asked for nothing and hears nothing; groups do not either.
-// Memory is bounded, and so of a deletion that ends more than goneTogether
-// subscriptions, or concerns more than goneKnown people, some hear twice: those
-// that a crash parts, and those beyond.
+// Memory is bounded, and so of a deletion that concerns more than goneKnown people
+// some of those beyond hear of several subscriptions.
 func (m *Manager) EndGone(ctx context.Context, by By, before time.Time, tell func([]GoneNotice) error) (n int, err error) {
 	told := map[string]bool{} // of the deletion at hand
 	var deletion time.Time
-	var ends []belfry.Gone // of it, told and not ended yet
-	end := func() error {
-		ended, err := m.endAll(ctx, by, ends)
-		n, ends = n+ended, nil
-		return err
-	}
+	var version int64 // before anybody was told of it
 	for after := (belfry.GonePlace{}); ; {
+		now, err := m.store.Version(ctx, by.Tenant)
+		if err != nil {
+			return n, err
+		}
 		page, err := m.store.Gone(ctx, by.Tenant, before, after, gonePage)
 		if err != nil {
 			return n, err
 		}
-		if len(page) == 0 {
-			return n, end()
-		}
 		for i := range page {
 			g := &page[i]
-			another := !g.Object.Deleted.Equal(deletion)
-			if another || len(ends) == goneTogether {
-				if err := end(); err != nil {
+			if !g.Object.Deleted.Equal(deletion) {
+				ended, err := m.endDeletion(ctx, by, deletion, version)
+				if n += ended; err != nil {
 					return n, err
 				}
-			}
-			if another {
-				deletion = *g.Object.Deleted
+				deletion, version = *g.Object.Deleted, now
 				clear(told)
 			}
 			others := i > 0 && page[i-1].Object.Deleted.Equal(deletion) || i+1 < len(page) && page[i+1].Object.Deleted.Equal(deletion) || after.Deleted.Equal(deletion)
 			if err := m.tellGone(ctx, by.Tenant, g, others, told, tell); err != nil {
 				return n, err
 			}
-			ends = append(ends, *g)
+		}
+		if len(page) == 0 {
+			ended, err := m.endDeletion(ctx, by, deletion, version)
+			return n + ended, err
 		}
 		after = page[len(page)-1].Place()
 	}
 }
 
-// endAll ends subscriptions together, or, when one of them was edited meanwhile,
-// those that were not.
-func (m *Manager) endAll(ctx context.Context, by By, list []belfry.Gone) (n int, err error) {
-	if len(list) == 0 {
-		return 0, nil
-	}
-	ch := belfry.Changes{Tenant: by.Tenant}
-	for i := range list {
-		s := list[i].Subscription
-		ch.IfMatch = append(ch.IfMatch, belfry.Expectation{Kind: belfry.KindSubscription, Key: s.ID, Version: s.Version})
-		s.State, s.Because = belfry.SubscriptionEnded, list[i].Object.ID+" was deleted"
-		ch.Subscriptions = append(ch.Subscriptions, s)
-		ch.Audit = append(ch.Audit, belfry.AuditEntry{At: m.now(), Who: by.Who, Action: stateActions[belfry.SubscriptionEnded], Target: s.ID, Detail: s.Title})
-	}
-	switch _, err := m.store.Apply(ctx, ch); belfry.KindOf(err) {
-	case belfry.Stale, belfry.NotFound:
-		if len(list) == 1 {
-			return 0, nil
-		}
-	default:
+// endDeletion ends the subscriptions of one deletion, the last first, as far as
+// they are as they were at a version.
+func (m *Manager) endDeletion(ctx context.Context, by By, deletion time.Time, version int64) (n int, err error) {
+	for !deletion.IsZero() {
+		list, err := m.store.GoneLast(ctx, by.Tenant, deletion, goneTogether)
 		if err != nil {
-			return 0, err
-		}
-		return len(list), nil
-	}
-	for i := range list {
-		ended, err := m.endAll(ctx, by, list[i:i+1])
-		if n += ended; err != nil {
 			return n, err
+		}
+		edited := slices.IndexFunc(list, func(g belfry.Gone) bool { return g.Subscription.Version > version })
+		if edited >= 0 {
+			list = list[:edited]
+		}
+		if len(list) == 0 {
+			return n, nil
+		}
+		ch := belfry.Changes{Tenant: by.Tenant}
+		for i := range list {
+			s := list[i].Subscription
+			ch.IfMatch = append(ch.IfMatch, belfry.Expectation{Kind: belfry.KindSubscription, Key: s.ID, Version: s.Version})
+			s.State, s.Because = belfry.SubscriptionEnded, list[i].Object.ID+" was deleted"
+			ch.Subscriptions = append(ch.Subscriptions, s)
+			ch.Audit = append(ch.Audit, belfry.AuditEntry{At: m.now(), Who: by.Who, Action: stateActions[belfry.SubscriptionEnded], Target: s.ID, Detail: s.Title})
+		}
+		switch _, err := m.store.Apply(ctx, ch); belfry.KindOf(err) {
+		case belfry.Stale, belfry.NotFound: // one was edited, or removed, at this moment
+		default:
+			if err != nil {
+				return n, err
+			}
+			n += len(list)
 		}
 	}
 	return n, nil

@@ -1,6 +1,7 @@
 package manage
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"strings"
@@ -234,5 +235,88 @@ func TestGoneIsToldOnceOverCrashes(t *testing.T) {
 	}
 	if n != 1 {
 		t.Errorf("%d ended beside one that was moved, want 1", n)
+	}
+}
+
+// dyingAfter is a store of a process that dies as soon as so many edits are done.
+type dyingAfter struct {
+	Store
+	edits int
+	err   error
+}
+
+func (d *dyingAfter) Apply(ctx context.Context, ch belfry.Changes) (int64, error) {
+	if d.edits == 0 {
+		return 0, d.err
+	}
+	v, err := d.Store.Apply(ctx, ch)
+	if d.edits--; d.edits == 0 {
+		return 0, d.err
+	}
+	return v, err
+}
+
+// A deletion that ends very many subscriptions ends them in parts: a crash between
+// two of them tells nobody twice either, and an edit in between neither.
+//
+// feature: CPS-5
+func TestGoneInPartsIsToldOnce(t *testing.T) {
+	const subs = 2*goneTogether + 300
+	for _, crash := range []int{1, 2, 3} {
+		h := open(t).school()
+		ch := belfry.Changes{Tenant: by.Tenant}
+		for i := range subs { // everybody owns several of them, near and far
+			id := fmt.Sprintf("sub_%05d", i)
+			ch.Subscriptions = append(ch.Subscriptions, belfry.Subscription{ID: id, State: belfry.SubscriptionActive, Scope: belfry.Scope{Object: "forum/3"}, Owner: fmt.Sprintf("user/o%d", i%701), Recipients: related()})
+			ch.Members = append(ch.Members, belfry.Member{Subscription: id, Principal: fmt.Sprintf("user/m%d", i%401), Since: h.now})
+		}
+		_, err := h.db.Apply(h.ctx(), ch)
+		h.ok(err)
+		h.ok(h.DeleteObject(h.ctx(), by, "course/41", nil))
+		seen, heard := map[string]bool{}, map[string]int{}
+		edited := false
+		tell := func(list []GoneNotice) error {
+			for _, g := range list {
+				if seen[g.Key()] {
+					continue // as the door of events does
+				}
+				seen[g.Key()] = true
+				for _, who := range g.Who {
+					heard[who]++
+				}
+				if g.Subscription.ID == "sub_01500" && !edited {
+					edited = true
+					next := g.Subscription
+					next.Title = "Edited meanwhile"
+					_, err := h.db.Apply(h.ctx(), belfry.Changes{Tenant: by.Tenant, Subscriptions: []belfry.Subscription{next}})
+					h.ok(err)
+				}
+			}
+			return nil
+		}
+		before, dead := h.now.Add(time.Second), errors.New("the process is dead")
+		whole := h.store
+		h.store = &dyingAfter{whole, crash, dead}
+		n, err := h.EndGone(h.ctx(), by, before, tell)
+		if err != nil && !errors.Is(err, dead) {
+			t.Fatal(err)
+		}
+		h.store = whole
+		for range 2 { // the edited one had to wait
+			_, err = h.EndGone(h.ctx(), by, before, tell)
+			h.ok(err)
+		}
+		left, err := h.db.Gone(h.ctx(), by.Tenant, before, belfry.GonePlace{}, 10)
+		if err != nil || len(left) > 0 || n >= subs {
+			t.Errorf("crash %d: %d are left, %v; %d ended before it", crash, len(left), err, n)
+		}
+		for who, times := range heard {
+			if times != 1 {
+				t.Errorf("crash %d: %s hears %d times", crash, who, times)
+			}
+		}
+		if len(heard) != 701+401 {
+			t.Errorf("crash %d: %d hear, want %d", crash, len(heard), 701+401)
+		}
 	}
 }

@@ -60,10 +60,14 @@ type PeopleStore interface {
 
 // SubscriptionStore reads subscriptions and who joined them.
 type SubscriptionStore interface {
+	// Version is that of the last edit.
+	Version(ctx context.Context, tenant string) (int64, error)
 	Subscriptions(ctx context.Context, tenant, after string, limit int) ([]belfry.Subscription, error)
 	Subscription(ctx context.Context, tenant, id string) (belfry.Subscription, bool, error)
 	Members(ctx context.Context, tenant, subscription, after string, limit int) ([]belfry.Member, error)
 	Gone(ctx context.Context, tenant string, before time.Time, after belfry.GonePlace, limit int) ([]belfry.Gone, error)
+	// GoneLast are the last of those of one deletion, the very last first.
+	GoneLast(ctx context.Context, tenant string, deleted time.Time, limit int) ([]belfry.Gone, error)
 }
 
 // DocumentStore reads configuration.

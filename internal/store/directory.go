@@ -384,11 +384,22 @@ func (db *DB) Subscriptions(ctx context.Context, tenant, after string, limit int
 
 // Gone lists subscriptions that have not ended at objects that were deleted
 // before a time, after a place.
-func (db *DB) Gone(ctx context.Context, tenant string, before time.Time, after belfry.GonePlace, limit int) (list []belfry.Gone, err error) {
+func (db *DB) Gone(ctx context.Context, tenant string, before time.Time, after belfry.GonePlace, limit int) ([]belfry.Gone, error) {
 	at := int64(0)
 	if !after.Deleted.IsZero() {
 		at = micros(after.Deleted)
 	}
+	return db.gone(ctx, "o.deleted >= $2 AND o.deleted < $3 AND (o.deleted, o.id, s.id) > ($2, $4, $5) ORDER BY o.deleted, o.id, s.id LIMIT $6",
+		tenant, at, micros(before), after.Object, after.Subscription, orDefault(limit, 1000))
+}
+
+// GoneLast lists the last subscriptions, of those that Gone lists, of what was
+// deleted at a time, the very last first.
+func (db *DB) GoneLast(ctx context.Context, tenant string, deleted time.Time, limit int) ([]belfry.Gone, error) {
+	return db.gone(ctx, "o.deleted = $2 ORDER BY o.id DESC, s.id DESC LIMIT $3", tenant, micros(deleted), orDefault(limit, 1000))
+}
+
+func (db *DB) gone(ctx context.Context, text string, args ...any) (list []belfry.Gone, err error) {
 	err = db.query(ctx, func(rows *sql.Rows) error {
 		var g belfry.Gone
 		var deleted int64
@@ -401,8 +412,7 @@ func (db *DB) Gone(ctx context.Context, tenant string, before time.Time, after b
 		list = append(list, g)
 		return err
 	}, `SELECT o.id, o.deleted, o.body, s.body FROM objects o JOIN subscriptions s ON s.tenant = o.tenant AND s.scope = o.id AND s.scope <> '' AND s.state <> 'ended'
-		WHERE o.tenant = $1 AND o.deleted > 0 AND o.deleted >= $2 AND o.deleted < $3 AND (o.deleted, o.id, s.id) > ($2, $4, $5)
-		ORDER BY o.deleted, o.id, s.id LIMIT $6`, tenant, at, micros(before), after.Object, after.Subscription, orDefault(limit, 1000))
+		WHERE o.tenant = $1 AND o.deleted > 0 AND `+text, args...)
 	return list, err
 }
 

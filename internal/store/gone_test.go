@@ -101,6 +101,16 @@ func TestGone(t *testing.T) {
 			if page, err := db.Gone(ctx, "t", now, belfry.GonePlace{}, 100); err != nil || len(page) != 2 {
 				t.Errorf("of before: %d, %v", len(page), err)
 			}
+			for limit, want := range map[int]string{1: "hall é/old", 2: "hall é/old hall é/hall é1", 9: "hall é/old hall é/hall é1 hall é/hall é0"} {
+				page, err := db.GoneLast(ctx, "t", now, limit)
+				var got []string
+				for _, g := range page {
+					got = append(got, g.Object.ID+"/"+g.Subscription.ID)
+				}
+				if err != nil || strings.Join(got, " ") != want {
+					t.Errorf("the last %d: %q, %v, want %q", limit, got, err, want)
+				}
+			}
 			apply(belfry.Changes{Subscriptions: []belfry.Subscription{{ID: "room0", State: belfry.SubscriptionActive, Scope: belfry.Scope{Object: "here"}}}})
 			if page, err := db.Gone(ctx, "t", now, belfry.GonePlace{}, 100); err != nil || len(page) != 1 {
 				t.Errorf("after one moved: %d, %v", len(page), err)
