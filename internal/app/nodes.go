@@ -67,6 +67,9 @@ func (e ear) Heard(ws []belfry.Wake) {
 		if w.Event != "" {
 			e.app.planner.Wake(w.Tenant, w.Event)
 		}
+		if len(w.Planned) > 0 {
+			e.app.dispatcher.Planned(w.Tenant, w.Planned)
+		}
 		if !w.Due.IsZero() {
 			e.app.dispatcher.Wake(w.Tenant, w.Due)
 			e.app.sealer.Expect(w.Tenant, w.Due)

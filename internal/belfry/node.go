@@ -51,10 +51,21 @@ type NodeTable struct {
 // WakeInboxes is the size of Wake.Inboxes in bytes.
 const WakeInboxes = 32
 
+// WakePlanned is how many events a Wake names; of more it says only from when on
+// something is due.
+const WakePlanned = 64
+
+// Planned is an event all of whose deliveries were committed together.
+type Planned struct {
+	Event string
+	Rows  int // deliveries that are due and for other nodes
+}
+
 // Wake says what other nodes may find in the tables, of one tenant.
 type Wake struct {
 	Tenant  string
 	Event   string            // events to plan, from this id on; empty = none
+	Planned []Planned         // events with deliveries that are due, WakePlanned at most
 	Due     time.Time         // deliveries due from this time on; zero = none
 	Edited  bool              // edits to put in force
 	Counted bool              // conditions to be looked at
@@ -66,12 +77,39 @@ func (w *Wake) Join(o *Wake) {
 	if o.Event != "" && (w.Event == "" || o.Event < w.Event) {
 		w.Event = o.Event
 	}
-	if !o.Due.IsZero() && (w.Due.IsZero() || o.Due.Before(w.Due)) {
-		w.Due = o.Due
+	w.from(o.Due)
+	w.Planned = append(w.Planned, o.Planned...)
+	if len(w.Planned) > WakePlanned {
+		w.Spread()
 	}
 	w.Edited = w.Edited || o.Edited
 	w.Counted = w.Counted || o.Counted
 	for i, b := range o.Inboxes {
 		w.Inboxes[i] |= b
 	}
+}
+
+// Spread says of the events that are Planned no more than from when on what they
+// bring is due: not before they were accepted.
+func (w *Wake) Spread() {
+	for _, p := range w.Planned {
+		w.from(p.Since())
+	}
+	w.Planned = nil
+}
+
+func (w *Wake) from(due time.Time) {
+	if !due.IsZero() && (w.Due.IsZero() || due.Before(w.Due)) {
+		w.Due = due
+	}
+}
+
+// Since is a time before which no delivery of the event was due as it was
+// planned first.
+func (p Planned) Since() time.Time {
+	at, err := IDTime(p.Event)
+	if err != nil {
+		return time.UnixMicro(1).UTC() // all there are
+	}
+	return at
 }

@@ -126,18 +126,7 @@ func (w *Wire) flush(ctx context.Context) error {
 	if len(wakes) == 0 && !changed {
 		return nil
 	}
-	m := message{Node: w.self(), Changed: changed}
-	for tenant, wake := range wakes {
-		m.Wakes = append(m.Wakes, wireWake{Tenant: tenant, Event: wake.Event, Edited: wake.Edited, Counted: wake.Counted})
-		last := &m.Wakes[len(m.Wakes)-1]
-		if !wake.Due.IsZero() {
-			last.Due = wake.Due.UnixMicro()
-		}
-		if wake.Inboxes != [belfry.WakeInboxes]byte{} {
-			last.Inboxes = wake.Inboxes[:]
-		}
-	}
-	return w.line.Tell(ctx, m.encode())
+	return w.line.Tell(ctx, encode(message{Node: w.self(), Changed: changed}, wakes))
 }
 
 // longest is what a message may have in bytes; PostgreSQL allows 8,000.
@@ -152,20 +141,50 @@ type message struct {
 }
 
 type wireWake struct {
-	Tenant  string `json:"t"`
-	Event   string `json:"e,omitempty"`
-	Due     int64  `json:"d,omitempty"` // microseconds
-	Edited  bool   `json:"v,omitempty"`
-	Counted bool   `json:"o,omitempty"`
-	Inboxes []byte `json:"i,omitempty"`
+	Tenant  string        `json:"t"`
+	Event   string        `json:"e,omitempty"`
+	Planned []wirePlanned `json:"p,omitempty"`
+	Due     int64         `json:"d,omitempty"` // microseconds
+	Edited  bool          `json:"v,omitempty"`
+	Counted bool          `json:"o,omitempty"`
+	Inboxes []byte        `json:"i,omitempty"`
 }
 
-func (m *message) encode() string {
-	text, err := json.Marshal(m)
-	if err != nil || len(text) > longest { // plain values always marshal
-		text, _ = json.Marshal(message{Node: m.Node, Changed: m.Changed, All: true})
+type wirePlanned struct {
+	Event string `json:"e"`
+	Rows  int    `json:"n"`
+}
+
+// encode puts wakes into a message; what is too long says less.
+func encode(m message, wakes map[string]*belfry.Wake) string {
+	for _, exact := range []bool{true, false} {
+		m.Wakes = m.Wakes[:0]
+		for tenant, wake := range wakes {
+			if !exact {
+				wake.Spread()
+			}
+			m.Wakes = append(m.Wakes, wireOf(tenant, wake))
+		}
+		if text, err := json.Marshal(m); err == nil && len(text) <= longest {
+			return string(text)
+		}
 	}
+	text, _ := json.Marshal(message{Node: m.Node, Changed: m.Changed, All: true}) // plain values always marshal
 	return string(text)
+}
+
+func wireOf(tenant string, wake *belfry.Wake) wireWake {
+	out := wireWake{Tenant: tenant, Event: wake.Event, Edited: wake.Edited, Counted: wake.Counted}
+	for _, p := range wake.Planned {
+		out.Planned = append(out.Planned, wirePlanned(p))
+	}
+	if !wake.Due.IsZero() {
+		out.Due = wake.Due.UnixMicro()
+	}
+	if wake.Inboxes != [belfry.WakeInboxes]byte{} {
+		out.Inboxes = wake.Inboxes[:]
+	}
+	return out
 }
 
 // listen hears until ctx ends, taking up the line again when it breaks.
@@ -215,6 +234,9 @@ func (w *Wire) hear(words string) {
 		wake := belfry.Wake{Tenant: x.Tenant, Event: x.Event, Edited: x.Edited, Counted: x.Counted}
 		if x.Due != 0 {
 			wake.Due = time.UnixMicro(x.Due).UTC()
+		}
+		for _, p := range x.Planned {
+			wake.Planned = append(wake.Planned, belfry.Planned(p))
 		}
 		copy(wake.Inboxes[:], x.Inboxes)
 		wakes = append(wakes, wake)

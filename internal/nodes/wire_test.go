@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"reflect"
 	"slices"
 	"strings"
 	"sync"
@@ -132,14 +133,14 @@ func TestWireCarriesWakes(t *testing.T) {
 				t.Errorf("once it hears, what was told before is looked for: %d, %d", unheard, changed)
 			}
 		}
-		want := belfry.Wake{Tenant: "t", Event: "evt_1", Due: time.UnixMicro(1_700_000_000_123_456).UTC(), Edited: true}
+		want := belfry.Wake{Tenant: "t", Event: "evt_1", Planned: []belfry.Planned{{Event: "evt_0", Rows: 7}, {Event: "evt_1", Rows: 1}}, Due: time.UnixMicro(1_700_000_000_123_456).UTC(), Edited: true}
 		want.Inboxes[3] = 0x81
 		a.Tell(want)
 		pass(time.Second)
 		a.Changed()
 		pass(time.Second)
 		heard, unheard, changed := earB.take()
-		if len(heard) != 1 || heard[0] != want || unheard != 0 || changed != 1 {
+		if len(heard) != 1 || !reflect.DeepEqual(heard[0], want) || unheard != 0 || changed != 1 {
 			t.Errorf("heard %+v, %d, %d", heard, unheard, changed)
 		}
 		if heard, unheard, changed := earA.take(); len(heard)+unheard+changed != 0 {
@@ -215,6 +216,40 @@ func TestWireTooMuchToSay(t *testing.T) {
 		for _, words := range l.told() {
 			if len(words) > 7999 {
 				t.Errorf("a message has %d bytes, and PostgreSQL takes none of 8000", len(words))
+			}
+		}
+	})
+}
+
+// Names of events that do not fit are told as: from then on.
+func TestWireTooManyNames(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l := newLine()
+		l.takes = 50 * time.Millisecond
+		a, _, _, endA := wired(t, l, "node_a")
+		defer endA()
+		_, ear, _, endB := wired(t, l, "node_b")
+		defer endB()
+		a.Tell(belfry.Wake{Tenant: "first", Edited: true}) // while it is under way the others gather
+		pass(10 * time.Millisecond)
+		at := time.UnixMilli(1_700_000_000_000).UTC()
+		for tenant := range 6 {
+			for i := range belfry.WakePlanned - tenant%2 {
+				a.Tell(belfry.Wake{Tenant: fmt.Sprint("tenant-", tenant), Planned: []belfry.Planned{{Event: belfry.EventID(at.Add(time.Duration(tenant-i)*time.Second), 0, 0), Rows: 3}}})
+			}
+		}
+		pass(time.Second)
+		heard, unheard, _ := ear.take()
+		if len(heard) != 7 || unheard != 1 { // once it hears
+			t.Fatalf("heard %d wakes, and %d times to look everywhere", len(heard), unheard)
+		}
+		for _, w := range heard[1:] {
+			var tenant int
+			if _, err := fmt.Sscanf(w.Tenant, "tenant-%d", &tenant); err != nil {
+				t.Fatal(err)
+			}
+			if want := at.Add(time.Duration(tenant-(belfry.WakePlanned-tenant%2-1)) * time.Second); len(w.Planned) != 0 || !w.Due.Equal(want) {
+				t.Errorf("%s: %d names, due from %v, want %v", w.Tenant, len(w.Planned), w.Due, want)
 			}
 		}
 	})

@@ -25,6 +25,18 @@ type backlog struct {
 	refill    map[*dest]struct{}       // destinations that run low
 	loading   map[*dest]struct{}       // destinations with lines to be read
 	sought    map[string]belfry.DueKey // destinations to be read by name, after a key
+	planned   []belfry.Planned         // events to be read by name, after what was told first
+}
+
+// maxPlanned bounds how many events are looked for by name before it is cheaper
+// to read everything.
+const maxPlanned = 1024
+
+// spread has what is due of events read with everything else that is.
+func (b *backlog) spread(events []belfry.Planned) {
+	for _, e := range events {
+		b.rewind(belfry.DueKey{Due: e.Since()})
+	}
 }
 
 // maxSought bounds how many destinations are looked for by name before it is
@@ -244,6 +256,12 @@ func (d *Dispatcher) drain(ctx context.Context, b *backlog) (more bool, err erro
 			return false, err
 		}
 	}
+	if err := d.plannedPage(ctx, b, now); err != nil {
+		d.mu.Lock()
+		b.dirty = b.dirty || dirty
+		d.mu.Unlock()
+		return false, err
+	}
 	if dirty {
 		again, err := d.scan(ctx, b, now)
 		if err != nil {
@@ -253,7 +271,70 @@ func (d *Dispatcher) drain(ctx context.Context, b *backlog) (more bool, err erro
 	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	return more || !b.waiting && len(b.refill)+len(b.loading)+len(b.sought) > 0, nil
+	return more || len(b.planned) > 0 || !b.waiting && len(b.refill)+len(b.loading)+len(b.sought) > 0, nil
+}
+
+// plannedAtOnce is about how many rows of events that others planned are read at
+// once.
+const plannedAtOnce = 512
+
+// plannedPage reads what is due of events that others planned, some of them.
+// What finds no room, or cannot be read, is read with everything else later.
+func (d *Dispatcher) plannedPage(ctx context.Context, b *backlog, now time.Time) error {
+	d.mu.Lock()
+	rows, n := 0, 0
+	for n < len(b.planned) && rows < plannedAtOnce {
+		rows += b.planned[n].Rows
+		n++
+	}
+	some := b.planned[:n:n]
+	if b.planned = b.planned[n:]; len(b.planned) == 0 {
+		b.planned = nil
+	}
+	if n > 0 && !d.fits(b, 0) {
+		b.spread(some)
+		d.wait(b)
+		n = 0
+	}
+	d.mu.Unlock()
+	if n == 0 {
+		return nil
+	}
+	ids := make([]string, n)
+	for i := range some {
+		ids[i] = some[i].Event
+	}
+	d.beginRead()
+	defer d.endRead()
+	// Clocks may differ: what is due there and not yet here is waited for.
+	read, err := d.o.Store.PlannedDeliveries(ctx, b.tenant, ids, now.Add(lately), d.o.Shards.Mine(belfry.LeaseDelivery))
+	var payloads map[string]*Payload
+	var later []bool
+	if err == nil {
+		payloads, later, err = d.payloads(ctx, b.tenant, read)
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if err != nil {
+		b.spread(some)
+		return err
+	}
+	full := false
+	for i := range read {
+		p := payloads[read[i].EventID]
+		switch {
+		case read[i].Due.After(now):
+			b.expect(read[i].Due)
+		case p == nil && !later[i]:
+		case full:
+			b.rewind(keyBefore(&read[i]))
+		case d.offer(read[i], p) == tooMuch:
+			full = true
+			b.rewind(keyBefore(&read[i]))
+			d.wait(b)
+		}
+	}
+	return nil
 }
 
 // seekPage reads a page of what is due to a destination, whatever is known of

@@ -21,6 +21,8 @@ type DeliveryStore interface {
 	// DueFor lists what is due to one destination, urgent only what is urgent
 	// and in no line.
 	DueFor(ctx context.Context, tenant, destination string, urgent bool, after belfry.DueKey, until time.Time, limit int) ([]belfry.Delivery, error)
+	// PlannedDeliveries lists what is due by until of events.
+	PlannedDeliveries(ctx context.Context, tenant string, events []string, until time.Time, shards []int) ([]belfry.Delivery, error)
 	NextDue(ctx context.Context, tenant string, after time.Time, shards []int) (time.Time, bool, error)
 	Events(ctx context.Context, tenant string, ids []string) (map[string]*belfry.Accepted, error)
 	// InLine lists open deliveries of one line of a destination, due or not, in
@@ -283,12 +285,14 @@ func (d *Dispatcher) Reserve(ds []belfry.Delivery, p *Payload) []bool {
 }
 
 // Handover gives the Dispatcher deliveries that are now committed; places is
-// what Reserve answered for them.
-func (d *Dispatcher) Handover(ds []belfry.Delivery, p *Payload, places []bool) {
+// what Reserve answered for them. They are whole when the event's first plan is
+// made with them, and nothing of it was committed before.
+func (d *Dispatcher) Handover(ds []belfry.Delivery, p *Payload, places []bool, whole bool) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	size := p.size()
+	size, now := p.size(), d.o.Now()
 	var elsewhere belfry.Wake // what is for other processes
+	rows := 0                 // of them, due
 	for i := range ds {
 		if ds[i].Channel == belfry.ChannelInbox || !ds[i].State.Open() || ds[i].State == belfry.Held || ds[i].Digest != nil {
 			continue
@@ -302,10 +306,14 @@ func (d *Dispatcher) Handover(ds []belfry.Delivery, p *Payload, places []bool) {
 			if places[i] {
 				d.release(b, &ds[i], size)
 			}
-			elsewhere.Join(&belfry.Wake{Due: ds[i].Due})
+			if whole && !ds[i].Due.After(now) {
+				rows++
+			} else {
+				elsewhere.Join(&belfry.Wake{Due: ds[i].Due})
+			}
 		case places[i]:
 			d.put(item{d: ds[i], p: p, size: size})
-		case ds[i].Due.After(d.o.Now()):
+		case ds[i].Due.After(now):
 			b.expect(ds[i].Due)
 			d.poke()
 		default:
@@ -317,7 +325,10 @@ func (d *Dispatcher) Handover(ds []belfry.Delivery, p *Payload, places []bool) {
 			}
 		}
 	}
-	if !elsewhere.Due.IsZero() {
+	if rows > 0 {
+		elsewhere.Planned = []belfry.Planned{{Event: ds[0].EventID, Rows: rows}}
+	}
+	if rows > 0 || !elsewhere.Due.IsZero() {
 		elsewhere.Tenant = ds[0].Tenant
 		d.o.Peers.Tell(elsewhere)
 	}
@@ -368,6 +379,20 @@ func (d *Dispatcher) Wake(tenant string, due time.Time) {
 		b.expect(due)
 	} else {
 		b.rewind(belfry.DueKey{Due: due})
+	}
+	d.poke()
+}
+
+// Planned makes the Dispatcher read what is due of events that another process
+// planned: nothing else, where a Wake would have it read again what it has.
+func (d *Dispatcher) Planned(tenant string, events []belfry.Planned) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	b := d.backlogOf(tenant)
+	b.planned = append(b.planned, events...)
+	if b.waiting || len(b.planned) > maxPlanned {
+		b.spread(b.planned)
+		b.planned = nil
 	}
 	d.poke()
 }

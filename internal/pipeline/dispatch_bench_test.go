@@ -98,7 +98,7 @@ func BenchmarkDispatch(b *testing.B) {
 						<-time.After(50 * time.Microsecond)
 					}
 					places := d.Reserve(ds, p)
-					d.Handover(ds, p, places)
+					d.Handover(ds, p, places, false)
 				}
 			}
 			give(0, warm) // so that each destination is known to answer

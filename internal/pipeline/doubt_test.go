@@ -123,7 +123,7 @@ func TestReadsPassNothingOver(t *testing.T) {
 	db.read = func() {
 		if read++; read == 1 {
 			ds, p := plan(first.Add(-time.Second))
-			h.send.Handover(ds, p, []bool{false})
+			h.send.Handover(ds, p, []bool{false}, false)
 		}
 	}
 	var sending sync.WaitGroup

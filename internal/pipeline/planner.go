@@ -580,7 +580,7 @@ func (p *Planner) committed(pl *planned, err error) {
 		p.moved(pl, err)
 		return
 	}
-	p.o.Dispatcher.Handover(pl.page.Deliveries, pl.payload, pl.places)
+	p.o.Dispatcher.Handover(pl.page.Deliveries, pl.payload, pl.places, pl.page.Run == 0 && pl.page.From == "" && pl.page.Last)
 	p.o.Sealer.planned(&pl.page)
 	p.show(pl)
 	p.observed(pl)
@@ -609,14 +609,14 @@ func (p *Planner) moved(pl *planned, err error) {
 	p.o.Log.Info("plan page not applied", "event", pl.page.EventID, "error", err)
 	p.o.Dispatcher.Forgo(pl.page.Deliveries, pl.payload, pl.places)
 	clear(pl.places)
-	p.o.Dispatcher.Handover(pl.page.Deliveries, pl.payload, pl.places)
+	p.o.Dispatcher.Handover(pl.page.Deliveries, pl.payload, pl.places, false)
 	earliest := slices.Clone(pl.page.Deliveries)
 	for i := range earliest {
 		if at := pl.job.acc.At.Add(-lately); earliest[i].Due.After(at) {
 			earliest[i].Due = at
 		}
 	}
-	p.o.Dispatcher.Handover(earliest, pl.payload, pl.places)
+	p.o.Dispatcher.Handover(earliest, pl.payload, pl.places, false)
 	p.show(pl)
 	p.observed(pl)
 	p.drop(&pl.job)

@@ -148,7 +148,7 @@ func (p *post) plan(tenant string, kept bool, letters ...letter) (ids []string) 
 	if err != nil || errs[0] != nil {
 		p.t.Fatal(err, errs)
 	}
-	p.d.Handover(page.Deliveries, payload, places)
+	p.d.Handover(page.Deliveries, payload, places, false)
 	return ids
 }
 

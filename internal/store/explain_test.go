@@ -212,6 +212,7 @@ func TestPlansOfPartitions(t *testing.T) {
 			return err
 		}, map[string]int{"inbox": 1}},
 		{"due", func() error { _, err := db.DueDeliveries(ctx, "t", DueKey{}, at.AddDate(1, 0, 0), 10, nil); return err }, nil},
+		{"planned by others", func() error { _, err := db.PlannedDeliveries(ctx, "t", old, at.AddDate(1, 0, 0), nil); return err }, nil},
 		{"due for", func() error {
 			_, err := db.DueFor(ctx, "t", "ep_1", false, DueKey{}, at.AddDate(1, 0, 0), 10)
 			return err
@@ -487,6 +488,7 @@ func TestTenantsCanBeSpread(t *testing.T) {
 			func() error { _, err := db.ClearChanges(ctx, "t", 3, 100); return err },
 			func() error { _, err := db.PendingPlans(ctx, "t", "", 10, nil); return err },
 			func() error { _, err := db.DueDeliveries(ctx, "t", DueKey{}, later, 10, nil); return err },
+			func() error { _, err := db.PlannedDeliveries(ctx, "t", ids, later, []int{1}); return err },
 			func() error { _, err := db.HeldTenants(ctx, later); return err },
 			func() error { _, err := db.DueFor(ctx, "t", "ep_1", false, DueKey{}, later, 10); return err },
 			func() error { _, err := db.DueFor(ctx, "t", "ep_1", true, DueKey{}, later, 10); return err },

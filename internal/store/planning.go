@@ -111,12 +111,16 @@ func (db *DB) deliveries(ctx context.Context, tenant, index, text string, shards
 	} else {
 		index = ""
 	}
-	err = db.queryShards(ctx, func(rows *sql.Rows) error {
-		d, err := scanDeliveryBy(rows, tenant, db.known.read)
-		list = append(list, d)
-		return err
-	}, "SELECT "+deliveryCols+" FROM deliveries"+index+" WHERE tenant = $1 AND "+text, shards, append([]any{tenant}, args...)...)
+	err = db.queryShards(ctx, db.deliveriesInto(tenant, &list), "SELECT "+deliveryCols+" FROM deliveries"+index+" WHERE tenant = $1 AND "+text, shards, append([]any{tenant}, args...)...)
 	return list, err
+}
+
+func (db *DB) deliveriesInto(tenant string, list *[]belfry.Delivery) func(*sql.Rows) error {
+	return func(rows *sql.Rows) error {
+		d, err := scanDeliveryBy(rows, tenant, db.known.read)
+		*list = append(*list, d)
+		return err
+	}
 }
 
 // DueDeliveries lists open deliveries that are due by until, in the order of
@@ -125,6 +129,34 @@ func (db *DB) deliveries(ctx context.Context, tenant, index, text string, shards
 func (db *DB) DueDeliveries(ctx context.Context, tenant string, after DueKey, until time.Time, limit int, shards []int) ([]belfry.Delivery, error) {
 	return db.deliveries(ctx, tenant, "deliveries_due", andShards(shards)+"state < 3 AND due <= $2 AND (due, id) > ($3, $4) ORDER BY due, id LIMIT $5", shards,
 		until.UnixMicro(), micros(after.Due), after.ID, orDefault(limit, 100))
+}
+
+// PlannedDeliveries lists the open deliveries of events that are due by until, of
+// the shards that are meant; nil is all of them.
+func (db *DB) PlannedDeliveries(ctx context.Context, tenant string, events []string, until time.Time, shards []int) (list []belfry.Delivery, err error) {
+	var ids, los, his []string
+	for _, id := range events {
+		if lo, hi, ok := belfry.DeliveryRange(id); ok {
+			ids, los, his = append(ids, id), append(los, lo), append(his, hi)
+		}
+	}
+	if len(ids) == 0 {
+		return nil, nil
+	}
+	const due = "state < 3 AND due <= $2 AND "
+	if !db.pg {
+		for i := range ids {
+			some, err := db.deliveries(ctx, tenant, "", andShards(shards)+due+"event_id = $3 AND id >= $4 AND id < $5 ORDER BY id", shards, micros(until), ids[i], los[i], his[i])
+			if err != nil {
+				return nil, err
+			}
+			list = append(list, some...)
+		}
+		return list, nil
+	}
+	err = db.queryShards(ctx, db.deliveriesInto(tenant, &list), "SELECT "+deliveryCols+" FROM unnest($3::text[], $4::text[], $5::text[]) AS plan (event, lo, hi), LATERAL (SELECT * FROM deliveries WHERE tenant = $1 AND "+
+		andShards(shards)+due+"event_id = plan.event AND id >= plan.lo AND id < plan.hi OFFSET 0) AS deliveries", shards, tenant, micros(until), ids, los, his)
+	return list, err
 }
 
 // DueFor is DueDeliveries for one destination; urgent leaves out what is not
