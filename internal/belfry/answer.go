@@ -51,11 +51,26 @@ type Answer struct {
 	Next string `json:"next,omitempty"`
 }
 
-// AnswerEscalation is a step of an escalation that is to come.
+// AnswerEscalation is the step of an escalation that is to come next.
 type AnswerEscalation struct {
 	Subscription string    `json:"subscription"`
+	Title        string    `json:"title,omitempty" doc:"Of the subscription"`
 	Step         int       `json:"step"`
+	Of           int       `json:"of,omitempty" doc:"How many steps there are; absent when there is no such step any more, and none will be taken"`
 	Due          time.Time `json:"due"`
+	Users        []string  `json:"users,omitempty" doc:"Who is told"`
+	Groups       []string  `json:"groups,omitempty" doc:"Whose members are told"`
+	Again        bool      `json:"again,omitempty" doc:"Those are told again whom the subscription told"`
+	Channels     []string  `json:"channels,omitempty" doc:"Absent: each person's own choice"`
+}
+
+// Fill says what the step is, as the subscription is now.
+func (a *AnswerEscalation) Fill(sub *Subscription) {
+	if sub == nil || sub.Acknowledge == nil || a.Step < 1 || a.Step > len(sub.Acknowledge.Escalate) {
+		return
+	}
+	step := &sub.Acknowledge.Escalate[a.Step-1]
+	a.Title, a.Of, a.Users, a.Groups, a.Again, a.Channels = sub.Title, len(sub.Acknowledge.Escalate), step.Users, step.Groups, step.Again(), step.Channels
 }
 
 // AnswerSubscription says whether a subscription wanted the event, and why.

@@ -66,7 +66,13 @@ func TestAnswerInWords(t *testing.T) {
 			{Outcome: belfry.NotTold, Because: belfry.ViewReasons([]belfry.Reason{{Code: belfry.RuleCut, Subscription: "sub_1", Rule: 2, Detail: "20000 are taken, 5 are left out"}})},
 			{Outcome: belfry.NotTold, Because: belfry.ViewReasons([]belfry.Reason{{Code: belfry.RepeatInCommit}})},
 		},
-		Planned: true,
+		Planned:      true,
+		Acknowledged: []belfry.Acknowledgement{{Who: "user/2", At: time.Unix(0, 0), How: belfry.ByLink}},
+		Escalation: []belfry.AnswerEscalation{
+			{Subscription: "sub_1", Title: "Courses", Step: 1, Of: 2, Due: time.Unix(900, 0), Users: []string{"user/3"}, Groups: []string{"night"}, Channels: []string{"sms", "email"}},
+			{Subscription: "sub_3", Step: 2, Of: 2, Due: time.Unix(1800, 0), Again: true},
+			{Subscription: "sub_4", Step: 3, Due: time.Unix(1800, 0)},
+		},
 	}
 	var b strings.Builder
 	if err := writeAnswer(Out{Writer: &b}, &a, map[string]send{
@@ -91,6 +97,14 @@ people
   not told  <x@example.org> on email: 
   not told  by rule 2 of sub_1: a rule of the subscription names more people than are taken: 20000 are taken, 5 are left out
   not told  anybody: the same act did this to the object before, and that was told
+
+acknowledged
+  1970-01-01 00:00:00Z  by user/2 (link)
+
+if nobody acknowledges
+  1970-01-01 00:15:00Z  user/3, group night on sms, email: step 1 of 2 of sub_1 Courses
+  1970-01-01 00:30:00Z  whoever was told, again: step 2 of 2 of sub_3
+  1970-01-01 00:30:00Z  nothing: sub_4 is paused, has ended or has no step 3 any more
 `
 	if b.String() != want {
 		t.Errorf("got\n%s\nwant\n%s", b.String(), want)

@@ -191,6 +191,46 @@ func writeAnswer(out Out, a *belfry.Answer, sends map[string]send) error {
 			}
 		}
 	}
+	writeEscalation(&b, a)
 	_, err := out.Write([]byte(b.String()))
 	return err
+}
+
+// writeEscalation says who has taken notice, and who is told next if nobody does.
+func writeEscalation(b *strings.Builder, a *belfry.Answer) {
+	for i, ack := range a.Acknowledged {
+		if i == 0 {
+			b.WriteString("\nacknowledged\n")
+		}
+		fmt.Fprintf(b, "  %s  by %s (%s)\n", stamp(ack.At), clean(ack.Who), clean(ack.How))
+	}
+	for i := range a.Escalation {
+		if i == 0 {
+			b.WriteString("\nif nobody acknowledges\n")
+		}
+		e := &a.Escalation[i]
+		name := clean(e.Subscription)
+		if e.Title != "" {
+			name += " " + clean(e.Title)
+		}
+		var who []string
+		for _, u := range e.Users {
+			who = append(who, clean(u))
+		}
+		for _, g := range e.Groups {
+			who = append(who, "group "+clean(g))
+		}
+		switch {
+		case e.Of == 0:
+			fmt.Fprintf(b, "  %s  nothing: %s is paused, has ended or has no step %d any more\n", stamp(e.Due), name, e.Step)
+			continue
+		case e.Again:
+			who = []string{"whoever was told, again"}
+		}
+		on := ""
+		if len(e.Channels) > 0 {
+			on = " on " + clean(strings.Join(e.Channels, ", "))
+		}
+		fmt.Fprintf(b, "  %s  %s%s: step %d of %d of %s\n", stamp(e.Due), strings.Join(who, ", "), on, e.Step, e.Of, name)
+	}
 }

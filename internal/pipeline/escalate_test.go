@@ -85,6 +85,13 @@ func TestEscalation(t *testing.T) {
 	if len(a.Escalation) != 1 || a.Escalation[0].Step != 1 || a.Escalation[0].Subscription != "sub_1" {
 		t.Fatalf("after the event %+v", a.Escalation)
 	}
+	if next := a.Escalation[0]; next.Of != 2 || !slices.Equal(next.Users, []string{"ben"}) || !slices.Equal(next.Channels, []string{"email"}) || next.Again {
+		t.Errorf("who comes next: %+v", next)
+	}
+	supposed, err := h.ex.Explain(t.Context(), belfry.DefaultTenant, &belfry.Event{ID: "x", Source: "/s", Type: "alarm.fire"})
+	if err != nil || len(supposed.Escalation) != 1 || supposed.Escalation[0].Step != 1 || !slices.Equal(supposed.Escalation[0].Users, []string{"ben"}) {
+		t.Errorf("of an event that is only supposed: %+v, %v", supposed.Escalation, err)
+	}
 	h.pass(14 * time.Minute) // not yet
 	if h.r.times(belfry.DeliveryID(event, 0, "email", "ada@example.org")) != 1 || len(h.trace(event).People) != 2 {
 		t.Fatalf("too early: %q", toldOf(&a))
@@ -103,6 +110,9 @@ func TestEscalation(t *testing.T) {
 	}
 	if len(a.Escalation) != 1 || a.Escalation[0].Step != 2 {
 		t.Errorf("what comes next: %+v", a.Escalation)
+	}
+	if next := a.Escalation[0]; !next.Again || len(next.Users) > 0 {
+		t.Errorf("who comes next: %+v", next)
 	}
 	if n := len(a.Subscriptions); n != 2 || a.Subscriptions[1].Because[0].Code != belfry.Escalated || a.Subscriptions[1].Because[0].Detail != "step 1, after 15m" {
 		t.Errorf("the step is not recorded: %+v", a.Subscriptions)

@@ -96,6 +96,15 @@ func (x *Explainer) compute(ctx context.Context, acc *belfry.Accepted, q belfry.
 	for i := range misses {
 		answer.Subscriptions = append(answer.Subscriptions, subscriptionAnswer(&misses[i], false))
 	}
+	if q.EventID == "" { // of a stored event, timers say what comes
+		for i := range matches {
+			if sub := matches[i].Subscription; stepOf(sub, 1) != nil {
+				next := belfry.AnswerEscalation{Subscription: sub.ID, Step: 1, Due: now.Add(stepOf(sub, 1).Wait())}
+				next.Fill(sub)
+				answer.Escalation = append(answer.Escalation, next)
+			}
+		}
+	}
 	if err := x.wouldTell(ctx, would, q, now, &answer); err != nil {
 		return answer, err
 	}
@@ -221,7 +230,13 @@ func (x *Explainer) notice(ctx context.Context, acc *belfry.Accepted, answer *be
 		if err := json.Unmarshal(timers[i].Body, &p); err != nil {
 			return belfry.Errorf(belfry.Internal, "the timer %s is stored in a form this version does not read: %w", timers[i].ID, err)
 		}
-		answer.Escalation = append(answer.Escalation, belfry.AnswerEscalation{Subscription: p.Subscription, Step: p.Step, Due: timers[i].Due})
+		next := belfry.AnswerEscalation{Subscription: p.Subscription, Step: p.Step, Due: timers[i].Due}
+		sub, _, err := x.Stages.Subscriptions.Standing(ctx, acc.Tenant, p.Subscription)
+		if err != nil {
+			return err
+		}
+		next.Fill(sub)
+		answer.Escalation = append(answer.Escalation, next)
 	}
 	return nil
 }
