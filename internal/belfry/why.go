@@ -57,6 +57,7 @@ type WhyContact struct {
 type WhyAttempt struct {
 	At      time.Time `json:"at"`
 	Outcome string    `json:"outcome"`
+	Text    string    `json:"text,omitempty" doc:"The outcome in words"`
 	Status  int       `json:"status,omitempty"`
 	Detail  string    `json:"detail,omitempty"`
 }

@@ -61,11 +61,11 @@ func TestRuleInLanguages(t *testing.T) {
 			`Cuando ocurre t en cualquier parte, y event.data.n sube por encima de 30,5: avisar a quienes se unieron, como prefieran`,
 		},
 		"fr": {
-			`Quand a.b ou c.d se produit dans CPR (course/41) ou en dessous pour des objets de type course, et que kind est "exam", 3 fois en 10 minutes pour chaque event.actor, puis silence pendant 1 heure : prévenir Ada et le groupe staff, quiconque est teacher à cet endroit, l'auteur pour la dernière étape de l'objet même et ceux qui se sont inscrits, par inbox et email ; exécuter le script ring ; mais pas x@example.org`,
-			`Quand pendant 26 heures aucun backup.done ne se produit n'importe où, et quand c'est terminé : prévenir ceux qui se sont inscrits, comme ils préfèrent`,
+			`Quand a.b ou c.d se produit dans CPR (course/41) ou en dessous pour des objets de type course, et que kind est "exam", 3 fois en 10 minutes pour chaque event.actor, puis silence pendant 1 heure : prévenir Ada et le groupe staff, quiconque est teacher à cet endroit, l’auteur pour la dernière étape de l’objet même et ceux qui se sont inscrits, par inbox et email ; exécuter le script ring ; mais pas x@example.org`,
+			`Quand pendant 26 heures aucun backup.done ne se produit n’importe où, et quand c’est terminé : prévenir ceux qui se sont inscrits, comme ils préfèrent`,
 			`Quand pendant 1 jour rien ne se produit directement sous CPR (site) : prévenir ceux qui se sont inscrits, comme ils préfèrent`,
-			`Quand t se produit n'importe où, et que event.data.state change de "open" à "closed" ou vers "failed", ou a sa première valeur pour chaque event.object : prévenir ceux qui se sont inscrits, comme ils préfèrent`,
-			`Quand t se produit n'importe où, et que event.data.n passe au-dessus de 30,5 : prévenir ceux qui se sont inscrits, comme ils préfèrent`,
+			`Quand t se produit n’importe où, et que event.data.state change de "open" à "closed" ou vers "failed", ou a sa première valeur pour chaque event.object : prévenir ceux qui se sont inscrits, comme ils préfèrent`,
+			`Quand t se produit n’importe où, et que event.data.n passe au-dessus de 30,5 : prévenir ceux qui se sont inscrits, comme ils préfèrent`,
 		},
 		"de": {
 			`Wenn a.b oder c.d in CPR (course/41) oder darunter mit Objekten der Art course geschieht, und kind ist "exam", 3-mal in 10 Minuten für jedes event.actor, dann frühestens nach 1 Stunde wieder: Ada und Gruppe staff, wer dort teacher ist, den Handelnden bei dem letzten Schritt von ihm selbst und wer sich angemeldet hat, per inbox und email benachrichtigen; Skript ring ausführen; aber nicht x@example.org`,

@@ -25,7 +25,7 @@ func TestReadableTerms(t *testing.T) {
 		{belfry.Subscription{Frequency: &belfry.Frequency{Every: "daily", Clock: "elapsed"}}, map[string]string{
 			"en": "at most once a day", "es": "como máximo una vez al día", "fr": "au plus une fois par jour", "de": "höchstens einmal am Tag"}},
 		{belfry.Subscription{Frequency: &belfry.Frequency{Every: "hourly", At: "00:15", By: "subscription"}}, map[string]string{"en": "once an hour, 15 minutes past, by itself"}},
-		{belfry.Subscription{Frequency: &belfry.Frequency{Every: "never"}}, map[string]string{"fr": "jamais, sauf s'ils choisissent d'être prévenus"}},
+		{belfry.Subscription{Frequency: &belfry.Frequency{Every: "never"}}, map[string]string{"fr": "jamais, sauf s’ils choisissent d’être prévenus"}},
 		{belfry.Subscription{Frequency: &belfry.Frequency{Every: "immediate"}}, map[string]string{"en": "at once"}},
 		{belfry.Subscription{Throttle: &belfry.Throttle{Limit: 1, Window: "48h"}}, map[string]string{
 			"en": "at most 1 message to each person in 2 days", "es": "como máximo 1 mensaje por persona en 2 días",
@@ -34,7 +34,7 @@ func TestReadableTerms(t *testing.T) {
 			"en": "at most 5 messages to each person in 1 hour for each event.object", "de": "höchstens 5 Nachrichten je Person in 1 Stunde für jedes event.object"}},
 		{belfry.Subscription{Merge: &no, Mandatory: true, Fallback: []string{"sms", "email"}, Acknowledge: &belfry.Acknowledge{}}, map[string]string{
 			"en": "in messages of its own; by sms or email when that fails; to be acknowledged; whatever they have muted or stopped",
-			"fr": "dans des messages à part ; par sms ou email en cas d'échec ; avec accusé de réception ; même s'ils l'ont mis en sourdine ou arrêté"}},
+			"fr": "dans des messages à part ; par sms ou email en cas d’échec ; avec accusé de réception ; même s’ils l’ont mis en sourdine ou arrêté"}},
 		{belfry.Subscription{Notify: []belfry.Notify{{Endpoint: "ep_1"}}, Frequency: &belfry.Frequency{Every: "daily"}, Mandatory: true}, map[string]string{"en": "call endpoint ep_1"}},
 	} {
 		for language, want := range c.want {

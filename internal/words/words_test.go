@@ -49,6 +49,35 @@ func placeholdersOf(text string) []string {
 	return slices.Compact(all)
 }
 
+// French sets off with one apostrophe, the one that is printed.
+func TestFrenchApostrophes(t *testing.T) {
+	seen := 0
+	for id, forms := range read(t, "fr") {
+		for _, text := range forms {
+			seen += strings.Count(text, "’")
+			if strings.Contains(placeholders.ReplaceAllString(text, ""), "'") {
+				t.Errorf("fr.json: %s is %q: write ’ for '", id, text)
+			}
+		}
+	}
+	if seen < 100 {
+		t.Errorf("only %d apostrophes were seen", seen)
+	}
+}
+
+// Every end of a send is said.
+func TestOutcomesInWords(t *testing.T) {
+	english := read(t, "en")
+	for k := belfry.OutcomeKind(0); ; k++ {
+		if len(english["why.outcome."+k.String()]) == 0 {
+			t.Errorf("en.json has no why.outcome.%s", k)
+		}
+		if k.String() == "unknown" {
+			return
+		}
+	}
+}
+
 // Every text exists in all languages, with the same placeholders.
 func TestSameTextsInAllLanguages(t *testing.T) {
 	english := read(t, "en")

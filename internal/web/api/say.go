@@ -31,6 +31,10 @@ var sentences = map[reflect.Type]func(v any, p *words.Printer){
 		c := v.(*belfry.WhyChange)
 		c.Text = p.Say("why." + c.Code)
 	},
+	reflect.TypeFor[belfry.WhyAttempt](): func(v any, p *words.Printer) {
+		a := v.(*belfry.WhyAttempt)
+		a.Text = p.Say("why.outcome." + a.Outcome)
+	},
 	reflect.TypeFor[manage.Stored]():      func(v any, p *words.Printer) { v.(*manage.Stored).In(p) },
 	reflect.TypeFor[belfry.SavedFilter](): func(v any, p *words.Printer) { manage.SayFilter(v.(*belfry.SavedFilter), p) },
 	reflect.TypeFor[InboxItem]():          nil,

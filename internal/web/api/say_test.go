@@ -25,7 +25,7 @@ func TestSentencesInTheReadersLanguage(t *testing.T) {
 	for language, want := range map[string][]string{
 		"en":           {`"code":"muted"`, `"text":"muted, at course/41: until 2026"`},
 		"de-CH, en":    {`"code":"muted"`, `"text":"stummgeschaltet, bei course/41: until 2026"`, `"text":"es zählt für die Bedingung, die meldet, wenn sie erfüllt ist, Gruppe t/1"`, `es war \"open\" am`},
-		"pt, fr;q=0.5": {`"code":"muted"`, `c'était \"open\" le`},
+		"pt, fr;q=0.5": {`"code":"muted"`, `c’était \"open\" le`},
 		"es":           {`era \"open\" el`},
 		"pt":           {`"text":"muted, at course/41: until 2026"`},
 	} {
@@ -44,7 +44,7 @@ func TestSentencesInTheReadersLanguage(t *testing.T) {
 	}
 	// Rules, when they are saved and read, alone and listed.
 	a := h.want(201, "POST", "/v1/subscriptions", `{"types":["a.b"],"condition":{"absence":"26h"}}`, "Accept-Language", "fr")
-	if part := `"readable":"Quand pendant 26 heures aucun a.b ne se produit n'importe où : prévenir ceux qui se sont inscrits, comme ils préfèrent"`; !strings.Contains(a.body, part) {
+	if part := `"readable":"Quand pendant 26 heures aucun a.b ne se produit n’importe où : prévenir ceux qui se sont inscrits, comme ils préfèrent"`; !strings.Contains(a.body, part) {
 		t.Errorf("%s is not in %s", part, a.body)
 	}
 	if body := h.want(200, "GET", a.header.Get("Location"), "", "Accept-Language", "de").body; !strings.Contains(body, `"readable":"Wenn binnen 26 Stunden kein a.b irgendwo geschieht`) {

@@ -50,7 +50,7 @@ func TestWhy(t *testing.T) {
 		}
 	}
 	has(h.want(200, "GET", "/v1/deliveries/dlv_1/why", "").body, `"text":"joined the subscription"`, `"text":"Leave the subscription, which you joined"`, `"delivery":"dlv_1"`)
-	has(h.want(200, "GET", "/v1/deliveries/dlv_1/why", "", "Accept-Language", "fr-CA, en;q=0.5").body, `"text":"Quitter l'abonnement`)
+	has(h.want(200, "GET", "/v1/deliveries/dlv_1/why", "", "Accept-Language", "fr-CA, en;q=0.5").body, `"text":"Quitter l’abonnement`)
 	h.want(404, "GET", "/v1/deliveries/dlv_404/why", "").problem(t)
 	h.want(403, "GET", "/v1/deliveries/dlv_1/why", "", "Authorization", "Bearer "+h.key("default", "publish")).problem(t)
 
@@ -58,6 +58,11 @@ func TestWhy(t *testing.T) {
 	has(page.body, "Warum Sie diese Nachricht erhalten haben", "dem Abonnement beigetreten", `<a href="https://belfry.example/u/x">`, "Course &lt;b&gt;changed", "ada@example.org", `lang="de"`)
 	if page.header.Get("X-Robots-Tag") != "noindex" || !strings.Contains(page.header.Get("Content-Security-Policy"), "default-src 'none'") || page.header.Get("Cache-Control") != "no-store" {
 		t.Errorf("%v", page.header)
+	}
+	for language, outcome := range map[string]string{"de": "zur Zustellung angenommen", "en": "taken on, to be delivered", "es": "aceptado para su entrega", "fr": "pris en charge pour être remis"} {
+		for _, accept := range []string{"text/html", "application/json"} {
+			has(h.want(200, "GET", "/why/good", "", "Authorization", "", "Accept-Language", language, "Accept", accept).body, outcome)
+		}
 	}
 	has(h.want(200, "GET", "/why/good", "", "Authorization", "", "Accept-Language", "en").body, "Why you got this message")
 	has(h.want(200, "GET", "/why/good", "", "Authorization", "", "Accept", "application/json").body, `"delivery":"dlv_1"`, "dem Abonnement beigetreten")
