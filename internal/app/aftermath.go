@@ -10,12 +10,6 @@ import (
 	"github.com/belfryhq/belfry/internal/pipeline"
 )
 
-// Types of the events by which Belfry tells people about itself.
-const (
-	endpointDisabled  = pipeline.NoticePrefix + "endpoint_disabled"
-	subscriptionEnded = pipeline.NoticePrefix + "subscription_ended"
-)
-
 // aftermath draws the consequences of what a send taught.
 type aftermath struct {
 	app      *App
@@ -93,7 +87,7 @@ func (f *aftermath) disable(ctx context.Context, d *belfry.Delivery, e *belfry.E
 		return err
 	}
 	notice := belfry.Event{
-		Source: belfry.OwnSource, Type: endpointDisabled, ID: e.ID + "-" + d.ID,
+		Source: belfry.OwnSource, Type: belfry.EventEndpointDisabled, ID: e.ID + "-" + d.ID,
 		Data: jsonObject("endpoint", e.ID, "url", e.URL, "because", disabled.Because),
 	}
 	if e.Owner != "" {

@@ -99,7 +99,7 @@ func goneNotice(g *manage.GoneNotice) belfry.Event {
 	if g.Others {
 		because += "; what else you subscribed to there ended with it"
 	}
-	return belfry.Event{Source: belfry.OwnSource, Type: subscriptionEnded, ID: g.Key(),
+	return belfry.Event{Source: belfry.OwnSource, Type: belfry.EventSubscriptionEnded, ID: g.Key(),
 		Related: g.Who, Data: jsonObject("subscription", s.ID, "title", s.Title, "because", because)}
 }
 

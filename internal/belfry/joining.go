@@ -40,8 +40,22 @@ type Participation struct {
 // Everybody is the Who of a Participation that is for all members at an object.
 const Everybody = "*"
 
-// OwnTypes begins the types of events by which the server tells of itself.
+// OwnTypes begins the types of events by which the server tells of itself; nobody
+// else may name one.
 const OwnTypes = "belfry."
+
+// Types of the events by which people are told what became of things of theirs.
+const (
+	EventEndpointDisabled  = OwnTypes + "endpoint_disabled"
+	EventSubscriptionEnded = OwnTypes + "subscription_ended"
+)
+
+// OwnEventTypes are all of them that people can be told of: how they are told
+// can be declared, as for any type.
+func OwnEventTypes() []string {
+	return []string{ConditionMet, ConditionResolved, EventEndpointDisabled, EventConfirm, EventInvited, EventJoined, EventLeaving, EventLeft, MuteEnding,
+		NotificationType, ProblemResolved, EventSubscriptionEnded}
+}
 
 // Types of the events by which people are told about joining. The data is
 // title, place and what a link of the message answers.

@@ -124,11 +124,6 @@ func (g *Ingester) Receive(ctx context.Context, o Origin, h http.Header, body []
 		return Result{}, err
 	}
 	o.CloudEvents = p.form != Own
-	for i := range p.events {
-		if strings.HasPrefix(p.events[i].Type, belfry.OwnTypes) && p.faults[i] == nil && !o.Own {
-			p.add(i, []belfry.Field{{Pointer: "/type", Message: "begins with belfry., as the server's own types do: name it otherwise"}})
-		}
-	}
 	return g.admit(ctx, o, &p, true)
 }
 
@@ -215,6 +210,10 @@ func (g *Ingester) drafts(ctx context.Context, o Origin, p *parsed, scanned bool
 		}
 		if e.Source == belfry.OwnSource && !o.Own {
 			p.add(i, []belfry.Field{{Pointer: "/source", Message: "belfry is the source of the server's own events: name your own"}})
+			continue
+		}
+		if strings.HasPrefix(e.Type, belfry.OwnTypes) && !o.Own {
+			p.add(i, []belfry.Field{{Pointer: "/type", Message: "begins with belfry., as the server's own types do: name it otherwise"}})
 			continue
 		}
 		typ, err := know.eventType(e.Type)

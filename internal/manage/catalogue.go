@@ -98,6 +98,13 @@ func (m *Manager) PutEventType(ctx context.Context, by By, t belfry.EventType, m
 	if len(t.Name) > 0 && t.Name[len(t.Name)-1] == '*' {
 		f.add("/name", "must be one type, not a pattern")
 	}
+	if own := belfry.OwnEventTypes(); strings.HasPrefix(t.Name, belfry.OwnTypes) && !slices.Contains(own, t.Name) {
+		if near := belfry.Nearest(t.Name, own); near != "" {
+			f.add("/name", "begins with belfry., as the server's own types do, and is none of them: did you mean %s?", near)
+		} else {
+			f.add("/name", "begins with belfry., as the server's own types do: name it otherwise")
+		}
+	}
 	f.line("/title", t.Title, maxName)
 	f.text("/description", t.Description, maxText)
 	f.line("/category", t.Category, 100)

@@ -2,6 +2,7 @@ package manage
 
 import (
 	"context"
+	"fmt"
 	"net/url"
 	"slices"
 	"strconv"
@@ -155,6 +156,32 @@ func checkPrincipalID(f *faults, p, id string) {
 	if f.key(p+"/id", id, maxID) && pseudo(id) {
 		f.add(p+"/id", "%q is reserved: it stands for many people", id)
 	}
+}
+
+// ContactWarnings say what of users' contacts is allowed but perhaps not meant:
+// kinds that no channel sends to. It is no fault: one may come later.
+func (m *Manager) ContactWarnings(us ...belfry.User) (out []string) {
+	var known []string
+	for _, k := range m.channelKinds.Kinds() {
+		if k.Contact != "" {
+			known = append(known, k.Contact)
+		}
+	}
+	warned := map[string]bool{}
+	for i := range us {
+		for _, c := range us[i].Contacts {
+			if warned[c.Kind] || slices.Contains(known, c.Kind) {
+				continue
+			}
+			warned[c.Kind] = true
+			if near := belfry.Nearest(c.Kind, known); near != "" {
+				out = append(out, fmt.Sprintf("no channel sends to contacts of the kind %s: did you mean %s?", c.Kind, near))
+			} else {
+				out = append(out, fmt.Sprintf("no channel sends to contacts of the kind %s yet", c.Kind))
+			}
+		}
+	}
+	return out
 }
 
 // maxContacts bounds the devices and mailboxes of one user.

@@ -163,17 +163,17 @@ func (s *Server) endpointRoutes() {
 		detail: "The old one signs too for 24 hours. The new one is in this answer and never again."},
 		func(ctx context.Context, c *call, in *resuming) (*reply[IssuedEndpoint], error) {
 			e, secret, err := s.Manage.RotateSecret(ctx, c.by(), string(in.ID))
-			return &reply[IssuedEndpoint]{Status: http.StatusOK, ETag: etag(e.Version), Body: IssuedEndpoint{s.shown(e), secret}}, err
+			return &reply[IssuedEndpoint]{Status: http.StatusOK, ETag: etag(e.Version, s.shown(e)), Body: IssuedEndpoint{s.shown(e), secret}}, err
 		})
 	route(s, spec{id: "pauseEndpoint", method: http.MethodPost, path: item + "/pause", tag: "Endpoints", may: auth.Admin, summary: "Pause one", detail: "Deliveries wait until it is resumed."},
 		func(ctx context.Context, c *call, in *pausing) (*reply[belfry.Endpoint], error) {
 			e, err := s.Manage.PauseEndpoint(ctx, c.by(), string(in.ID), in.Value.Because)
-			return &reply[belfry.Endpoint]{Status: http.StatusOK, ETag: etag(e.Version), Body: e}, err
+			return &reply[belfry.Endpoint]{Status: http.StatusOK, ETag: etag(e.Version, e), Body: e}, err
 		})
 	route(s, spec{id: "resumeEndpoint", method: http.MethodPost, path: item + "/resume", tag: "Endpoints", may: auth.Admin, summary: "Resume one", detail: "Also after it was disabled because it said 410."},
 		func(ctx context.Context, c *call, in *resuming) (*reply[belfry.Endpoint], error) {
 			e, err := s.Manage.ResumeEndpoint(ctx, c.by(), string(in.ID))
-			return &reply[belfry.Endpoint]{Status: http.StatusOK, ETag: etag(e.Version), Body: e}, err
+			return &reply[belfry.Endpoint]{Status: http.StatusOK, ETag: etag(e.Version, e), Body: e}, err
 		})
 	route(s, spec{id: "endpointStatus", method: http.MethodGet, path: item + "/status", tag: "Endpoints", may: auth.Read, summary: "Say how calls to an endpoint go",
 		detail: "As seen by the node that answers."},

@@ -157,6 +157,18 @@ func TestUsers(t *testing.T) {
 	if got := kinds(); !slices.Equal(got, before) {
 		t.Errorf("contacts %v, before %v", got, before)
 	}
+	// What no channel sends to is stored, for one that may come, and said.
+	for _, c := range []struct{ method, path, body, says string }{
+		{"PUT", "/v1/users/user%2F8/contacts", `[{"kind":"emial","address":"a@example.org"},{"kind":"email","address":"b@example.org"}]`, `"warnings":["no channel sends to contacts of the kind emial: did you mean email?"]`},
+		{"PATCH", "/v1/users/user%2F8", `{"name":"Ada"}`, `"warnings":["no channel sends to contacts of the kind emial: did you mean email?"]`},
+		{"POST", "/v1/users:batch", `[{"id":"user/71","contacts":[{"kind":"pigeon","address":"loft"},{"kind":"pigeon","address":"loft 2"}]},{"id":"user/72","contacts":[{"kind":"pigeon","address":"loft"}]}]`,
+			`{"stored":2,"warnings":["no channel sends to contacts of the kind pigeon yet"]}`},
+		{"PUT", "/v1/users/user%2F71", `{"contacts":[]}`, ""},
+	} {
+		if a := h.want(200, c.method, c.path, c.body, "Content-Type", map[bool]string{true: "application/merge-patch+json", false: "application/json"}[c.method == "PATCH"]); !strings.Contains(a.body, c.says) || c.says == "" && strings.Contains(a.body, "warnings") {
+			t.Errorf("%s %s: %s, want %q", c.method, c.path, a.body, c.says)
+		}
+	}
 	h.want(200, "PUT", "/v1/users/user%2F8/contacts", `[{"kind":"push","address":"device-1","verified":true}]`)
 	if got := kinds(); !slices.Contains(got, "push") || slices.Contains(got, "sms") {
 		t.Errorf("contacts %v", got)
@@ -490,8 +502,10 @@ func TestCatalogueTemplatesChannelsAndSources(t *testing.T) {
 		t.Errorf("%+v", ts)
 	}
 	// What was answered with warnings can be put back.
-	for path, body := range map[string]string{"/v1/event-types/a.b": `{"see_roles":["ghost"]}`, "/v1/presets/p": `{"roles":["ghost"],"subscription":{"types":["*"],"notify":[{"channels":["inbox"]}]}}`} {
-		const warning = "nobody was given the role ghost yet"
+	h.want(201, "PUT", "/v1/users/user%2F8", `{"name":"Ada"}`)
+	for path, body := range map[string]string{"/v1/event-types/a.b": `{"see_roles":["typed"]}`, "/v1/presets/p": `{"roles":["presetter"],"subscription":{"types":["*"],"notify":[{"channels":["inbox"]}]}}`} {
+		role := map[bool]string{true: "presetter", false: "typed"}[strings.Contains(path, "preset")]
+		warning := "nobody was given the role " + role + " yet"
 		if a := h.want(201, "PUT", path, body); !strings.Contains(a.body, warning) {
 			t.Errorf("%s: %s", path, a.body)
 		}
@@ -503,8 +517,24 @@ func TestCatalogueTemplatesChannelsAndSources(t *testing.T) {
 		if a := h.want(200, "PATCH", path, `{"title":"T"}`, "Content-Type", "application/merge-patch+json"); !strings.Contains(a.body, warning) || !strings.Contains(a.body, `"T"`) {
 			t.Errorf("%s: %s", path, a.body)
 		}
+		// A warning that is not true any more is no longer answered, whatever the
+		// reader kept; an edit of what was stored is still one of that.
+		tag := h.want(200, "GET", path, "").header.Get("ETag")
+		h.want(304, "GET", path, "", "If-None-Match", tag)
+		h.want(200, "PUT", "/v1/objects/root/grants", `[{"principal":"user/8","role":"`+role+`"}]`)
+		if a := h.want(200, "GET", path, "", "If-None-Match", tag); strings.Contains(a.body, warning) || a.header.Get("ETag") == tag {
+			t.Errorf("%s: %s %s", path, a.header.Get("ETag"), a.body)
+		}
+		h.want(200, "PATCH", path, `{"title":"U"}`, "Content-Type", "application/merge-patch+json", "If-Match", tag)
+		h.want(412, "PATCH", path, `{"title":"V"}`, "Content-Type", "application/merge-patch+json", "If-Match", tag)
 		h.want(204, "DELETE", path, "")
 	}
+	h.wantFault(422, "/name", "PUT", "/v1/event-types/belfry.course_updated", `{"title":"Mine"}`)
+	if p := h.want(422, "PUT", "/v1/event-types/belfry.subscription_end", `{"title":"Mine"}`).problem(t); !strings.HasSuffix(p.Errors[0].Message, "did you mean belfry.subscription_ended?") {
+		t.Errorf("%+v", p)
+	}
+	h.want(201, "PUT", "/v1/event-types/belfry.subscription_ended", `{"channels":{"default":["inbox"]}}`)
+	h.want(204, "DELETE", "/v1/event-types/belfry.subscription_ended", "")
 	h.want(204, "DELETE", "/v1/event-types/core.course_updated", "")
 
 	h.want(201, "PUT", "/v1/templates/course", `{"subject":"News","body":"Something **changed**"}`)

@@ -71,6 +71,7 @@ type PeopleManager interface {
 	PutUser(ctx context.Context, by By, u belfry.User, match Expect) (stored belfry.User, version int64, created bool, err error)
 	DeleteUser(ctx context.Context, by By, id string, match Expect) error
 	PutUsers(ctx context.Context, by By, us []belfry.User) error
+	ContactWarnings(us ...belfry.User) []string
 	Preferences(ctx context.Context, tenant, user string) ([]belfry.Preference, error)
 	PutPreferences(ctx context.Context, by By, user string, ps []belfry.Preference) ([]belfry.Preference, error)
 	Settings(ctx context.Context, tenant, user string) (belfry.Settings, error)

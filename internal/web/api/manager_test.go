@@ -49,7 +49,11 @@ func (channels) Builtin() map[string]string { return map[string]string{"inbox": 
 type kinds []string
 
 func (k kinds) Kinds() []manage.Kind {
-	return []manage.Kind{{Name: k[0], Title: "A kind", Settings: []manage.Setting{
+	contact := ""
+	if k[0] == "email" {
+		contact = "email"
+	}
+	return []manage.Kind{{Name: k[0], Title: "A kind", Contact: contact, Settings: []manage.Setting{
 		{Name: "host", Label: "Host", Type: "text", Required: true}, {Name: "password", Label: "Password", Type: "text", Secret: true}}}}
 }
 

@@ -29,7 +29,8 @@ type ThingID struct {
 
 // BatchReceipt is the answer to a batch.
 type BatchReceipt struct {
-	Stored int `json:"stored"`
+	Stored   int      `json:"stored"`
+	Warnings []string `json:"warnings,omitempty" doc:"What is allowed but perhaps not meant"`
 }
 
 type batch[T any] struct {
@@ -58,15 +59,16 @@ func found[T any](m *Matching, version int64, v T) *reply[T] {
 	if version == 0 { // it is not stored: nothing says when it changes
 		return &reply[T]{Status: http.StatusOK, Body: v}
 	}
-	if m.fresh(version) {
-		return &reply[T]{Status: http.StatusNotModified, ETag: etag(version)}
+	tag := etag(version, v)
+	if m.fresh(tag) {
+		return &reply[T]{Status: http.StatusNotModified, ETag: tag}
 	}
-	return &reply[T]{Status: http.StatusOK, ETag: etag(version), Body: v}
+	return &reply[T]{Status: http.StatusOK, ETag: tag, Body: v}
 }
 
 // stored answers a PUT.
 func stored[T any](version int64, created bool, location string, v T) *reply[T] {
-	r := &reply[T]{Status: http.StatusOK, ETag: etag(version), Body: v}
+	r := &reply[T]{Status: http.StatusOK, ETag: etag(version, v), Body: v}
 	if created {
 		r.Status, r.Location = http.StatusCreated, location
 	}

@@ -9,14 +9,28 @@ import (
 )
 
 func (s *Server) peopleRoutes() {
-	crud[belfry.User]{name: "user", path: "/v1/users", tag: "People",
-		idOf: func(u *belfry.User) *string { return &u.ID }, pointer: "/id",
-		get: s.Manage.User, put: s.Manage.PutUser, drop: s.Manage.DeleteUser,
-		detail: "Fields not given are reset, except contacts: absent they are untouched, present they replace those of the caller's origin (the key's name)."}.routes(s)
+	shown := func(u belfry.User) StoredUser { return StoredUser{u, s.Manage.ContactWarnings(u)} }
+	crud[StoredUser]{name: "user", path: "/v1/users", tag: "People",
+		idOf: func(u *StoredUser) *string { return &u.ID }, pointer: "/id",
+		get: func(ctx context.Context, tenant, id string) (StoredUser, int64, error) {
+			u, version, err := s.Manage.User(ctx, tenant, id)
+			return shown(u), version, err
+		},
+		put: func(ctx context.Context, by By, v StoredUser, match Expect) (StoredUser, int64, bool, error) {
+			u, version, created, err := s.Manage.PutUser(ctx, by, v.User, match)
+			return shown(u), version, created, err
+		},
+		drop: s.Manage.DeleteUser,
+		detail: "Fields not given are reset, except contacts: absent they are untouched, present they replace those of the caller's origin (the key's name). " +
+			"The member warnings is not read."}.routes(s)
 	route(s, spec{id: "putUsers", method: http.MethodPost, path: "/v1/users:batch", tag: "People", may: auth.Admin, max: maxBatchBytes,
 		summary: "Create or replace many users", detail: "Whole or not at all."},
 		func(ctx context.Context, c *call, in *batch[belfry.User]) (*reply[BatchReceipt], error) {
-			return storeBatch(in.Value, func() error { return s.Manage.PutUsers(ctx, c.by(), in.Value) })
+			out, err := storeBatch(in.Value, func() error { return s.Manage.PutUsers(ctx, c.by(), in.Value) })
+			if err == nil {
+				out.Body.Warnings = s.Manage.ContactWarnings(in.Value...)
+			}
+			return out, err
 		})
 	s.contactRoutes()
 	route(s, spec{id: "getPreferences", method: http.MethodGet, path: "/v1/users/{id}/preferences", tag: "People", may: auth.Read, summary: "Get a user's preferences"},
@@ -59,6 +73,18 @@ func (s *Server) peopleRoutes() {
 		})
 }
 
+// StoredUser is a user as she is answered.
+type StoredUser struct {
+	belfry.User
+	Warnings []string `json:"warnings,omitempty" doc:"What is allowed but perhaps not meant: contacts of a kind that no channel sends to"`
+}
+
+// StoredContacts are contacts as they are answered when they were stored.
+type StoredContacts struct {
+	list[belfry.Contact]
+	Warnings []string `json:"warnings,omitempty" doc:"What is allowed but perhaps not meant: contacts of a kind that no channel sends to"`
+}
+
 func preferences(ps []belfry.Preference, err error) (*reply[[]belfry.Preference], error) {
 	if ps == nil {
 		ps = []belfry.Preference{}
@@ -67,14 +93,13 @@ func preferences(ps []belfry.Preference, err error) (*reply[[]belfry.Preference]
 }
 
 func (s *Server) contactRoutes() {
-	contacts := func(u belfry.User) *reply[list[belfry.Contact]] { return listOf(u.Contacts, "") }
 	route(s, spec{id: "getContacts", method: http.MethodGet, path: "/v1/users/{id}/contacts", tag: "People", may: auth.Read, summary: "List a user's contacts"},
 		func(ctx context.Context, c *call, in *ThingID) (*reply[list[belfry.Contact]], error) {
 			u, _, err := s.Manage.User(ctx, c.tenant(), string(in.ID))
 			if err != nil {
 				return nil, err
 			}
-			return contacts(u), nil
+			return listOf(u.Contacts, ""), nil
 		})
 	type puttingContacts struct {
 		UserID
@@ -82,7 +107,7 @@ func (s *Server) contactRoutes() {
 	}
 	route(s, spec{id: "putContacts", method: http.MethodPut, path: "/v1/users/{id}/contacts", tag: "People", may: auth.Admin, summary: "Replace a user's contacts",
 		detail: "Only those of the caller's origin (the key's name) are replaced; those of others stay."},
-		func(ctx context.Context, c *call, in *puttingContacts) (*reply[list[belfry.Contact]], error) {
+		func(ctx context.Context, c *call, in *puttingContacts) (*reply[StoredContacts], error) {
 			cs := in.Value
 			if cs == nil {
 				cs = []belfry.Contact{}
@@ -99,6 +124,6 @@ func (s *Server) contactRoutes() {
 			if err != nil {
 				return nil, unnest(err, "/contacts")
 			}
-			return contacts(after), nil
+			return &reply[StoredContacts]{Status: http.StatusOK, Body: StoredContacts{listOf(after.Contacts, "").Body, s.Manage.ContactWarnings(after)}}, nil
 		})
 }

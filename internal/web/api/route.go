@@ -54,7 +54,7 @@ type bodied interface {
 // reply is the usual output: a JSON body.
 type reply[T any] struct {
 	Status   int    `json:"-"`
-	ETag     string `header:"ETag" doc:"Version of the thing, for If-Match and If-None-Match"`
+	ETag     string `header:"ETag" doc:"Version of the thing as it is answered, for If-Match and If-None-Match"`
 	Location string `header:"Location" doc:"Address of what was created"`
 	Body     T
 }

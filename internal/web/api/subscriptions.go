@@ -109,12 +109,12 @@ func (s *Server) subscriptionRoutes() {
 		detail: "Until it is resumed nothing matches it, and what was planned of it waits."},
 		func(ctx context.Context, c *call, in *pausing) (*reply[Stored], error) {
 			v, err := s.Manage.PauseSubscription(ctx, c.by(), string(in.ID), in.Value.Because)
-			return &reply[Stored]{Status: http.StatusOK, ETag: etag(v.Version), Body: v}, err
+			return &reply[Stored]{Status: http.StatusOK, ETag: etag(v.Version, v), Body: v}, err
 		})
 	route(s, spec{id: "resumeSubscription", method: http.MethodPost, path: base + "/{id}/resume", tag: "Subscriptions", may: auth.Admin, summary: "Resume one"},
 		func(ctx context.Context, c *call, in *resuming) (*reply[Stored], error) {
 			v, err := s.Manage.ResumeSubscription(ctx, c.by(), string(in.ID))
-			return &reply[Stored]{Status: http.StatusOK, ETag: etag(v.Version), Body: v}, err
+			return &reply[Stored]{Status: http.StatusOK, ETag: etag(v.Version, v), Body: v}, err
 		})
 	s.memberRoutes()
 	s.joiningRoutes()
