@@ -153,6 +153,9 @@ func (r *rig) plan(ctx context.Context, n Planning, name string, rows int, p *po
 	var answer bytes.Buffer
 	start, worked := time.Now(), processorTime()
 	if err = r.publish(ctx, body, &answer); err == nil {
+		err = settle(ctx, r.asks) // nothing is planned at once, and to ask costs
+	}
+	if err == nil {
 		err = r.planned(ctx, answer.Bytes())
 	}
 	t = PlanningTimes{CPU: milliseconds(processorTime() - worked), Wall: milliseconds(time.Since(start))}
