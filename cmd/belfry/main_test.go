@@ -22,12 +22,17 @@ func TestMain(m *testing.M) {
 	testscript.Main(m, map[string]func(){"belfry": main})
 }
 
+// endsAtOnce is for the race detector, which else keeps every command for a
+// second after its end, in case something goes on that is not waited for.
+var endsAtOnce = os.Getenv("GORACE") + " atexit_sleep_ms=0"
+
 // The scripts run the program as people do.
 func TestScripts(t *testing.T) {
 	testscript.Run(t, testscript.Params{
 		Dir: filepath.Join("testdata", "script"),
 		Setup: func(e *testscript.Env) error {
 			e.Setenv("HOME", e.WorkDir)
+			e.Setenv("GORACE", endsAtOnce)
 			e.Values["servers"] = &servers{}
 			return nil
 		},
@@ -137,7 +142,7 @@ func belfry(ts *testscript.TestScript, args ...string) *exec.Cmd {
 	path, _, _ := strings.Cut(ts.Getenv("PATH"), string(os.PathListSeparator))
 	cmd := exec.Command(filepath.Join(path, "belfry"), args...)
 	cmd.Dir = ts.Getenv("WORK")
-	for _, name := range []string{"PATH", "HOME", "TMPDIR", "BELFRY_SERVER", "BELFRY_KEY"} {
+	for _, name := range []string{"PATH", "HOME", "TMPDIR", "GORACE", "BELFRY_SERVER", "BELFRY_KEY"} {
 		cmd.Env = append(cmd.Env, name+"="+ts.Getenv(name))
 	}
 	return cmd
