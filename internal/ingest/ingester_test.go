@@ -275,7 +275,8 @@ func TestAdmitChecksWhatIsNotFromTheWire(t *testing.T) {
 		"no type": {}, "UTF-8": {Type: "a\xff"}, "object": {Type: "t", Object: "\xff"}, "NUL": {Type: "t", ID: "\x00"}, "data": {Type: "t", Data: json.RawMessage("{")},
 		"data UTF-8": {Type: "t", Data: json.RawMessage("\"\xff\"")}, "extension": {Type: "t", Extensions: map[string]json.RawMessage{"a": json.RawMessage("x")}},
 		"comment": {Type: "t", Comment: "\xff"}, "variables": {Type: "t", Variables: json.RawMessage("5")}, "related": {Type: "t", Related: []string{"\xff"}},
-		"large": {Type: "t", Data: json.RawMessage(`"` + strings.Repeat("x", 300<<10) + `"`)},
+		"a type of ours": {Type: "belfry.joined"},
+		"large":          {Type: "t", Data: json.RawMessage(`"` + strings.Repeat("x", 300<<10) + `"`)},
 	} {
 		if _, err := g.Admit(context.Background(), moodle, []belfry.Event{e}); err == nil {
 			t.Errorf("%s was admitted", name)
