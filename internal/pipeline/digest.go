@@ -16,6 +16,7 @@ import (
 type gathered struct {
 	bundle belfry.Bundle
 	items  []digestItem
+	rest   func(ctx context.Context, after string) ([]digestItem, error) // the next that wait; nil = there are no more
 }
 
 type digestItem struct {
@@ -30,6 +31,7 @@ const (
 	digestEvents = 1024
 	digestEvent  = 16 << 10
 	digestWords  = 4096
+	digestParts  = 40 // that are looked at of one of which nothing before them is left
 )
 
 // digestPayload is the payload of a digest.
@@ -47,6 +49,29 @@ func (d *Dispatcher) digests(ctx context.Context, tenant string, bundles []strin
 	if err != nil {
 		return err
 	}
+	told, err := d.digestItems(ctx, tenant, items)
+	if err != nil {
+		return err
+	}
+	for id, b := range known {
+		g := &gathered{bundle: b, items: told[id]}
+		if len(g.items) > render.DigestMost {
+			g.rest = func(ctx context.Context, after string) ([]digestItem, error) {
+				list, err := d.o.Store.WaitingItems(ctx, tenant, id, after, render.DigestMost+1)
+				if err != nil {
+					return nil, err
+				}
+				more, err := d.digestItems(ctx, tenant, map[string][]belfry.BundleItem{id: list})
+				return more[id], err
+			}
+		}
+		out[id] = digestPayload(g)
+	}
+	return nil
+}
+
+// digestItems reads what items speak of.
+func (d *Dispatcher) digestItems(ctx context.Context, tenant string, items map[string][]belfry.BundleItem) (map[string][]digestItem, error) {
 	events := map[string]*belfry.Accepted{}
 	var missing []string
 	for _, list := range items {
@@ -63,7 +88,7 @@ func (d *Dispatcher) digests(ctx context.Context, tenant string, bundles []strin
 	}
 	read, err := d.o.Store.Events(ctx, tenant, missing)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	for id, acc := range read {
 		events[id] = acc
@@ -71,14 +96,15 @@ func (d *Dispatcher) digests(ctx context.Context, tenant string, bundles []strin
 			d.spoken.Add(spokenKey{tenant, id}, acc)
 		}
 	}
-	for id, b := range known {
-		g := &gathered{bundle: b, items: make([]digestItem, len(items[id]))}
-		for i := range items[id] {
-			g.items[i] = digestItem{BundleItem: items[id][i], acc: events[items[id][i].EventID]}
+	out := make(map[string][]digestItem, len(items))
+	for id, list := range items {
+		told := make([]digestItem, len(list))
+		for i := range list {
+			told[i] = digestItem{BundleItem: list[i], acc: events[list[i].EventID]}
 		}
-		out[id] = digestPayload(g)
+		out[id] = told
 	}
-	return nil
+	return out, nil
 }
 
 type spokenKey struct{ tenant, event string }
@@ -109,16 +135,40 @@ func (m *Messages) digest(ctx context.Context, d *belfry.Delivery, p *Payload) (
 		return Composed{Drop: drop}, err
 	}
 	check := &itemCheck{m: m, d: d, who: who, now: m.now(), optedOut: map[string]bool{}}
+	var dropped []belfry.ItemDrop
+	items := g.items
+	for part := 0; ; part++ {
+		msg, drops, err := m.digestPart(ctx, d, g, items, check)
+		if err != nil {
+			return Composed{}, err
+		}
+		dropped = append(dropped, drops...)
+		if msg != nil {
+			return Composed{Target: target, Message: msg, Dropped: dropped}, nil
+		}
+		// Of very many things, those that come first may all be refused.
+		if g.rest == nil || len(items) <= render.DigestMost || part == digestParts {
+			return Composed{Drop: &belfry.Reason{Code: belfry.NothingLeft}, Dropped: dropped}, nil
+		}
+		if items, err = g.rest(ctx, items[len(items)-1].ID); err != nil {
+			return Composed{}, err
+		}
+	}
+}
+
+// digestPart is the message of a digest, of so many of its items; nil when
+// nothing of them is left.
+func (m *Messages) digestPart(ctx context.Context, d *belfry.Delivery, g *gathered, items []digestItem, check *itemCheck) (*belfry.Message, []belfry.ItemDrop, error) {
 	var left []*digestItem
 	var dropped []belfry.ItemDrop
-	for i := range g.items {
-		it := &g.items[i]
+	for i := range items {
+		it := &items[i]
 		if it.State != belfry.Scheduled {
 			continue // was taken out before
 		}
 		reason, err := check.refuse(ctx, it)
 		if err != nil {
-			return Composed{}, err
+			return nil, nil, err
 		}
 		if reason != nil {
 			dropped = append(dropped, belfry.ItemDrop{ID: it.ID, Because: *reason})
@@ -127,15 +177,12 @@ func (m *Messages) digest(ctx context.Context, d *belfry.Delivery, p *Payload) (
 		left = append(left, it)
 	}
 	if m.gate != nil {
+		var err error
 		if left, dropped, err = m.authorised(ctx, d, left, dropped); err != nil {
-			return Composed{}, err
+			return nil, nil, err
 		}
 	}
-	msg, dropped, err := m.digestMessage(ctx, d, g, left, who, dropped)
-	if err == nil && msg == nil {
-		return Composed{Drop: &belfry.Reason{Code: belfry.NothingLeft}, Dropped: dropped}, nil
-	}
-	return Composed{Target: target, Message: msg, Dropped: dropped}, err
+	return m.digestMessage(ctx, d, g, left, check.who, dropped)
 }
 
 // authorised leaves out what the platform says may not be seen.

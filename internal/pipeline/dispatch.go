@@ -32,6 +32,7 @@ type DeliveryStore interface {
 	// Bundles and WaitingOf are digests with what they are to tell of, limit of each.
 	Bundles(ctx context.Context, tenant string, ids []string) (map[string]belfry.Bundle, error)
 	WaitingOf(ctx context.Context, tenant string, bundles []string, limit int) (map[string][]belfry.BundleItem, error)
+	WaitingItems(ctx context.Context, tenant, bundle, after string, limit int) ([]belfry.BundleItem, error)
 }
 
 // Channel is a channel as it is set up now.

@@ -447,6 +447,39 @@ func TestTheRestOfALongDigestIsTold(t *testing.T) {
 	}
 }
 
+// Also when it is only as the digest is sent that what comes first is refused.
+//
+// feature: CPS-23, NEW-4
+func TestTheRestOfALongDigestIsToldAsItIsSent(t *testing.T) {
+	h, clk, box := postHouse(t, sqlite(t))
+	h.people(belfry.User{ID: "u1"})
+	weekly := &belfry.Frequency{Every: belfry.Weekly}
+	h.join("course.updated", weekly, "u1")
+	h.join("post.created", weekly, "u1")
+	h.run()
+	refused := h.accept(2*render.DigestMost+5, "course.updated")
+	h.allPlanned()
+	h.accept(1, "post.created")
+	h.allPlanned()
+	h.setting(belfry.KindEventType, "course.updated", belfry.EventType{Name: "course.updated", SeeRoles: []string{"teacher"}})
+	h.decided()
+	if got := h.open(); !slices.Equal(got, []string{fmt.Sprintf(`email "weekly" Mon 08:00 %d`, len(refused)+1)}) {
+		t.Fatalf("%q waits", got)
+	}
+	clk.set(clk.now().Add(7 * 24 * time.Hour))
+	h.until("the rest is told", func() bool { return len(box.of("u1@example.org")) == 1 })
+	h.drained()
+	if m := box.of("u1@example.org")[0]; m.Subject != "News of post.created · Weekly digest: Post created: course/1" {
+		t.Errorf("%q", m.Subject)
+	}
+	for _, e := range []string{refused[0], refused[len(refused)-1]} {
+		a, err := h.ex.Trace(context.Background(), belfry.DefaultTenant, belfry.TraceQuery{EventID: e, Principal: "u1"})
+		if err != nil || len(a.People) != 1 || a.People[0].Outcome != belfry.NotTold || !slices.ContainsFunc(a.People[0].Because, func(r belfry.ReasonView) bool { return r.Code == belfry.MayNotSee }) {
+			t.Errorf("%+v, %v", a.People, err)
+		}
+	}
+}
+
 // walked keeps what a walk through all digests reads and writes.
 type walked struct {
 	*dying
