@@ -563,10 +563,11 @@ func (d *Dispatcher) endRead() {
 	d.mu.Unlock()
 }
 
-// payloads loads the events of rows that are not in memory. A row whose
-// delivery leaves memory before it is offered has none and needs none: it is
-// among the released. Nor has one whose destination takes no more, or that is
-// read again in its line: later says which those are.
+// payloads loads the events of rows that are not in memory. One that is has none
+// and needs none, also when it leaves memory before it is offered: it is among
+// the released then. Nor has one whose destination takes no more, or that is read
+// again in its line. later says which those are: all of them are offered, since
+// a row in memory may have been changed by a retry that nobody else tells of.
 func (d *Dispatcher) payloads(ctx context.Context, tenant string, rows []belfry.Delivery) (_ map[string]*Payload, later []bool, err error) {
 	if len(rows) == 0 {
 		return nil, nil, nil
@@ -577,6 +578,7 @@ func (d *Dispatcher) payloads(ctx context.Context, tenant string, rows []belfry.
 	d.mu.Lock()
 	for i := range rows {
 		if _, held := d.held[rows[i].ID]; held {
+			later[i] = true
 			continue
 		}
 		if ds := d.dests[keyOf(&rows[i])]; rows[i].Line != 0 || ds != nil && !d.accepts(ds, &rows[i], 0) {

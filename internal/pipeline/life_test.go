@@ -344,6 +344,49 @@ func TestRetryIsSeenWhileWhatWasCancelledLeaves(t *testing.T) {
 	}
 }
 
+// A row that is read while its delivery is in memory is compared with it when it
+// leaves, also where nothing else of its event is read: one that was retried
+// meanwhile is read once more.
+//
+// feature: PEER-7
+func TestRetryIsSeenOfWhatIsInMemory(t *testing.T) {
+	p := newPost(t, sqlite(t))
+	p.start()
+	p.stop()
+	d := p.d
+	id := p.plan("t", true, letter{dest: "ep_1"})[0]
+	rows, err := p.db.DueDeliveries(t.Context(), "t", belfry.DueKey{}, clock(), page, nil)
+	if err != nil || len(rows) != 1 || rows[0].ID != id {
+		t.Fatalf("%v, %v", rows, err)
+	}
+	row := rows[0]
+	for name, c := range map[string]struct {
+		inMemory belfry.Delivery
+		again    bool
+	}{
+		"as it was":         {row, false},
+		"retried meanwhile": {func(old belfry.Delivery) belfry.Delivery { old.Due = old.Due.Add(-time.Second); return old }(row), true},
+	} {
+		d.mu.Lock()
+		b := d.backlogOf("t")
+		b.cursor = belfry.DueKey{}
+		d.hold(b, &c.inMemory, 1)
+		d.mu.Unlock()
+		if n, err := d.scanPage(t.Context(), b, belfry.DueKey{}, clock()); n != 1 || err != nil {
+			t.Fatalf("%s: %d rows, %v", name, n, err)
+		}
+		d.mu.Lock()
+		if keyLess(b.cursor, belfry.DueKey{Due: row.Due, ID: row.ID}) {
+			t.Errorf("%s: the row was read and is to be read again at once", name)
+		}
+		d.drop(&item{d: c.inMemory, size: 1})
+		if again := keyLess(b.cursor, belfry.DueKey{Due: row.Due, ID: row.ID}); again != c.again {
+			t.Errorf("%s: read once more: %v, want %v", name, again, c.again)
+		}
+		d.mu.Unlock()
+	}
+}
+
 // Whoever opts out while a message waits does not get it.
 //
 // feature: PEER-7
