@@ -154,7 +154,38 @@ func (s *Sealer) often(ctx context.Context, tenant string, due []belfry.Bundle, 
 			delete(out, due[i].ID)
 		}
 	}
-	return out, nil
+	return out, s.free(ctx, t, items, out)
+}
+
+// free lets those of the digests that wait go of which so many things were looked
+// at that there may be more, and one of those comes under no throttle.
+func (s *Sealer) free(ctx context.Context, t *tells, items map[string][]belfry.BundleItem, waits map[string]overLimit) error {
+	var long []string
+	for id := range waits {
+		if len(items[id]) == s.part {
+			long = append(long, id)
+		}
+	}
+	if len(long) == 0 {
+		return nil
+	}
+	found, _, err := s.some(ctx, t.tenant, long, func(it *belfry.BundleItem, e *eventAgain) (bool, error) {
+		if it.State != belfry.Scheduled || e == nil || e.acc == nil {
+			return false, nil
+		}
+		typ, _, err := s.o.Facts.Directory.EventType(ctx, t.tenant, e.acc.Event.Type)
+		if err != nil || typ.Mandatory {
+			return typ.Mandatory, err
+		}
+		_, _, free, err := t.ways(ctx, it)
+		return free, err
+	})
+	for id, goes := range found {
+		if goes {
+			delete(waits, id)
+		}
+	}
+	return err
 }
 
 // take asks for uses of throttles by digests.

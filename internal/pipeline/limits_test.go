@@ -308,6 +308,38 @@ func TestThrottleOfDigestsOfSeveralChannels(t *testing.T) {
 	}
 }
 
+// A digest of very many things goes for the sake of any that comes under no
+// throttle.
+//
+// feature: PEER-10
+func TestThrottleLooksAtAllOfADigest(t *testing.T) {
+	const part = 20
+	h, clk, box := postHouse(t, sqlite(t))
+	h.seal.part = part
+	h.people(belfry.User{ID: "u1"}, belfry.User{ID: "u2"})
+	hourly := &belfry.Frequency{Every: belfry.Hourly}
+	chat := belfry.Subscription{ID: "sub_chat", Types: []string{"chat"}, State: belfry.SubscriptionActive, Created: clock(), Throttle: &belfry.Throttle{Limit: 1, Window: "5h"},
+		Frequency: hourly, Recipients: []belfry.Rule{{Explicit: &belfry.ExplicitRule{Users: []string{"u1", "u2"}}}}, Notify: []belfry.Notify{{Channels: []string{"email"}}}}
+	other := chat
+	other.ID, other.Types, other.Throttle, other.Recipients = "sub_other", []string{"post"}, nil, []belfry.Rule{{Explicit: &belfry.ExplicitRule{Users: []string{"u1"}}}}
+	h.apply(belfry.Changes{Subscriptions: []belfry.Subscription{chat, other}})
+	h.run()
+	h.accept(1, "chat")
+	h.allPlanned()
+	clk.set(clk.now().Add(time.Hour))
+	h.until("both are told once", func() bool { return len(box.of("u1@example.org")) == 1 && len(box.of("u2@example.org")) == 1 })
+	h.accept(2*part+3, "chat") // which is told often enough
+	h.allPlanned()
+	h.accept(1, "post") // and this is not bounded
+	h.allPlanned()
+	clk.set(clk.now().Add(time.Hour))
+	h.until("u1 is told of what is not bounded", func() bool { return len(box.of("u1@example.org")) == 2 })
+	h.drained()
+	if n := len(box.of("u2@example.org")); n != 1 {
+		t.Errorf("u2 is told %d times", n)
+	}
+}
+
 // A digest that somebody says is to go now goes past a daily limit and a
 // throttle, says so, and takes its part of both; the place that was kept for it on
 // another day is given back. Quiet hours hold it, and nothing else after them.
