@@ -52,9 +52,13 @@ func (db *DB) openPostgres(ctx context.Context, url string) error {
 	})
 	db.write = sql.OpenDB(stdlib.GetConnector(*config, prepare))
 	db.read = sql.OpenDB(stdlib.GetConnector(*config, prepare))
+	// A connection costs its server a process with caches to fill, and statements
+	// to prepare: those that were needed at once are soon needed again.
 	db.read.SetMaxOpenConns(8)
-	db.read.SetMaxIdleConns(4)
+	db.read.SetMaxIdleConns(8)
 	db.read.SetConnMaxIdleTime(time.Minute)
+	db.write.SetMaxIdleConns(4)
+	db.write.SetConnMaxIdleTime(time.Minute)
 	db.tell = sql.OpenDB(stdlib.GetConnector(*config, prepare))
 	db.tell.SetMaxIdleConns(1)
 	if err := checkServer(ctx, db.write); err != nil {
