@@ -21,6 +21,7 @@ var soak = func() time.Duration {
 	if err != nil || d <= 0 {
 		panic(fmt.Sprintf("BELFRY_SOAK is %q: say how long, like 30m", text))
 	}
+	_ = os.Unsetenv("BELFRY_SOAK") // the programs that are started refuse a setting there is not
 	return d
 }()
 
