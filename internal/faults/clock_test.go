@@ -131,7 +131,7 @@ func stepRounds(t *testing.T, c *setClock, p, other *process) {
 	p.subscribe(broken.URL, nil)
 	l := newLoad(t, p)
 	l.to(ps...)
-	l.begin(1, 1, 5) // it goes on while breakers open: enough that all are always sent to
+	l.begin(1, 1, 20)
 	last, ahead := "", time.Duration(0)
 	rises := func() {
 		t.Helper()

@@ -56,7 +56,7 @@ func TestNodeCutOff(t *testing.T) {
 	a.gather(t, ps[0])
 	l := newLoad(t, ps[0])
 	l.to(ps...)
-	l.begin(1, 1, 5) // it goes on while leases end: enough that each node always sends
+	l.begin(2, 2, 20)
 	var cuts []death
 	for range rounds(t, 1) {
 		for _, way := range []struct {
