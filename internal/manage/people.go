@@ -158,8 +158,13 @@ func checkPrincipalID(f *faults, p, id string) {
 	}
 }
 
+// warnedKinds is how many kinds of contacts are warned of: a batch has many users,
+// and each may have kinds of her own.
+const warnedKinds = 20
+
 // ContactWarnings say what of users' contacts is allowed but perhaps not meant:
-// kinds that no channel sends to. It is no fault: one may come later.
+// kinds that no channel sends to, warnedKinds of them. It is no fault: one may come
+// later.
 func (m *Manager) ContactWarnings(us ...belfry.User) (out []string) {
 	var known []string
 	for _, k := range m.channelKinds.Kinds() {
@@ -174,6 +179,9 @@ func (m *Manager) ContactWarnings(us ...belfry.User) (out []string) {
 				continue
 			}
 			warned[c.Kind] = true
+			if len(out) == warnedKinds {
+				return append(out, "no channel sends to contacts of other kinds either: these were the first")
+			}
 			if near := belfry.Nearest(c.Kind, known); near != "" {
 				out = append(out, fmt.Sprintf("no channel sends to contacts of the kind %s: did you mean %s?", c.Kind, near))
 			} else {

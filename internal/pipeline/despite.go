@@ -2,7 +2,6 @@ package pipeline
 
 import (
 	"context"
-	"maps"
 
 	"github.com/belfryhq/belfry/internal/belfry"
 	"github.com/belfryhq/belfry/internal/route"
@@ -43,11 +42,15 @@ func (s *Sealer) despite(ctx context.Context, tenant string, due []belfry.Bundle
 }
 
 // some says of which digests something holds for any item; seen is how many items
-// those have that were looked at in one part.
+// those have that have no more than a part.
 func (s *Sealer) some(ctx context.Context, tenant string, ids []string, holds func(*belfry.BundleItem, *eventAgain) (bool, error)) (found map[string]bool, seen map[string]int, err error) {
-	const several = -1 << 40 // parts
 	found, seen = map[string]bool{}, map[string]int{}
 	items, err := s.o.Store.BundleItems(ctx, tenant, ids, s.part)
+	for id, list := range items {
+		if len(list) < s.part {
+			seen[id] = len(list)
+		}
+	}
 	for err == nil && len(items) > 0 {
 		a := &again{s: s, tenant: tenant, events: map[string]*eventAgain{}}
 		if err := a.read(ctx, items); err != nil {
@@ -60,9 +63,7 @@ func (s *Sealer) some(ctx context.Context, tenant string, ids []string, holds fu
 					return nil, nil, err
 				}
 			}
-			if len(list) < s.part {
-				seen[id] += len(list)
-			} else if seen[id] = several; !found[id] {
+			if len(list) == s.part && !found[id] {
 				if next[id], err = s.o.Store.WaitingItems(ctx, tenant, id, list[s.part-1].ID, s.part); err != nil {
 					return nil, nil, err
 				}
@@ -70,7 +71,6 @@ func (s *Sealer) some(ctx context.Context, tenant string, ids []string, holds fu
 		}
 		items = next
 	}
-	maps.DeleteFunc(seen, func(_ string, n int) bool { return n < 0 })
 	return found, seen, err
 }
 

@@ -125,9 +125,12 @@ const (
 // Dispatcher sends open deliveries and records what became of them.
 //
 // Every open delivery that is due is, at any time, one of: in memory; behind
-// the tenant's cursor on disk (not scanned yet); or behind its destination's
-// mark on disk (scanned, and refused because the destination was full,
-// paused or broken); or set aside on disk until a subscription is edited. So a hand-over may be dropped whenever memory is short.
+// the tenant's cursor on disk (not scanned yet); of an event that another process
+// planned and told of, on disk (not read yet); behind its destination's mark on
+// disk (scanned, and refused because the destination was full, paused or
+// broken); or set aside on disk until a subscription is edited. So a hand-over
+// may be dropped whenever memory is short, and what was told may be lost: a
+// survey puts the cursor before what was planned lately.
 type Dispatcher struct {
 	o DispatcherOptions
 

@@ -157,6 +157,16 @@ func TestUsers(t *testing.T) {
 	if got := kinds(); !slices.Equal(got, before) {
 		t.Errorf("contacts %v, before %v", got, before)
 	}
+	// Of very many kinds that no channel sends to the first are named.
+	var strange []string
+	for i := range 30 {
+		strange = append(strange, fmt.Sprintf(`{"id":"user/9%02d","contacts":[{"kind":"bird%d","address":"loft"}]}`, i, i))
+	}
+	var many struct{ Warnings []string }
+	h.want(200, "POST", "/v1/users:batch", "["+strings.Join(strange, ",")+"]", "Content-Type", "application/json").into(t, &many)
+	if n := len(many.Warnings); n != 21 || !strings.Contains(many.Warnings[19], "bird19") || !strings.Contains(many.Warnings[20], "other kinds") {
+		t.Errorf("%d warnings: %q", n, many.Warnings)
+	}
 	// What no channel sends to is stored, for one that may come, and said.
 	for _, c := range []struct{ method, path, body, says string }{
 		{"PUT", "/v1/users/user%2F8/contacts", `[{"kind":"emial","address":"a@example.org"},{"kind":"email","address":"b@example.org"}]`, `"warnings":["no channel sends to contacts of the kind emial: did you mean email?"]`},
