@@ -68,7 +68,14 @@ max_client_conn = 200
 	if err != nil {
 		return "", err
 	}
-	t.Cleanup(func() { proc.end(syscall.SIGINT, 10*time.Second) })
+	t.Cleanup(func() {
+		select {
+		case <-proc.done:
+			t.Errorf("PgBouncer ended before the test did (%v): %s", proc.err, proc.out)
+		default:
+			proc.end(syscall.SIGINT, 10*time.Second)
+		}
+	})
 	place := fmt.Sprintf("postgres://%s@127.0.0.1:%d/%s?sslmode=disable&default_query_exec_mode=exec", to.User.Username(), port, name)
 	db, err := sql.Open("pgx", place)
 	if err != nil {
