@@ -191,7 +191,7 @@ func TestSilentPlatform(t *testing.T) {
 	h.endpoints(1, "course.*")
 	h.run()
 	event := h.accept(1, "course.updated")[0]
-	h.r.wait(t, 1) // the endpoint's
+	h.wait("what the endpoint received is recorded", func() bool { s, _ := h.standing(event, "webhook", "ep_000"); return s == belfry.Delivered })
 	h.wait("asked twice", func() bool { n, _ := p.asked(); return n >= 2 })
 	if s, _ := h.standing(event, "email", "ada@example.org"); s != belfry.Held {
 		t.Errorf("her mail is %s", s)
