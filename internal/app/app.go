@@ -240,7 +240,7 @@ func (a *App) wire(ctx context.Context, cfg *config.Config, box *secret.Box, o O
 	}
 	a.publisher = &publisher{DB: a.db, dir: dir, subs: subs, channels: a.channels, templates: templates, doubts: newDoubts(), now: now}
 	var here place = pipeline.Alone{}
-	var in pipeline.In = pipeline.Alone{}
+	var in pipeline.In = alone{a.publisher}
 	if a.db.Clustered() {
 		a.follower = newFollower(a.publisher, a.log)
 		if err := a.newCluster(ctx, cfg, o.Version); err != nil {

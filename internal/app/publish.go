@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/belfryhq/belfry/internal/auth"
@@ -44,22 +45,53 @@ type publisher struct {
 	postman    *postman
 
 	mu    sync.Mutex
-	locks map[string]*sync.Mutex
+	locks map[string]*editing
 }
 
-func (p *publisher) lock(tenant string) *sync.Mutex {
+// editing is held while an edit of a tenant is made and put in force.
+type editing struct {
+	sync.Mutex
+	done atomic.Int64 // every edit made here up to this version is in force
+}
+
+func (e *editing) reached(version int64) {
+	for at := e.done.Load(); version > at && !e.done.CompareAndSwap(at, version); at = e.done.Load() {
+	}
+}
+
+func (p *publisher) lock(tenant string) *editing {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.locks == nil {
-		p.locks = map[string]*sync.Mutex{}
+		p.locks = map[string]*editing{}
 	}
 	l := p.locks[tenant]
 	if l == nil {
-		l = &sync.Mutex{}
+		l = &editing{}
 		p.locks[tenant] = l
 	}
 	return l
 }
+
+// alone brings everybody up to the edits of a process that shares its database
+// with nobody.
+type alone struct{ p *publisher }
+
+// Reach waits for the edit that is being made. What is decided by an edit, as
+// looks at digests are, can be found in the database as soon as that is
+// committed, which is before it is in force.
+func (a alone) Reach(_ context.Context, tenant string, version int64) error {
+	l := a.p.lock(tenant)
+	if l.done.Load() < version {
+		l.Lock()
+		l.reached(version)
+		l.Unlock()
+	}
+	return nil
+}
+
+// Reached is a version up to which every edit is in force.
+func (a alone) Reached(tenant string) int64 { return a.p.lock(tenant).done.Load() }
 
 // Apply applies an edit and publishes it. Once it is made, it is put in force
 // even if nobody waits for the answer any more.
@@ -162,6 +194,7 @@ func (p *publisher) inForce(ctx context.Context, version int64, ch *belfry.Chang
 	if len(ch.Users)+len(ch.Settings)+len(ch.Preferences)+len(ch.Subscriptions)+len(ch.Members)+len(ch.Documents)+len(ch.DropDocuments) > 0 {
 		p.sealer.Look()
 	}
+	p.lock(ch.Tenant).reached(version)
 	if p.follower != nil {
 		p.follower.made(ch.Tenant, version)
 		p.peers.Tell(belfry.Wake{Tenant: ch.Tenant, Edited: true, Counted: len(ch.Subscriptions) > 0})

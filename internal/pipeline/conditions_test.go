@@ -31,6 +31,7 @@ type tower struct {
 	stages  *Stages
 	watches []*Conditions // one a process
 	ex      *Explainer
+	edits   edits
 	handed  []belfry.Accepted
 	// cancelled are deliveries that endings cancelled.
 	cancelled int
@@ -70,13 +71,13 @@ func (w *tower) open() {
 	}
 	w.dir = directory.New(directory.Options{Store: w.db})
 	w.subs = NewSubscriptions(w.db, log)
-	w.stages = &Stages{Directory: w.dir, Subscriptions: w.subs, Channels: oneChannel{newReceiver()}, Acts: w.db, Acks: w.db, Groups: NewGroups(w.db), Problems: w.db, In: Alone{}}
+	w.stages = &Stages{Directory: w.dir, Subscriptions: w.subs, Channels: oneChannel{newReceiver()}, Acts: w.db, Acks: w.db, Groups: NewGroups(w.db), Problems: w.db, In: &w.edits}
 	w.watches = []*Conditions{w.watch()}
 	w.ex = &Explainer{Stages: w.stages, Store: traceRows{w.db}, Now: w.now}
 }
 
 func (w *tower) watch() *Conditions {
-	return NewConditions(ConditionsOptions{Store: w.db, Subscriptions: w.subs, Directory: w.dir, In: Alone{}, Events: w, Shards: Alone{}, Counters: NewCounters(),
+	return NewConditions(ConditionsOptions{Store: w.db, Subscriptions: w.subs, Directory: w.dir, In: &w.edits, Events: w, Shards: Alone{}, Counters: NewCounters(),
 		Log: slog.New(slog.NewTextHandler(w.t.Output(), nil)), Now: w.now})
 }
 
@@ -109,6 +110,8 @@ func (w *tower) Handover(accepted []belfry.Accepted) {
 func (w *tower) apply(ch belfry.Changes) {
 	w.t.Helper()
 	ch.Tenant = belfry.DefaultTenant
+	w.edits.Lock()
+	defer w.edits.Unlock()
 	v, err := w.db.Apply(context.Background(), ch)
 	if err != nil {
 		w.t.Fatal(err)

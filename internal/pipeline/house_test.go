@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"log/slog"
+	"math"
 	"sync"
 	"testing"
 	"time"
@@ -151,8 +152,23 @@ type house struct {
 	seal  *Sealer
 	watch *Watch
 	ex    *Explainer
+	edits edits
 	stop  func()
 }
+
+// edits are those of a house: what is made is found in the database before it is
+// in force.
+type edits struct{ sync.RWMutex }
+
+// Reach waits for the edit that is being made.
+func (e *edits) Reach(context.Context, string, int64) error {
+	e.RLock()
+	defer e.RUnlock()
+	return nil
+}
+
+// Reached is beyond all versions: nothing is edited elsewhere.
+func (e *edits) Reached(string) int64 { return math.MaxInt64 }
 
 func clock() time.Time { return time.Now().UTC().Truncate(time.Microsecond) }
 
@@ -173,7 +189,7 @@ func newHouse(t testing.TB, db *store.DB, tune func(*PlannerOptions, *Dispatcher
 		Aftermath: &h.gone, Counters: counters, Log: log, Now: clock, Jitter: func() float64 { return 0 },
 		Permits: db, Shards: Alone{}, Peers: Alone{}, Poll: 50 * time.Millisecond,
 	}
-	stages := &Stages{Directory: h.dir, Subscriptions: h.subs, Channels: oneChannel{h.r}, Acts: db, Acks: db, Quotas: db, Groups: NewGroups(db), Problems: db, In: Alone{}}
+	stages := &Stages{Directory: h.dir, Subscriptions: h.subs, Channels: oneChannel{h.r}, Acts: db, Acks: db, Quotas: db, Groups: NewGroups(db), Problems: db, In: &h.edits}
 	po := PlannerOptions{Store: db, Stages: stages, Watch: h.watch, Shards: Alone{}, Peers: Alone{}, Counters: counters, Log: log, Now: clock, Poll: 50 * time.Millisecond, Observed: func(string) {},
 		Endings: &Endings{Store: db, Events: drafter{h}, Ended: h.ended}}
 	if tune != nil {
@@ -247,6 +263,8 @@ func (h *house) run() {
 func (h *house) apply(ch belfry.Changes) {
 	h.t.Helper()
 	ch.Tenant = belfry.DefaultTenant
+	h.edits.Lock()
+	defer h.edits.Unlock()
 	v, err := h.db.Apply(context.Background(), ch)
 	if err != nil {
 		h.t.Fatal(err)

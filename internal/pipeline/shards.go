@@ -3,7 +3,6 @@ package pipeline
 import (
 	"context"
 	"hash/fnv"
-	"math"
 	"time"
 
 	"github.com/belfryhq/belfry/internal/belfry"
@@ -52,15 +51,9 @@ type In interface {
 	// Reach returns when every edit of the tenant up to version is in force in
 	// this process.
 	Reach(ctx context.Context, tenant string, version int64) error
-	// Reached is a version up to which every edit made elsewhere is in force.
+	// Reached is a version up to which every edit is in force.
 	Reached(tenant string) int64
 }
-
-// Reach returns at once: every edit was made here, and put in force.
-func (Alone) Reach(context.Context, string, int64) error { return nil }
-
-// Reached is beyond all versions: nothing is edited elsewhere.
-func (Alone) Reached(string) int64 { return math.MaxInt64 }
 
 // A process that shares its database looks by itself, for what it was not told
 // of: often for what was committed lately, now and then for what took as long
