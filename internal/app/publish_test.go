@@ -1,9 +1,9 @@
 package app
 
 import (
+	"runtime"
 	"sync/atomic"
 	"testing"
-	"time"
 )
 
 // What is found in the database because of an edit is not decided by what was
@@ -14,8 +14,9 @@ func TestDecisionsWaitForTheEditThatIsMade(t *testing.T) {
 	var inForce atomic.Bool
 	l := p.lock("school")
 	l.Lock()
-	done := make(chan bool)
+	begun, done := make(chan struct{}), make(chan bool)
 	go func() {
+		close(begun)
 		if err := in.Reach(t.Context(), "school", 7); err != nil {
 			t.Error(err)
 		}
@@ -24,7 +25,10 @@ func TestDecisionsWaitForTheEditThatIsMade(t *testing.T) {
 	if err := in.Reach(t.Context(), "other", 7); err != nil { // does not wait
 		t.Error(err)
 	}
-	time.Sleep(10 * time.Millisecond) // for whoever does not wait to be seen
+	<-begun
+	for range 1000 { // for whoever does not wait to be seen
+		runtime.Gosched()
+	}
 	inForce.Store(true)
 	l.reached(7)
 	l.Unlock()
