@@ -41,11 +41,11 @@ const maxUnpacked = 8192
 // unpackedFor is a cache for an index of n subscriptions: old if that is big
 // enough, so that many small tenants take little.
 func unpackedFor(n int, old *unpacked) *unpacked {
-	if old != nil && (n <= len(old.places) || len(old.places) >= maxUnpacked) {
+	if old != nil && (4*n <= len(old.places) || len(old.places) >= maxUnpacked) {
 		return old
 	}
 	size := 8
-	for size < 2*n && size < maxUnpacked {
+	for size < 8*n && size < maxUnpacked { // few share a place with another one
 		size *= 2
 	}
 	return &unpacked{places: make([]keptPlace, size)}
