@@ -520,3 +520,51 @@ func TestTenantsCanBeSpread(t *testing.T) {
 		t.Errorf("only %d statements were heard of", len(list))
 	}
 }
+
+// What another node planned is found by its ids, not among all that is open or
+// ended lately, whatever the statistics take the table for.
+func TestPlansOfWhatOthersPlanned(t *testing.T) {
+	c := &clock{at: time.Date(2026, 3, 2, 9, 0, 0, 0, time.UTC)}
+	db, s := openSpied(t, c.now)
+	ctx := t.Context()
+	for _, p := range belfry.Parts() {
+		if _, err := db.MakePartitions(ctx, p, c.now(), 7*24*time.Hour); err != nil {
+			t.Fatal(err)
+		}
+	}
+	ids := write(t, db, "a-", 1000)
+	var shards []int
+	for i := range belfry.Shards / 2 {
+		shards = append(shards, 2*i)
+	}
+	read := func() error {
+		_, err := db.PlannedDeliveries(ctx, "t", ids[500:510], c.now().Add(time.Hour), shards)
+		return err
+	}
+	for _, analysed := range []bool{false, true} {
+		for range 6 {
+			if err := read(); err != nil {
+				t.Fatal(err)
+			}
+		}
+		list := s.during(t, read)
+		looked := 0
+		for i := range list {
+			list[i].Plan.each(func(n *node) {
+				if m := partitionName.FindStringSubmatch(n.Relation); m == nil || m[1] != "deliveries" || n.Loops == 0 {
+					return
+				}
+				if looked++; !strings.HasSuffix(n.Index, "_pkey") {
+					t.Errorf("analysed %v: %s is read by %q", analysed, n.Relation, n.Index)
+					show(t, list[i:i+1])
+				}
+			})
+		}
+		if looked == 0 {
+			t.Error("nothing was looked for")
+		}
+		if _, err := db.write.ExecContext(ctx, "ANALYZE deliveries"); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
