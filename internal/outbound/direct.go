@@ -110,7 +110,7 @@ type direct struct {
 
 	mu      sync.Mutex
 	kept    map[string][]*wire // by address, the one used last at the end
-	sweeper *time.Timer        // set while any is kept
+	sweeper *time.Timer        // set while kept has any address
 	closing bool               // nothing is kept until the next request
 }
 
@@ -155,11 +155,8 @@ func (d *direct) take(ctx context.Context, addr string, anew bool, now, until ti
 	for list := d.kept[addr]; !anew && len(list) > 0; list = d.kept[addr] {
 		w := list[len(list)-1]
 		list[len(list)-1] = nil
-		if list = list[:len(list)-1]; len(list) == 0 {
-			delete(d.kept, addr)
-		} else {
-			d.kept[addr] = list
-		}
+		list = list[:len(list)-1]
+		d.kept[addr] = list // the sweep takes it out when it stays empty
 		idle := now.Sub(w.since)
 		if idle < fresh {
 			d.mu.Unlock()
