@@ -63,7 +63,10 @@ type long struct {
 	job   job // the lane's, but for its event
 	w     *worker
 	made  int // people of the pages made so far, about
-	limit int // of the page before; 0 = the first
+	limit int // of the page before; 0 = not known
+	// alone is how often the workers had planned something when they had made the
+	// first page: as long as that stays they have nothing else to plan.
+	alone int64
 	gone  atomic.Bool
 	after []job // w.mu
 }
@@ -117,8 +120,8 @@ func (p *Planner) take(w *worker, n int) []job {
 // begin notes that a job's plan goes on after the page just made. Of the jobs
 // that were taken with it, those of its object wait for it; the others are given
 // back.
-func (w *worker) begin(j job, with []job) (l *long, others []job) {
-	l = &long{job: j, w: w}
+func (w *worker) begin(j job, with []job, limit int, short int64) (l *long, others []job) {
+	l = &long{job: j, w: w, limit: limit, alone: short}
 	for _, o := range with {
 		if o.object() == j.object() {
 			l.after = append(l.after, o)
@@ -239,7 +242,7 @@ func (p *Planner) planLongs(ctx context.Context) {
 			}
 		}
 		limit, n := p.o.LongPage, p.longs.short.Load()
-		beside := n != short
+		beside := n != short && n != l.alone
 		if short = n; !beside {
 			limit = max(limit, p.o.Page, min(2*l.limit, p.o.LonePage))
 		}

@@ -212,6 +212,28 @@ func TestLongPlansContinueAtAnyPage(t *testing.T) {
 	}
 }
 
+// While the workers have nothing else to plan, each page is twice as long as the
+// one before, from the first one on, up to the longest.
+func TestLonePlansGrow(t *testing.T) {
+	g := &gated{DB: sqlite(t)}
+	h := newHouse(t, g.DB, func(p *PlannerOptions, d *DispatcherOptions) {
+		paged(4, 1, g)(p, d)
+		p.LonePage = 16
+	})
+	h.forum("sub_forum", "forum.*", upTo(50)...)
+	h.run()
+	id := h.acceptAt("forum/1", "forum.post")
+	h.planned(id)
+	h.stop()
+	var sizes []int
+	for i := range g.pages {
+		sizes = append(sizes, len(g.pages[i].Deliveries))
+	}
+	if want := []int{4, 8, 16, 16, 6}; !slices.Equal(sizes, want) {
+		t.Errorf("pages of %d, want %d", sizes, want)
+	}
+}
+
 // again orders a run of an event, as a replay does.
 func (h *house) again(eventID, object string) {
 	h.t.Helper()

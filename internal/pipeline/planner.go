@@ -557,7 +557,7 @@ func (p *Planner) planSome(ctx context.Context, w *worker, jobs []job) (rest []j
 			pl.places = make([]bool, len(page.Deliveries))
 		}
 		if !page.Last {
-			pl.long, jobs = w.begin(j, jobs)
+			pl.long, jobs = w.begin(j, jobs, p.o.Page, p.longs.short.Load())
 		}
 		ps = append(ps, pl)
 	}
