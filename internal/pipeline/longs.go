@@ -64,8 +64,9 @@ type long struct {
 	w     *worker
 	made  int // people of the pages made so far, about
 	limit int // of the page before; 0 = not known
-	// alone is how often the workers had planned something when they had made the
-	// first page: as long as that stays they have nothing else to plan.
+	// alone is how often the workers had planned something when one had made the
+	// first page, and had nothing else: as long as that stays nobody waits. 0 = it
+	// had, or is not known.
 	alone int64
 	gone  atomic.Bool
 	after []job // w.mu
@@ -120,8 +121,8 @@ func (p *Planner) take(w *worker, n int) []job {
 // begin notes that a job's plan goes on after the page just made. Of the jobs
 // that were taken with it, those of its object wait for it; the others are given
 // back.
-func (w *worker) begin(j job, with []job, limit int, short int64) (l *long, others []job) {
-	l = &long{job: j, w: w, limit: limit, alone: short}
+func (w *worker) begin(j job, with []job) (l *long, others []job) {
+	l = &long{job: j, w: w}
 	for _, o := range with {
 		if o.object() == j.object() {
 			l.after = append(l.after, o)

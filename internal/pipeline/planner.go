@@ -557,7 +557,10 @@ func (p *Planner) planSome(ctx context.Context, w *worker, jobs []job) (rest []j
 			pl.places = make([]bool, len(page.Deliveries))
 		}
 		if !page.Last {
-			pl.long, jobs = w.begin(j, jobs, p.o.Page, p.longs.short.Load())
+			pl.long, jobs = w.begin(j, jobs)
+			if pl.long.limit = p.o.Page; len(ps)+len(jobs) == 0 {
+				pl.long.alone = p.longs.short.Load()
+			}
 		}
 		ps = append(ps, pl)
 	}
