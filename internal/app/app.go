@@ -270,7 +270,7 @@ func (a *App) wire(ctx context.Context, cfg *config.Config, box *secret.Box, o O
 		Store: a.db, Channels: a.channels,
 		Composer:  messages,
 		Aftermath: &aftermath{app: a, dir: dir, failures: &pipeline.Failures{Store: a.db, Now: now}, period: cfg.Webhooks.DisableAfter},
-		Permits:   a.db, Shards: here, Peers: here,
+		Permits:   a.db, Shards: here, Peers: here, In: in,
 		Fallback: &pipeline.Fallbacks{Store: a.db, Facts: facts, Stages: stages, Subscriptions: subs, Watch: watch, Peers: here, Now: now},
 		Counters: a.counters, Log: a.log, Now: now, Jitter: rand.Float64,
 		Window: cfg.Limits.Window, Poll: poll, Grace: cfg.Limits.Drain,

@@ -147,6 +147,16 @@ func (p *publisher) asStored(ctx context.Context, tenant string, d *doubt) error
 
 // readBack is inForce for what is stored. The tenant's lock is held.
 func (p *publisher) readBack(ctx context.Context, d *doubt, ch *belfry.Changes) error {
+	var subs []belfry.Subscription // read first: both indexes change at about one time
+	for id := range d.subs {
+		sub, found, err := p.Subscription(ctx, ch.Tenant, id)
+		if err != nil {
+			return err
+		}
+		if found {
+			subs = append(subs, sub)
+		}
+	}
 	version, err := p.Version(ctx, ch.Tenant)
 	if err != nil {
 		return err
@@ -156,16 +166,6 @@ func (p *publisher) readBack(ctx context.Context, d *doubt, ch *belfry.Changes) 
 	}
 	if d.all {
 		p.subs.Forget(ch.Tenant)
-	}
-	var subs []belfry.Subscription
-	for id := range d.subs {
-		sub, found, err := p.Subscription(ctx, ch.Tenant, id)
-		if err != nil {
-			return err
-		}
-		if found {
-			subs = append(subs, sub)
-		}
 	}
 	if err := p.subs.Publish(ctx, ch.Tenant, subs); err != nil {
 		return err

@@ -102,6 +102,19 @@ func (f *follower) Reach(ctx context.Context, tenant string, version int64) erro
 	return f.follow(ctx, tenant, t, at, known)
 }
 
+// before puts in force what other nodes have answered, before an edit that is
+// made here: what this one lets go must not go by less. What cannot be put in
+// force keeps nobody from editing, who may be about to mend it.
+func (f *follower) before(ctx context.Context, tenant string) {
+	version, err := f.p.Version(ctx, tenant)
+	if err == nil {
+		err = f.Reach(ctx, tenant, version)
+	}
+	if err != nil && ctx.Err() == nil {
+		f.log.Warn("an edit comes before others that are not in force here", "tenant", tenant, "error", err)
+	}
+}
+
 // Reached is the version up to which every edit is in force here.
 func (f *follower) Reached(tenant string) int64 {
 	at, _ := f.of(tenant).state()

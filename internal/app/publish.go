@@ -96,6 +96,9 @@ func (a alone) Reached(tenant string) int64 { return a.p.lock(tenant).done.Load(
 // Apply applies an edit and publishes it. Once it is made, it is put in force
 // even if nobody waits for the answer any more.
 func (p *publisher) Apply(ctx context.Context, ch belfry.Changes) (int64, error) {
+	if p.follower != nil {
+		p.follower.before(ctx, ch.Tenant)
+	}
 	l := p.lock(ch.Tenant)
 	l.Lock()
 	version, err := p.DB.Apply(ctx, ch)

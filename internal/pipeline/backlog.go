@@ -601,7 +601,7 @@ func (d *Dispatcher) events(ctx context.Context, tenant string, ids []string) (m
 		return nil, nil
 	}
 	ids, bundles := bundlesOf(ids)
-	events, err := d.o.Store.Events(ctx, tenant, ids)
+	events, err := d.accepted(ctx, tenant, ids)
 	if err != nil {
 		return nil, err
 	}
@@ -621,6 +621,20 @@ func (d *Dispatcher) events(ctx context.Context, tenant string, ids []string) (m
 		}
 	}
 	return out, nil
+}
+
+// accepted reads events from disk. What another process accepted and planned is
+// sent by no less than what it was accepted and planned by.
+func (d *Dispatcher) accepted(ctx context.Context, tenant string, ids []string) (map[string]*belfry.Accepted, error) {
+	events, err := d.o.Store.Events(ctx, tenant, ids)
+	if err != nil {
+		return nil, err
+	}
+	version := int64(0)
+	for _, acc := range events {
+		version = max(version, acc.AsOf)
+	}
+	return events, d.o.In.Reach(ctx, tenant, version)
 }
 
 func keyLess(a, b belfry.DueKey) bool {

@@ -86,7 +86,7 @@ func (d *Dispatcher) digestItems(ctx context.Context, tenant string, items map[s
 			}
 		}
 	}
-	read, err := d.o.Store.Events(ctx, tenant, missing)
+	read, err := d.accepted(ctx, tenant, missing)
 	if err != nil {
 		return nil, err
 	}

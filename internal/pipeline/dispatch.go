@@ -97,6 +97,7 @@ type DispatcherOptions struct {
 	Permits   Permits
 	Shards    Shards
 	Peers     Peers
+	In        In
 	Counters  *Counters
 	Log       *slog.Logger
 	Now       func() time.Time

@@ -71,7 +71,7 @@ func BenchmarkDispatch(b *testing.B) {
 			warm := dests / page * page
 			s := &counting{want: int64(warm), done: make(chan struct{})}
 			d := NewDispatcher(DispatcherOptions{
-				Store: &noStore{}, Channels: plainChannel{s, dests > 1000}, Composer: plainComposer{}, Aftermath: &goneList{}, Shards: Alone{}, Peers: Alone{}, Counters: NewCounters(),
+				Store: &noStore{}, Channels: plainChannel{s, dests > 1000}, Composer: plainComposer{}, Aftermath: &goneList{}, Shards: Alone{}, Peers: Alone{}, In: &edits{}, Counters: NewCounters(),
 				Log: slog.New(slog.DiscardHandler), Now: clock, Jitter: func() float64 { return 0 }, Poll: time.Hour,
 			})
 			ctx, stop := context.WithCancel(context.Background())

@@ -187,7 +187,7 @@ func newHouse(t testing.TB, db *store.DB, tune func(*PlannerOptions, *Dispatcher
 	do := DispatcherOptions{
 		Store: db, Channels: oneChannel{h.r}, Composer: NewMessages(facts, h.subs, builtin{}, noLinks{}, box, clock),
 		Aftermath: &h.gone, Counters: counters, Log: log, Now: clock, Jitter: func() float64 { return 0 },
-		Permits: db, Shards: Alone{}, Peers: Alone{}, Poll: 50 * time.Millisecond,
+		Permits: db, Shards: Alone{}, Peers: Alone{}, In: &h.edits, Poll: 50 * time.Millisecond,
 	}
 	stages := &Stages{Directory: h.dir, Subscriptions: h.subs, Channels: oneChannel{h.r}, Acts: db, Acks: db, Quotas: db, Groups: NewGroups(db), Problems: db, In: &h.edits}
 	po := PlannerOptions{Store: db, Stages: stages, Watch: h.watch, Shards: Alone{}, Peers: Alone{}, Counters: counters, Log: log, Now: clock, Poll: 50 * time.Millisecond, Observed: func(string) {},

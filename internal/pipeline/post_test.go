@@ -91,7 +91,7 @@ func (p *post) Close() error { return nil }
 // start makes the Dispatcher, with nothing in memory, and runs it.
 func (p *post) start() {
 	o := DispatcherOptions{
-		Store: p.db, Channels: p, Composer: p, Aftermath: &goneList{}, Permits: p.db, Shards: Alone{}, Peers: Alone{}, Counters: NewCounters(),
+		Store: p.db, Channels: p, Composer: p, Aftermath: &goneList{}, Permits: p.db, Shards: Alone{}, Peers: Alone{}, In: &edits{}, Counters: NewCounters(),
 		Log: slog.New(slog.DiscardHandler), Now: clock, Jitter: func() float64 { return 0.5 }, Grace: time.Millisecond,
 	}
 	if p.tune != nil {
