@@ -58,11 +58,9 @@ func EventID(at time.Time, n uint16, salt uint64) string {
 // plan that is made again makes the same deliveries. Then comes where the
 // address lies among others (see near), and 56 bits of a hash.
 func DeliveryID(eventID string, run int, channel, address string) string {
-	var b [16]byte
-	if _, enc, ok := strings.Cut(eventID, "_"); ok && len(enc) == 26 {
-		if _, err := idEncoding.Decode(b[:], []byte(enc)); err != nil {
-			b = [16]byte{}
-		}
+	b, ok := eventBits(eventID)
+	if !ok {
+		b = [16]byte{}
 	}
 	var key [512]byte
 	k := append(key[:0], eventID...)
@@ -109,18 +107,46 @@ func near(address string) byte {
 // the ids of an event's deliveries are; events accepted by two nodes in one
 // moment may share it. It is false for what is no event's id.
 func DeliveryRange(eventID string) (from, to string, ok bool) {
-	_, enc, ok := strings.Cut(eventID, "_")
-	if !ok || len(enc) != 26 {
-		return "", "", false
-	}
-	var b [16]byte
-	if _, err := idEncoding.Decode(b[:], []byte(enc)); err != nil {
+	b, ok := eventBits(eventID)
+	if !ok {
 		return "", "", false
 	}
 	clear(b[8:])
+	from, to = span(b, 7)
+	return from, to, true
+}
+
+// DeliveryRangeTo is the part of DeliveryRange in which the ids of an event's
+// deliveries to an address are, among those to others that lie near it.
+func DeliveryRangeTo(eventID, address string) (from, to string, ok bool) {
+	b, ok := eventBits(eventID)
+	if !ok {
+		return "", "", false
+	}
+	clear(b[8:])
+	b[8] = near(address)
+	from, to = span(b, 8)
+	return from, to, true
+}
+
+func eventBits(eventID string) (b [16]byte, ok bool) {
+	_, enc, ok := strings.Cut(eventID, "_")
+	if !ok || len(enc) != 26 {
+		return b, false
+	}
+	_, err := idEncoding.Decode(b[:], []byte(enc))
+	return b, err == nil
+}
+
+// span is from b to the next that differs in the bytes up to last.
+func span(b [16]byte, last int) (from, to string) {
 	from = encodeID(DeliveryPrefix, &b)
-	binary.BigEndian.PutUint64(b[:8], binary.BigEndian.Uint64(b[:8])+1)
-	return from, encodeID(DeliveryPrefix, &b), true
+	for i := last; i >= 0; i-- {
+		if b[i]++; b[i] != 0 {
+			break
+		}
+	}
+	return from, encodeID(DeliveryPrefix, &b)
 }
 
 // IDTime is the time an id begins with, in milliseconds.

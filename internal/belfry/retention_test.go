@@ -36,9 +36,13 @@ func TestDeliveryRange(t *testing.T) {
 		n := rapid.Uint16().Draw(t, "n")
 		event := belfry.EventID(at, n, rapid.Uint64().Draw(t, "salt"))
 		from, to, ok := belfry.DeliveryRange(event)
-		id := belfry.DeliveryID(event, rapid.IntRange(0, 9).Draw(t, "run"), "webhook", rapid.String().Draw(t, "address"))
+		address := rapid.String().Draw(t, "address")
+		id := belfry.DeliveryID(event, rapid.IntRange(0, 9).Draw(t, "run"), "webhook", address)
 		if !ok || id < from || id >= to {
 			t.Fatalf("%s is not from %s to %s", id, from, to)
+		}
+		if near, beyond, ok := belfry.DeliveryRangeTo(event, address); !ok || id < near || id >= beyond || near < from || beyond > to {
+			t.Fatalf("%s is not from %s to %s, within %s to %s", id, near, beyond, from, to)
 		}
 		next := belfry.EventID(at, n+1, 0)
 		if n == 1<<16-1 {

@@ -13,8 +13,8 @@ type AckStore interface {
 	// WasTold reports whether anything of an event went, or was to go, to
 	// somebody.
 	WasTold(ctx context.Context, tenant, eventID, who string) (bool, error)
-	// OpenOf lists open deliveries of an event to a destination.
-	OpenOf(ctx context.Context, tenant, destination, eventID string, limit int) ([]string, error)
+	// OpenOf lists open deliveries of an event to a person or an address.
+	OpenOf(ctx context.Context, tenant, who, eventID string, limit int) ([]string, error)
 	InboxEvents(ctx context.Context, tenant, principal string, ids []string) (map[string]string, error)
 }
 

@@ -163,7 +163,7 @@ func TestLimitADayDelays(t *testing.T) {
 		if permits.n > calls+1 {
 			t.Errorf("%d calls of the store while it waits", permits.n-calls)
 		}
-		rows, err := db.DueFor(context.Background(), "b", "late", false, belfry.DueKey{}, midnight.Add(2*day), 10)
+		rows, err := db.DueDeliveries(context.Background(), "b", belfry.DueKey{}, midnight.Add(2*day), 10, nil)
 		if err != nil || len(rows) != 1 || rows[0].Attempts != 0 || rows[0].State != belfry.Scheduled || !rows[0].Due.Equal(midnight.Add(day)) {
 			t.Errorf("what waits is %+v (%v)", rows, err)
 		}

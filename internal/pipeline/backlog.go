@@ -2,6 +2,7 @@ package pipeline
 
 import (
 	"context"
+	"slices"
 	"time"
 
 	"github.com/belfryhq/belfry/internal/belfry"
@@ -26,7 +27,22 @@ type backlog struct {
 	loading   map[*dest]struct{}       // destinations with lines to be read
 	sought    map[string]belfry.DueKey // destinations to be read by name, after a key
 	planned   []belfry.Planned         // events to be read by name, after what was told first
+	unparked  []unparked               // what is behind marks and not parked yet
 }
+
+// unparked is a delivery behind its destination's mark that no read by
+// destination finds yet.
+type unparked struct {
+	ds *dest
+	id string
+}
+
+// maxUnparked bounds how many are remembered before they are parked, whether or
+// not a destination is about to be read.
+const maxUnparked = 4096
+
+// parkedAtOnce is how many are parked in one piece of the writer's work.
+const parkedAtOnce = 512
 
 // maxPlanned bounds how many events are looked for by name before it is cheaper
 // to read everything.
@@ -230,6 +246,15 @@ func (d *Dispatcher) drain(ctx context.Context, b *backlog) (more bool, err erro
 	}
 	d.mu.Unlock()
 
+	if err := d.parkAll(ctx, b, low); err != nil {
+		d.mu.Lock()
+		for _, again := range low {
+			b.refill[again] = struct{}{}
+		}
+		b.dirty = b.dirty || dirty
+		d.mu.Unlock()
+		return false, err
+	}
 	for i, ds := range low {
 		if err := d.refillOne(ctx, b, ds, now); err != nil {
 			d.mu.Lock()
@@ -272,6 +297,43 @@ func (d *Dispatcher) drain(ctx context.Context, b *backlog) (more bool, err erro
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	return more || len(b.planned) > 0 || !b.waiting && len(b.refill)+len(b.loading)+len(b.sought) > 0, nil
+}
+
+// parkAll parks what is behind marks, where a destination with such a mark is
+// about to be read, or there are many. What is behind none any more is another
+// process's now, which scans it.
+func (d *Dispatcher) parkAll(ctx context.Context, b *backlog, low []*dest) error {
+	d.mu.Lock()
+	list := b.unparked
+	if len(list) < maxUnparked && !slices.ContainsFunc(low, func(ds *dest) bool { return ds.unparked > 0 }) {
+		d.mu.Unlock()
+		return nil
+	}
+	b.unparked = nil
+	ids := make([]string, 0, len(list))
+	for _, u := range list {
+		if u.ds.marked() {
+			ids = append(ids, u.id)
+		}
+	}
+	d.mu.Unlock()
+	slices.Sort(ids) // in one order, as whoever else writes many of them does
+	var err error
+	for chunk := range slices.Chunk(slices.Compact(ids), parkedAtOnce) {
+		if err = d.o.Store.Park(ctx, b.tenant, chunk); err != nil {
+			break
+		}
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if err != nil {
+		b.unparked = append(list, b.unparked...)
+		return err
+	}
+	for _, u := range list {
+		u.ds.unparked--
+	}
+	return nil
 }
 
 // plannedAtOnce is about how many rows of events that others planned are read at
@@ -399,6 +461,12 @@ func (d *Dispatcher) refill(ctx context.Context, b *backlog, ds *dest, q queuing
 	d.mu.Lock()
 	limit := d.wants(ds, q)
 	if limit <= 0 || ds.paused || d.dests[ds.key] != ds || !ds.health.blockedUntil(now).IsZero() {
+		d.mu.Unlock()
+		return nil
+	}
+	if ds.unparked > 0 { // something was put behind the mark this moment: its turn comes again
+		b.refill[ds] = struct{}{}
+		d.poke()
 		d.mu.Unlock()
 		return nil
 	}

@@ -63,19 +63,20 @@ type terms struct {
 
 // dest is what is queued, limited and broken as one.
 type dest struct {
-	key     destKey
-	shard   int
-	lane    *lane
-	b       *backlog // of its tenant
-	queues  [urgencies][]item
-	queued  int // in queues and in lines
-	bytes   int // of what is queued
-	running int
-	lined   uint16 // in which of the lane's lists it stands: a bit for each speed and urgency
-	turns   uint8
-	speed   speed
-	paused  bool
-	marks   [queuings]mark
+	key      destKey
+	shard    int
+	lane     *lane
+	b        *backlog // of its tenant
+	queues   [urgencies][]item
+	queued   int // in queues and in lines
+	bytes    int // of what is queued
+	running  int
+	lined    uint16 // in which of the lane's lists it stands: a bit for each speed and urgency
+	turns    uint8
+	speed    speed
+	paused   bool
+	marks    [queuings]mark
+	unparked int // of what is behind the marks: to be parked before they are read
 	// refilling: rows after a former mark are being read, and are nowhere else.
 	refilling bool
 
@@ -171,7 +172,13 @@ func queuingOf(dv *belfry.Delivery) queuing {
 }
 
 // park remembers that a row, and others like it after it, are on disk only.
-func (ds *dest) park(dv *belfry.Delivery) { ds.parkAfter(queuingOf(dv), keyBefore(dv)) }
+func (ds *dest) park(dv *belfry.Delivery) {
+	ds.parkAfter(queuingOf(dv), keyBefore(dv))
+	if !dv.Parked && dv.Line == 0 {
+		ds.unparked++
+		ds.b.unparked = append(ds.b.unparked, unparked{ds, dv.ID})
+	}
+}
 
 func (ds *dest) parkAfter(q queuing, key belfry.DueKey) {
 	if m := &ds.marks[q]; !m.set || keyLess(key, m.key) {

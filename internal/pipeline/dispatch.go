@@ -18,11 +18,13 @@ import (
 type DeliveryStore interface {
 	Tenants(ctx context.Context) ([]string, error)
 	DueDeliveries(ctx context.Context, tenant string, after belfry.DueKey, until time.Time, limit int, shards []int) ([]belfry.Delivery, error)
-	// DueFor lists what is due to one destination, urgent only what is urgent
-	// and in no line.
+	// DueFor lists what is parked and due to one destination, urgent only what is
+	// urgent and in no line.
 	DueFor(ctx context.Context, tenant, destination string, urgent bool, after belfry.DueKey, until time.Time, limit int) ([]belfry.Delivery, error)
 	// PlannedDeliveries lists what is due by until of events.
 	PlannedDeliveries(ctx context.Context, tenant string, events []string, until time.Time, shards []int) ([]belfry.Delivery, error)
+	// Park makes DueFor find deliveries, which it does not before.
+	Park(ctx context.Context, tenant string, ids []string) error
 	NextDue(ctx context.Context, tenant string, after time.Time, shards []int) (time.Time, bool, error)
 	Events(ctx context.Context, tenant string, ids []string) (map[string]*belfry.Accepted, error)
 	// InLine lists open deliveries of one line of a destination, due or not, in
@@ -132,6 +134,11 @@ const (
 // broken); or set aside on disk until a subscription is edited. So a hand-over
 // may be dropped whenever memory is short, and what was told may be lost: a
 // survey puts the cursor before what was planned lately.
+//
+// What is behind a mark is read by its destination, and the table finds that way
+// only what is parked: most deliveries go from memory and never are. Whatever is
+// put behind a mark is parked there before the next read of the destination; when
+// the process ends before, whoever comes after scans it again.
 type Dispatcher struct {
 	o DispatcherOptions
 
@@ -268,7 +275,8 @@ func (d *Dispatcher) Run(ctx context.Context) error {
 // Reserve holds places in memory for deliveries about to be committed, so that
 // no read of the table can pick them up and send them before their hand-over.
 // It returns, for each delivery, whether a place is held; the others stay on
-// disk. Every reservation ends in Handover or Forgo.
+// disk. Every reservation ends in Handover or Forgo. Those whose destination has
+// others waiting on disk are noted as parked: they will wait behind them.
 func (d *Dispatcher) Reserve(ds []belfry.Delivery, p *Payload) []bool {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -280,6 +288,9 @@ func (d *Dispatcher) Reserve(ds []belfry.Delivery, p *Payload) []bool {
 			continue
 		}
 		b := d.backlogOf(ds[i].Tenant)
+		if to := d.dests[keyOf(&ds[i])]; to != nil && (to.paused || to.marks[queuingOf(&ds[i])].set) {
+			ds[i].Parked = true
+		}
 		if _, ok := d.held[ds[i].ID]; ok || !d.fits(b, size) && (ds[i].Priority <= belfry.PriorityNormal || !d.fitsUrgent(size)) {
 			continue
 		}

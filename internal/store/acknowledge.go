@@ -28,15 +28,17 @@ func (e *edit) acknowledgements() error {
 		}
 		because := belfry.Reason{Code: belfry.Acknowledged, Detail: "by " + a.How}
 		var cancelled []string
-		err := e.query(func(rows *sql.Rows) error {
-			var id string
-			err := rows.Scan(&id)
-			cancelled = append(cancelled, id)
-			return err
-		}, "UPDATE deliveries SET state = 6, ended = $4 WHERE tenant = $1 AND destination = $2 AND event_id = $3 AND id >= $5 AND id < $6 AND state < 3 RETURNING id",
-			e.tenant, a.Who, a.EventID, e.scribe.reason(&because), from, to)
-		if err != nil {
-			return err
+		for _, w := range toWhom(a.EventID, a.Who) {
+			err := e.query(func(rows *sql.Rows) error {
+				var id string
+				err := rows.Scan(&id)
+				cancelled = append(cancelled, id)
+				return err
+			}, "UPDATE deliveries SET state = 6, ended = $6 WHERE tenant = $1 AND "+w.where+" AND state + 0 < 3 RETURNING id",
+				e.tenant, a.Who, w.from, w.to, a.EventID, e.scribe.reason(&because))
+			if err != nil {
+				return err
+			}
 		}
 		e.count(e.tenant, 0, -int64(len(cancelled)))
 		for _, id := range cancelled { // other nodes follow the log of changes
@@ -48,6 +50,23 @@ func (e *edit) acknowledgements() error {
 		}
 	}
 	return nil
+}
+
+// whom chooses an event's deliveries to somebody: $1 to $5 are the tenant, who it
+// is, the range of ids and the event.
+type whom struct{ where, from, to string }
+
+// toWhom gives what is looked for by the index of persons, and, of bare addresses,
+// among the ids near who: an event may have a million deliveries.
+func toWhom(eventID, who string) []whom {
+	const to = "destination = $2 AND id >= $3 AND id < $4 AND event_id = $5"
+	person, address := whom{where: "principal <> '' AND principal = $2 AND " + to}, whom{where: "principal = '' AND " + to}
+	var ok bool
+	if person.from, person.to, ok = belfry.DeliveryRange(eventID); !ok {
+		return nil
+	}
+	address.from, address.to, _ = belfry.DeliveryRangeTo(eventID, who)
+	return []whom{person, address}
 }
 
 // Acknowledgements lists who has taken notice of an event, in the order of their
@@ -93,24 +112,27 @@ func (db *DB) InboxEvents(ctx context.Context, tenant, principal string, ids []s
 	return out, err
 }
 
-// OpenOf lists the open deliveries of an event to a destination.
-func (db *DB) OpenOf(ctx context.Context, tenant, destination, eventID string, limit int) ([]string, error) {
-	return db.strings(ctx, "SELECT id FROM deliveries WHERE tenant = $1 AND destination = $2 AND event_id = $3 AND state < 3 ORDER BY id LIMIT $4", tenant, destination, eventID, limit)
+// OpenOf lists the open deliveries of an event to a person or an address.
+func (db *DB) OpenOf(ctx context.Context, tenant, who, eventID string, limit int) (list []string, err error) {
+	for _, w := range toWhom(eventID, who) {
+		ids, err := db.strings(ctx, "SELECT id FROM deliveries WHERE tenant = $1 AND "+w.where+" AND state + 0 < 3 ORDER BY id LIMIT $6", tenant, who, w.from, w.to, eventID, limit-len(list))
+		if list = append(list, ids...); err != nil || len(list) >= limit {
+			return list, err
+		}
+	}
+	return list, nil
 }
 
 // WasTold reports whether anything of an event went, or was to go, to somebody.
 func (db *DB) WasTold(ctx context.Context, tenant, eventID, who string) (yes bool, err error) {
-	from, to, ok := belfry.DeliveryRange(eventID)
-	if !ok {
-		return false, nil
+	for _, w := range toWhom(eventID, who) {
+		ids, err := db.strings(ctx, `SELECT id FROM deliveries WHERE tenant = $1 AND `+w.where+`
+			UNION ALL SELECT id FROM inbox WHERE tenant = $1 AND principal = $2 AND id >= $3 AND id < $4 AND event_id = $5 LIMIT 1`, tenant, who, w.from, w.to, eventID)
+		if err != nil || len(ids) > 0 {
+			return len(ids) > 0, err
+		}
 	}
-	err = db.query(ctx, func(rows *sql.Rows) error {
-		yes = true
-		var one int
-		return rows.Scan(&one)
-	}, `SELECT 1 FROM deliveries WHERE tenant = $1 AND id >= $2 AND id < $3 AND event_id = $4 AND destination = $5
-		UNION ALL SELECT 1 FROM inbox WHERE tenant = $1 AND principal = $5 AND id >= $2 AND id < $3 AND event_id = $4 LIMIT 1`, tenant, from, to, eventID, who)
-	return yes, err
+	return false, nil
 }
 
 // ToldBy lists the people whom a subscription has told of an event, a bounded

@@ -176,7 +176,7 @@ func (s *session) planInstead(round []attemptRef, late map[attemptRef]bool) erro
 		rows := s.rows(insertDelivery)
 		rows.text(d.Tenant).text(d.ID).text(d.EventID).num(int64(d.Run)).text(d.Subscription).text(d.Channel).text(d.Principal).text(d.Address).
 			text(d.Destination).num(int64(d.Shard)).num(int64(d.State)).num(micros(d.Due)).num(0).text(d.Bundle).
-			num(int64(d.Priority)).num(0).text(d.Locale).text(d.Template).text(s.because(d.Tenant, d.EventID, d.Because))
+			num(int64(d.Priority)).num(0).num(0).text(d.Locale).text(d.Template).text(s.because(d.Tenant, d.EventID, d.Because))
 		n, err := rows.flush()
 		if err != nil {
 			return err
@@ -198,7 +198,7 @@ func (s *session) putEntries(entries []belfry.Delivery) error {
 			continue
 		}
 		held.text(d.Tenant).text(d.ID).text(d.EventID).num(int64(d.Run)).text(d.Subscription).text(d.Channel).text(d.Principal).text(d.Address).
-			text(d.Destination).num(int64(d.Shard)).num(int64(d.State)).num(dueOf(d.State, d.Due)).num(0).text("").num(int64(d.Priority)).num(0).
+			text(d.Destination).num(int64(d.Shard)).num(int64(d.State)).num(dueOf(d.State, d.Due)).num(0).text("").num(int64(d.Priority)).num(0).num(0).
 			text(d.Locale).text(d.Template).text(because)
 	}
 	if _, err := inbox.flush(); err != nil {

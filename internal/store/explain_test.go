@@ -222,6 +222,9 @@ func TestPlansOfPartitions(t *testing.T) {
 			return err
 		}, nil},
 		{"in line", func() error { _, err := db.InLine(ctx, "t", "ep_1", 7, 10); return err }, nil},
+		{"to be parked", func() error { return db.Park(ctx, "t", []string{oldDelivery}) }, map[string]int{"deliveries": 1}},
+		{"open to somebody", func() error { _, err := db.OpenOf(ctx, "t", "user/8", old[0], 10); return err }, map[string]int{"deliveries": 1}},
+		{"told to somebody", func() error { _, err := db.WasTold(ctx, "t", old[0], "nobody"); return err }, map[string]int{"deliveries": 1, "inbox": 1}},
 		{"next due", func() error { _, _, err := db.NextDue(ctx, "t", at, nil); return err }, nil},
 		{"a send", func() error {
 			n++
@@ -493,6 +496,9 @@ func TestTenantsCanBeSpread(t *testing.T) {
 			func() error { _, err := db.DueFor(ctx, "t", "ep_1", false, DueKey{}, later, 10); return err },
 			func() error { _, err := db.DueFor(ctx, "t", "ep_1", true, DueKey{}, later, 10); return err },
 			func() error { _, err := db.InLine(ctx, "t", "ep_1", 7, 10); return err },
+			func() error { return db.Park(ctx, "t", ids) },
+			func() error { _, err := db.OpenOf(ctx, "t", "user/8", ids[0], 10); return err },
+			func() error { _, err := db.WasTold(ctx, "t", ids[0], "user/8"); return err },
 			func() error { _, err := db.ChangesSince(ctx, "t", 0, 10); return err },
 			func() error { _, _, err := db.FindDeliveries(ctx, "t", belfry.DeliverySelect{}, "", 10); return err },
 			func() error { _, err := db.LastAttempts(ctx, "t", ids); return err },

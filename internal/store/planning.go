@@ -83,21 +83,21 @@ type DueKey = belfry.DueKey
 
 // deliveryCols are the columns scanDelivery reads; the tenant is known.
 var deliveryCols = `id, event_id, run, subscription, channel, principal, address, destination, shard, state, due, attempts, bundle, priority,
-	line, locale, template, ` + becauseOf("deliveries") + `, ended, base`
+	line, parked, locale, template, ` + becauseOf("deliveries") + `, ended, base`
 
 func scanDelivery(rows *sql.Rows, tenant string) (d belfry.Delivery, err error) {
 	return scanDeliveryBy(rows, tenant, readReasons)
 }
 
 func scanDeliveryBy(rows *sql.Rows, tenant string, reasons func(because, ended string) ([]belfry.Reason, error)) (d belfry.Delivery, err error) {
-	var due int64
+	var due, parked int64
 	var because, ended string
 	d.Tenant = tenant
 	if err := rows.Scan(&d.ID, &d.EventID, &d.Run, &d.Subscription, &d.Channel, &d.Principal, &d.Address, &d.Destination, &d.Shard, &d.State, &due,
-		&d.Attempts, &d.Bundle, &d.Priority, &d.Line, &d.Locale, &d.Template, &because, &ended, &d.Base); err != nil {
+		&d.Attempts, &d.Bundle, &d.Priority, &d.Line, &parked, &d.Locale, &d.Template, &because, &ended, &d.Base); err != nil {
 		return d, err
 	}
-	d.Due = dueFrom(d.State, due)
+	d.Due, d.Parked = dueFrom(d.State, due), parked == 1
 	d.Because, err = reasons(because, ended)
 	return d, err
 }
@@ -162,15 +162,23 @@ func (db *DB) PlannedDeliveries(ctx context.Context, tenant string, events []str
 	return list, err
 }
 
-// DueFor is DueDeliveries for one destination; urgent leaves out what is not
-// urgent or is in a line.
+// DueFor is DueDeliveries for one destination, of what is parked; urgent leaves
+// out what is not urgent or is in a line, and has also what is not parked.
 func (db *DB) DueFor(ctx context.Context, tenant, destination string, urgent bool, after DueKey, until time.Time, limit int) ([]belfry.Delivery, error) {
-	index, only := "deliveries_due_for", ""
+	index, only := "deliveries_due_for", "parked = 1 AND "
 	if urgent {
 		index, only = "deliveries_urgent_for", "priority > 0 AND line = 0 AND "
 	}
 	return db.deliveries(ctx, tenant, index, only+"destination = $2 AND state < 3 AND due <= $3 AND (due, id) > ($4, $5) ORDER BY due, id LIMIT $6", nil,
 		destination, until.UnixMicro(), micros(after.Due), after.ID, orDefault(limit, 100))
+}
+
+// Park makes DueFor find open deliveries. Repeating it changes nothing.
+func (db *DB) Park(ctx context.Context, tenant string, ids []string) error {
+	return db.doors.life.do(ctx, &job{weight: len(ids), data: func(s *session) error {
+		_, err := execIn(s, "UPDATE deliveries SET parked = 1 WHERE tenant = $1 AND parked + 0 = 0 AND state + 0 < 3 AND id IN_LIST", ids, tenant)
+		return err
+	}})
 }
 
 // InLine lists open deliveries of one line of a destination, due or not, in the

@@ -71,12 +71,12 @@ var (
 		WHERE plans.tenant = a.tenant AND plans.event_id = a.event_id AND plans.run = a.run AND plans.cursor = a.from_cursor`)
 	insertMatches  = insert("plan_matches", "tenant:t event_id:t run:n matches:t", "ON CONFLICT DO NOTHING")
 	insertDelivery = insert("deliveries", `tenant:t id:t event_id:t run:n subscription:t channel:t principal:t address:t destination:t
-		shard:n state:n due:n attempts:n bundle:t priority:n line:n locale:t template:t because:t ended=''`, "ON CONFLICT DO NOTHING")
+		shard:n state:n due:n attempts:n bundle:t priority:n line:n parked:n locale:t template:t because:t ended=''`, "ON CONFLICT DO NOTHING")
 	// Most deliveries are of this form: fewer values to bind.
 	insertPlain = insert("deliveries", plainCols, "ON CONFLICT DO NOTHING")
 	// And of a long page of mail, most are alike in most.
 	insertMany = insertAlike("deliveries", "tenant event_id subscription channel state due locale", `id:t principal:t address:t destination:t shard:n because:t
-		run=0 attempts=0 bundle='' priority=0 line=0 template='' ended=''`, "ON CONFLICT DO NOTHING")
+		run=0 attempts=0 bundle='' priority=0 line=0 parked=0 template='' ended=''`, "ON CONFLICT DO NOTHING")
 	// Those of a first page are there already only when it was committed before:
 	// PostgreSQL need not look for each of them first, nor log that it did.
 	insertFresh = insert("deliveries", plainCols, "")
@@ -91,12 +91,13 @@ var (
 
 const (
 	plainCols = `tenant:t id:t event_id:t subscription:t channel:t principal:t address:t destination:t
-		shard:n state:n due:n locale:t because:t run=0 attempts=0 bundle='' priority=0 line=0 template='' ended=''`
+		shard:n state:n due:n locale:t because:t run=0 attempts=0 bundle='' priority=0 line=0 parked=0 template='' ended=''`
 	replayCols = `tenant:t id:t event_id:t run:n subscription:t channel:t principal:t address:t destination:t
-		shard:n state:n due:n attempts:n bundle:t priority:n line:n locale:t template:t because:t ended=''`
+		shard:n state:n due:n attempts:n bundle:t priority:n line:n parked:n locale:t template:t because:t ended=''`
 	replaySet = `ON CONFLICT (tenant, id) DO UPDATE SET run = excluded.run, subscription = excluded.subscription, principal = excluded.principal,
 		destination = excluded.destination, shard = excluded.shard, state = excluded.state, due = excluded.due, base = deliveries.attempts,
-		bundle = excluded.bundle, priority = excluded.priority, line = excluded.line, locale = excluded.locale, template = excluded.template,
+		bundle = excluded.bundle, priority = excluded.priority, line = excluded.line,
+		parked = CASE WHEN excluded.parked = 1 THEN 1 ELSE deliveries.parked END, locale = excluded.locale, template = excluded.template,
 		because = excluded.because, ended = '' WHERE `
 )
 
@@ -297,8 +298,12 @@ func eachPage(jobs []*job, f func(*belfry.PlanPage) error) error {
 // isPlain reports whether a delivery of a first run has nothing of its own in
 // most columns.
 func isPlain(d *belfry.Delivery) bool {
-	return d.Attempts == 0 && d.Bundle == "" && d.Priority == 0 && d.Line == 0 && d.Template == ""
+	return d.Attempts == 0 && d.Bundle == "" && d.Priority == 0 && d.Line == 0 && !d.Parked && d.Template == ""
 }
+
+// parked is whether a delivery is to be found by its destination: its line is
+// read by it.
+func parked(d *belfry.Delivery) int64 { return bit(d.Parked || d.Line != 0) }
 
 // manyAlike reports whether a page is long and its deliveries are alike in what
 // insertMany binds once a statement, which on SQLite is half of what they bind.
@@ -403,7 +408,7 @@ func (s *session) insertPages(jobs []*job) error {
 			}
 			into.text(p.Tenant).text(d.ID).text(p.EventID).num(run).text(d.Subscription).text(d.Channel).text(d.Principal).text(d.Address).
 				text(d.Destination).num(int64(d.Shard)).num(int64(d.State)).num(dueOf(d.State, d.Due)).num(int64(d.Attempts)).text(d.Bundle).
-				num(int64(d.Priority)).num(d.Line).text(d.Locale).text(d.Template).text(because)
+				num(int64(d.Priority)).num(d.Line).num(parked(d)).text(d.Locale).text(d.Template).text(because)
 		}
 		for i := range p.Suppressions {
 			u := &p.Suppressions[i]

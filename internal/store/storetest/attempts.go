@@ -106,6 +106,9 @@ func testRetries(t *testing.T, place func(testing.TB) string) {
 	db := Open(t, place(t))
 	ctx := context.Background()
 	id := planned(t, db, "1", 1)[0]
+	if err := db.Park(ctx, tenant, []string{id}); err != nil {
+		t.Fatal(err)
+	}
 	at := func(n int) time.Time { return time.Unix(int64(1_900_000_000+n), 0).UTC() }
 	for n := 1; n <= 5; n++ {
 		if !record(t, db, attempt(id, n, belfry.Retrying, func(a *belfry.Attempt) { a.Due = at(n) }))[0] {

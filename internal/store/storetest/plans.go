@@ -47,7 +47,9 @@ func testPlans(t *testing.T, place func(testing.TB) string) {
 	if len(tr.Deliveries) != 3 {
 		t.Fatalf("%d deliveries, want 3: one a channel and address", len(tr.Deliveries))
 	}
-	same(t, "the e-mail", got["email"], delivery(one, "email", "a@example.org"))
+	mail := delivery(one, "email", "a@example.org")
+	mail.Parked = true // as all that is in a line
+	same(t, "the e-mail", got["email"], mail)
 	inbox := delivery(one, belfry.ChannelInbox, "user/8")
 	inbox.State, inbox.Priority, inbox.Line, inbox.Due = belfry.Delivered, 0, 0, got[belfry.ChannelInbox].Due
 	same(t, "the inbox row as a delivery", got[belfry.ChannelInbox], inbox)
@@ -334,6 +336,22 @@ func testDue(t *testing.T, place func(testing.TB) string) {
 		key = store.DueKey{Due: next[0].Due, ID: next[0].ID}
 	}
 	same(t, "one by one", stepped, named(all))
+	dueForA := func() []string {
+		return named(must[[]belfry.Delivery](t)(db.DueFor(ctx, tenant, "a", false, store.DueKey{}, at(5), 10)))
+	}
+	same(t, "due for a, not parked", len(dueForA()), 0)
+	var ids []string
+	for i := range page.Deliveries {
+		ids = append(ids, page.Deliveries[i].ID)
+	}
+	for range 2 {
+		if err := db.Park(ctx, tenant, append(ids, "dlv_unknown")); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, d := range must[[]belfry.Delivery](t)(db.DueDeliveries(ctx, tenant, store.DueKey{}, at(5), 10, nil)) {
+		same(t, "parked", d.Parked, true)
+	}
 	same(t, "due for a", named(must[[]belfry.Delivery](t)(db.DueFor(ctx, tenant, "a", false, store.DueKey{}, at(5), 10))), []string{"2", "0"})
 	same(t, "due for a, after the first", named(must[[]belfry.Delivery](t)(db.DueFor(ctx, tenant, "a", false, store.DueKey{Due: at(3), ID: page.Deliveries[2].ID}, at(100), 10))), []string{"0", "5"})
 	line := belfry.PlanPage{Tenant: tenant, EventID: acceptOne(t, db, "2"), Last: true}
