@@ -22,9 +22,10 @@ type doubts struct {
 
 // doubt is what is in doubt of one tenant.
 type doubt struct {
-	subs map[string]struct{}
-	docs map[belfry.DocumentKey]struct{}
-	all  bool // too many subscriptions to name: every one of them
+	subs   map[string]struct{}
+	docs   map[belfry.DocumentKey]struct{}
+	all    bool // too many subscriptions to name: every one of them
+	behind int  // edits that are known to be made, and were not put in force
 }
 
 // manyDoubts is how many subscriptions are named before all are read again.
@@ -46,11 +47,13 @@ func (d *doubts) of(tenant string) *doubt {
 	return t
 }
 
-// add notes what an edit touches.
-func (d *doubts) add(ch *belfry.Changes) {
+// add notes what an edit touches; behind is 1 when it is known to be made and
+// could not be put in force.
+func (d *doubts) add(ch *belfry.Changes, behind int) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	t := d.of(ch.Tenant)
+	t.behind += behind
 	for i := range ch.Subscriptions {
 		t.subs[ch.Subscriptions[i].ID] = struct{}{}
 	}
@@ -93,6 +96,7 @@ func (d *doubts) again(tenant string, left *doubt) {
 	defer d.mu.Unlock()
 	t := d.of(tenant)
 	t.all = t.all || left.all
+	t.behind += left.behind
 	maps.Copy(t.subs, left.subs)
 	maps.Copy(t.docs, left.docs)
 	t.bound()
@@ -138,6 +142,9 @@ func (p *publisher) asStored(ctx context.Context, tenant string, d *doubt) error
 	l := p.lock(tenant)
 	l.Lock()
 	err := p.readBack(ctx, d, &ch)
+	if err == nil {
+		l.behind, d.behind = l.behind-d.behind, 0
+	}
 	l.Unlock()
 	if err != nil {
 		return err

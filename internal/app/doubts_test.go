@@ -14,9 +14,9 @@ func TestDoubtsAreBounded(t *testing.T) {
 		d.add(&belfry.Changes{
 			Tenant: "a", Subscriptions: []belfry.Subscription{{ID: fmt.Sprint(i)}},
 			Documents: []belfry.Document{{Kind: belfry.KindTemplate, ID: "t"}, {Kind: "idempotency", ID: fmt.Sprint(i)}},
-		})
+		}, 0)
 	}
-	d.add(&belfry.Changes{Tenant: "b", Subscriptions: []belfry.Subscription{{ID: "1"}}})
+	d.add(&belfry.Changes{Tenant: "b", Subscriptions: []belfry.Subscription{{ID: "1"}}}, 1)
 	got := d.take()
 	if a := got["a"]; !a.all || len(a.subs) > manyDoubts || len(a.docs) != 1 {
 		t.Errorf("all %v, %d subscriptions, %d documents", a.all, len(a.subs), len(a.docs))
@@ -26,7 +26,7 @@ func TestDoubtsAreBounded(t *testing.T) {
 		t.Errorf("%+v", b)
 	}
 	d.again("b", b) // could not be resolved: nothing is forgotten
-	if again := d.take()["b"]; again == nil || len(again.subs) != 1 || len(d.take()) != 0 {
+	if again := d.take()["b"]; again == nil || len(again.subs) != 1 || again.behind != 1 || len(d.take()) != 0 {
 		t.Errorf("%+v", again)
 	}
 }

@@ -51,7 +51,8 @@ type publisher struct {
 // editing is held while an edit of a tenant is made and put in force.
 type editing struct {
 	sync.Mutex
-	done atomic.Int64 // every edit made here up to this version is in force
+	behind int          // edits that were made and could not be put in force
+	done   atomic.Int64 // every edit made here up to this version is in force
 }
 
 func (e *editing) reached(version int64) {
@@ -79,14 +80,19 @@ type alone struct{ p *publisher }
 
 // Reach waits for the edit that is being made. What is decided by an edit, as
 // looks at digests are, can be found in the database as soon as that is
-// committed, which is before it is in force.
+// committed, which is before it is in force. While one that was made could not be
+// put in force, which needs a read of the database, nothing is decided.
 func (a alone) Reach(_ context.Context, tenant string, version int64) error {
 	l := a.p.lock(tenant)
-	if l.done.Load() < version {
-		l.Lock()
-		l.reached(version)
-		l.Unlock()
+	if l.done.Load() >= version {
+		return nil
 	}
+	l.Lock()
+	defer l.Unlock()
+	if l.behind > 0 {
+		return belfry.Errorf(belfry.Unavailable, "an edit is stored and not in force yet: it is read again")
+	}
+	l.reached(version)
 	return nil
 }
 
@@ -102,17 +108,20 @@ func (p *publisher) Apply(ctx context.Context, ch belfry.Changes) (int64, error)
 	l := p.lock(ch.Tenant)
 	l.Lock()
 	version, err := p.DB.Apply(ctx, ch)
-	made := err == nil
+	made, behind := err == nil, 0
 	ctx = context.WithoutCancel(ctx)
 	if made {
-		err = p.inForce(ctx, version, &ch)
+		if err = p.inForce(ctx, version, &ch); err != nil {
+			behind = 1
+		}
 	}
+	l.behind += behind
 	l.Unlock()
 	if err == nil {
 		err = p.after(ctx, &ch)
 	}
 	if err != nil && (made || belfry.KindOf(err) == belfry.Unavailable) {
-		p.doubts.add(&ch)
+		p.doubts.add(&ch, behind)
 	}
 	return version, err
 }
@@ -197,7 +206,9 @@ func (p *publisher) inForce(ctx context.Context, version int64, ch *belfry.Chang
 	if len(ch.Users)+len(ch.Settings)+len(ch.Preferences)+len(ch.Subscriptions)+len(ch.Members)+len(ch.Documents)+len(ch.DropDocuments) > 0 {
 		p.sealer.Look()
 	}
-	p.lock(ch.Tenant).reached(version)
+	if l := p.lock(ch.Tenant); l.behind == 0 {
+		l.reached(version)
+	}
 	if p.follower != nil {
 		p.follower.made(ch.Tenant, version)
 		p.peers.Tell(belfry.Wake{Tenant: ch.Tenant, Edited: true, Counted: len(ch.Subscriptions) > 0})
