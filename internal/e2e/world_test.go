@@ -35,9 +35,10 @@ type letter struct {
 
 // postOffice is a mail server that keeps all it gets.
 type postOffice struct {
-	addr string
-	mu   sync.Mutex
-	all  []letter
+	addr    string
+	refuses string // an address there is no mailbox for
+	mu      sync.Mutex
+	all     []letter
 }
 
 func newPostOffice(t *testing.T) *postOffice {
@@ -91,6 +92,9 @@ func (s *session) Mail(from string, _ *smtp.MailOptions) error {
 }
 
 func (s *session) Rcpt(to string, _ *smtp.RcptOptions) error {
+	if to == s.office.refuses {
+		return &smtp.SMTPError{Code: 550, EnhancedCode: smtp.EnhancedCode{5, 1, 1}, Message: "no such mailbox"}
+	}
 	s.to = append(s.to, to)
 	return nil
 }
