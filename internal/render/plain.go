@@ -1,6 +1,7 @@
 package render
 
 import (
+	"slices"
 	"strconv"
 	"unicode/utf8"
 )
@@ -84,6 +85,38 @@ func (r *plainReader) object(depth int) (any, bool) {
 		}
 		if r.take('}') {
 			return o, true
+		}
+		if !r.take(',') {
+			return nil, false
+		}
+	}
+}
+
+// names are those of the members of an object, in its order, each once and no
+// more than maxTags.
+func (r *plainReader) names() (names []string, ok bool) {
+	if !r.take('{') {
+		return nil, false
+	}
+	if r.take('}') {
+		return nil, r.end()
+	}
+	for {
+		if r.next() != '"' {
+			return nil, false
+		}
+		name, ok := r.text()
+		if !ok || !r.take(':') {
+			return nil, false
+		}
+		if _, ok = r.value(1); !ok {
+			return nil, false
+		}
+		if len(names) < maxTags && !slices.Contains(names, name) {
+			names = append(names, name)
+		}
+		if r.take('}') {
+			return names, r.end()
 		}
 		if !r.take(',') {
 			return nil, false

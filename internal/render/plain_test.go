@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"reflect"
+	"slices"
 	"strings"
 	"testing"
 
@@ -51,6 +52,9 @@ func TestPlain(t *testing.T) {
 		raw := json.RawMessage(genPlain.Draw(t, "JSON"))
 		if want, got := decoded(raw), plain(raw); !reflect.DeepEqual(want, got) {
 			t.Fatalf("%q is %#v, the library says %#v", raw, got, want)
+		}
+		if names, ok := (&plainReader{src: raw}).names(); ok && !slices.Equal(decodedKeys(raw), names) {
+			t.Fatalf("the names in %q are %q, the library says %q", raw, names, decodedKeys(raw))
 		}
 		r := plainReader{src: raw}
 		if _, ok := r.value(0); ok && r.end() {

@@ -36,10 +36,12 @@ type Template struct {
 }
 
 // parsed is the source of a subject or a body, with the first parts of the names
-// in its tags: what nobody names is not worked out.
+// in its tags: what nobody names is not worked out. whole: it may name a value
+// that has parts, as a whole.
 type parsed struct {
 	*mustache.Template
 	roots map[string]bool
+	whole bool
 
 	mu   sync.Mutex
 	read map[string]filling // Markdown with placeholders, as it came out before -> HTML
@@ -74,6 +76,16 @@ func (p *parsed) html(source string) filling {
 
 // names reports whether the template may ask for a value.
 func (t *Template) names(root string) bool { return t.subject.roots[root] || t.body.roots[root] }
+
+// parts are the parts of a value. Only where one may be named as a whole they can
+// print themselves: the library looks through the methods of all it looks into,
+// for each tag.
+func (t *Template) parts(o object) any {
+	if t.subject.whole || t.body.whole {
+		return o
+	}
+	return map[string]any(o)
+}
 
 // DefaultSubject and DefaultBody are the built-in template, good for events of
 // any type, in English. It is also the example to start one's own from.
@@ -133,7 +145,7 @@ func parse(pointer, source string, limit int, faults *[]belfry.Field) *parsed {
 		return nil
 	}
 	before := len(*faults)
-	check(source, fault)
+	whole := check(source, fault)
 	if len(*faults) > before {
 		return nil
 	}
@@ -144,7 +156,7 @@ func parse(pointer, source string, limit int, faults *[]belfry.Field) *parsed {
 		fault("%s", err)
 		return nil
 	}
-	return &parsed{Template: t, roots: rootsOf(source)}
+	return &parsed{Template: t, roots: rootsOf(source), whole: whole}
 }
 
 // rootsOf are the first parts of all names in a source's tags.
@@ -176,8 +188,9 @@ type position struct{ line, column int }
 func (p position) String() string { return fmt.Sprintf("line %d, column %d", p.line, p.column) }
 
 // check reports what Compile refuses. It reads tags as the mustache library
-// does; set-delimiter tags are refused, so both agree on what a tag is.
-func check(source string, fault func(format string, args ...any)) {
+// does; set-delimiter tags are refused, so both agree on what a tag is. whole says
+// that a tag may name a value with parts.
+func check(source string, fault func(format string, args ...any)) (whole bool) {
 	var open []frame
 	at := position{1, 1}
 	tags := 0
@@ -190,17 +203,20 @@ func check(source string, fault func(format string, args ...any)) {
 		rest = rest[i+2:]
 		if strings.HasPrefix(rest, "{") {
 			fault("%s: {{{ }}} is not available: values are always escaped; write {{ }}", at)
-			return
+			return whole
 		}
 		end := strings.Index(rest, "}}")
 		if end < 0 {
 			fault("%s: {{ has no }}", at)
-			return
+			return whole
 		}
 		tag := strings.TrimSpace(rest[:end])
 		if tags++; tags > maxTags {
 			fault("%s: more than %d tags", at, maxTags)
-			return
+			return whole
+		}
+		if n, err := resolveName(tag, open); tag == "." || err == nil && n.fields != nil {
+			whole = true
 		}
 		open = checkTag(tag, at, open, fault)
 		at = advance(at, "{{"+rest[:end+2])
@@ -209,6 +225,7 @@ func check(source string, fault func(format string, args ...any)) {
 	for _, f := range open {
 		fault("%s: {{#%s}} is never closed; add {{/%s}}", f.at, f.name, f.name)
 	}
+	return whole
 }
 
 // checkTag checks one tag and gives the sections open after it.

@@ -232,3 +232,24 @@ func TestDocumentedValues(t *testing.T) {
 		}
 	}
 }
+
+// A value with parts that is named as a whole prints itself as JSON, wherever it
+// stands, and its parts stay to be named.
+func TestWholeValues(t *testing.T) {
+	const parts = "{{object.title}} {{event.data.a.b}}"
+	for _, c := range []struct{ body, want string }{
+		{"{{actor}} " + parts, `{"id":"user/8","name":"user/8"} CPR 1`},
+		{"{{#actor}}{{.}}{{/actor}} " + parts, `{"id":"user/8","name":"user/8"} CPR 1`},
+		{"{{#event.data.a}}{{actor}}{{/event.data.a}} " + parts, `{"id":"user/8","name":"user/8"} CPR 1`},
+		{"{{event.data}} " + parts, `{"a":{"b":1}} CPR 1`},
+		{parts, "CPR 1"},
+	} {
+		tmpl, err := render.Compile("x", c.body)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := tmpl.Inbox(item(`{"a":{"b":1}}`)).Text; got != c.want {
+			t.Errorf("%s is %q, want %q", c.body, got, c.want)
+		}
+	}
+}

@@ -193,7 +193,7 @@ func (it *Item) values(t *Template) object {
 	if t.names("event") || t.names("content") || t.names("record") {
 		record = plain(e.Record)
 	}
-	v := object{"record": record, "actor": object{"id": actor, "name": actorName}}
+	v := object{"record": record, "actor": t.parts(object{"id": actor, "name": actorName})}
 	put := func(name string, value func() any) {
 		if t.names(name) {
 			v[name] = value()
@@ -204,30 +204,38 @@ func (it *Item) values(t *Template) object {
 		for i, r := range e.Related {
 			related[i] = r
 		}
-		return object{
+		return t.parts(object{
 			"id": e.ID, "source": e.Source, "type": e.Type, "time": e.Time.UTC().Format(time.RFC3339),
 			"subject": e.Subject, "object": e.Object, "actor": actor, "destination": e.Destination,
 			"transition": e.Transition, "comment": e.Comment, "data": data, "record": record,
 			"variables": plain(e.Variables), "related": related,
-		}
+		})
 	})
 	put("object", func() any {
-		return object{"id": it.Object.ID, "title": it.objectTitle(), "url": webURL(it.Object.URL), "type": it.Object.Type}
+		return t.parts(object{"id": it.Object.ID, "title": it.objectTitle(), "url": webURL(it.Object.URL), "type": it.Object.Type})
 	})
-	put("recipient", func() any { return object{"name": it.RecipientName} })
-	put("type", func() any { return object{"name": e.Type, "title": it.typeTitle()} })
+	put("recipient", func() any { return t.parts(object{"name": it.RecipientName}) })
+	put("type", func() any { return t.parts(object{"name": e.Type, "title": it.typeTitle()}) })
 	put("link", func() any { return it.link() })
 	put("path", func() any { return it.breadcrumb() })
 	put("time", func() any { return it.time() })
 	put("about", func() any { return it.about() })
 	put("content", func() any { return it.content(data, record) })
-	put("details", func() any { return it.details(data) })
-	put("message", func() any { return object{"subject": oneLine(it.Said.Subject), "body": it.Said.Body} })
-	put("site", func() any { return object{"name": oneLine(it.Site.Name), "url": webURL(it.Site.URL)} })
+	put("details", func() any {
+		all := it.details(data)
+		for i := range all {
+			if o, ok := all[i].(object); ok {
+				all[i] = t.parts(o)
+			}
+		}
+		return all
+	})
+	put("message", func() any { return t.parts(object{"subject": oneLine(it.Said.Subject), "body": it.Said.Body}) })
+	put("site", func() any { return t.parts(object{"name": oneLine(it.Site.Name), "url": webURL(it.Site.URL)}) })
 	put("as", func() any { return formatting{it} })
 	put("condition", func() any { return it.condition() })
 	if s := it.Subscription; s != nil {
-		v["subscription"] = object{"id": s.ID, "title": s.Title}
+		v["subscription"] = t.parts(object{"id": s.ID, "title": s.Title})
 	}
 	return v
 }
@@ -335,6 +343,15 @@ func (it *Item) simple(value any) string {
 
 // keys are the names of a JSON object's members, in its order, each once.
 func keys(raw json.RawMessage) []string {
+	r := plainReader{src: raw}
+	if names, ok := r.names(); ok {
+		return names
+	}
+	return decodedKeys(raw)
+}
+
+// decodedKeys is keys by the library alone.
+func decodedKeys(raw json.RawMessage) []string {
 	d := json.NewDecoder(bytes.NewReader(raw))
 	if _, err := d.Token(); err != nil { // the brace
 		return nil
