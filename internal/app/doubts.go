@@ -154,15 +154,10 @@ func (p *publisher) asStored(ctx context.Context, tenant string, d *doubt) error
 
 // readBack is inForce for what is stored. The tenant's lock is held.
 func (p *publisher) readBack(ctx context.Context, d *doubt, ch *belfry.Changes) error {
-	var subs []belfry.Subscription // read first: both indexes change at about one time
-	for id := range d.subs {
-		sub, found, err := p.Subscription(ctx, ch.Tenant, id)
-		if err != nil {
-			return err
-		}
-		if found {
-			subs = append(subs, sub)
-		}
+	// Read first: both indexes change at about one time.
+	subs, err := p.SubscriptionsOf(ctx, ch.Tenant, slices.Collect(maps.Keys(d.subs)))
+	if err != nil {
+		return err
 	}
 	version, err := p.Version(ctx, ch.Tenant)
 	if err != nil {

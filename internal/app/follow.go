@@ -2,6 +2,7 @@ package app
 
 import (
 	"context"
+	"errors"
 	"log/slog"
 	"sync"
 	"time"
@@ -24,7 +25,7 @@ type follower struct {
 
 // followed is how far one tenant's edits are in force here.
 type followed struct {
-	following sync.Mutex // one reader of the log of changes at a time
+	following chan struct{} // holds a token of the one that reads the log of changes
 
 	mu    sync.Mutex
 	known bool
@@ -41,7 +42,7 @@ func (f *follower) of(tenant string) *followed {
 	defer f.mu.Unlock()
 	t := f.tenants[tenant]
 	if t == nil {
-		t = &followed{own: map[int64]bool{}}
+		t = &followed{following: make(chan struct{}, 1), own: map[int64]bool{}}
 		f.tenants[tenant] = t
 	}
 	return t
@@ -93,8 +94,12 @@ func (f *follower) Reach(ctx context.Context, tenant string, version int64) erro
 	if at, known := t.state(); known && at >= version {
 		return nil
 	}
-	t.following.Lock()
-	defer t.following.Unlock()
+	select {
+	case t.following <- struct{}{}:
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	defer func() { <-t.following }()
 	at, known := t.state()
 	if known && at >= version {
 		return nil
@@ -102,15 +107,22 @@ func (f *follower) Reach(ctx context.Context, tenant string, version int64) erro
 	return f.follow(ctx, tenant, t, at, known)
 }
 
+// beforeAtMost is how long an edit waits for those before it.
+const beforeAtMost = 5 * time.Second
+
 // before puts in force what other nodes have answered, before an edit that is
 // made here: what this one lets go must not go by less. What cannot be put in
-// force keeps nobody from editing, who may be about to mend it.
+// force, or not in time, keeps nobody from editing, who may be about to mend it.
+// The batches of sources do not ask for it: they let nothing go, and whoever
+// follows may be waiting for one of them to end.
 func (f *follower) before(ctx context.Context, tenant string) {
+	ctx, cancel := context.WithTimeout(ctx, beforeAtMost)
+	defer cancel()
 	version, err := f.p.Version(ctx, tenant)
 	if err == nil {
 		err = f.Reach(ctx, tenant, version)
 	}
-	if err != nil && ctx.Err() == nil {
+	if err != nil && !errors.Is(err, context.Canceled) {
 		f.log.Warn("an edit comes before others that are not in force here", "tenant", tenant, "error", err)
 	}
 }

@@ -1,11 +1,15 @@
 package app
 
 import (
+	"context"
+	"errors"
 	"log/slog"
 	"path/filepath"
 	"runtime"
+	"strings"
 	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/belfryhq/belfry/internal/belfry"
@@ -50,21 +54,48 @@ func TestDecisionsWaitForTheEditThatIsMade(t *testing.T) {
 	}
 }
 
+// edited is a publisher of what stands after one edit, and its version.
+func edited(t *testing.T) (*publisher, int64) {
+	t.Helper()
+	log := slog.New(slog.DiscardHandler)
+	db, err := store.Open(t.Context(), store.Options{URL: "sqlite:" + filepath.Join(t.TempDir(), "belfry.db"), Log: log, Now: time.Now})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = db.Close() })
+	version, err := db.Apply(t.Context(), belfry.Changes{Tenant: "school", Users: []belfry.User{{ID: "ada"}}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return &publisher{DB: db, dir: directory.New(directory.Options{Store: db}), subs: pipeline.NewSubscriptions(db, log), doubts: newDoubts()}, version
+}
+
+// An edit waits for those before it and not for ever, and whoever waits goes when
+// nobody asks any more.
+func TestEditsWaitInVainForSoLong(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p, version := edited(t)
+		var log strings.Builder
+		f := newFollower(p, slog.New(slog.NewTextHandler(&log, nil)))
+		f.of("school").following <- struct{}{} // somebody follows, and comes to no end
+		began := time.Now()
+		f.before(t.Context(), "school")
+		if d := time.Since(began); d != beforeAtMost || !strings.Contains(log.String(), "an edit comes before others") {
+			t.Errorf("after %v: %s", d, &log)
+		}
+		ctx, cancel := context.WithCancel(t.Context())
+		time.AfterFunc(time.Second, cancel)
+		if err := f.Reach(ctx, "school", version); !errors.Is(err, context.Canceled) {
+			t.Errorf("reached: %v", err)
+		}
+	})
+}
+
 // While an edit is stored and what it changes could not be read, nothing is
 // decided that comes of it, whatever else is edited; once it is read all goes on.
 func TestNothingIsDecidedBeforeAnEditIsReadBack(t *testing.T) {
 	ctx := t.Context()
-	log := slog.New(slog.DiscardHandler)
-	db, err := store.Open(ctx, store.Options{URL: "sqlite:" + filepath.Join(t.TempDir(), "belfry.db"), Log: log, Now: time.Now})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer db.Close()
-	version, err := db.Apply(ctx, belfry.Changes{Tenant: "school", Users: []belfry.User{{ID: "ada"}}})
-	if err != nil {
-		t.Fatal(err)
-	}
-	p := &publisher{DB: db, dir: directory.New(directory.Options{Store: db}), subs: pipeline.NewSubscriptions(db, log), doubts: newDoubts()}
+	p, version := edited(t)
 	in := alone{p}
 	p.lock("school").behind = 1 // as Apply leaves it
 	p.doubts.add(&belfry.Changes{Tenant: "school"}, 1)

@@ -442,6 +442,17 @@ func (db *DB) Subscription(ctx context.Context, tenant, id string) (s belfry.Sub
 	return s, ok, err
 }
 
+// SubscriptionsOf reads subscriptions by id; ids of which there is none are left
+// out.
+func (db *DB) SubscriptionsOf(ctx context.Context, tenant string, ids []string) (list []belfry.Subscription, err error) {
+	err = queryRead(ctx, db, func(rows *sql.Rows) error {
+		s, err := scanSubscription(rows)
+		list = append(list, s)
+		return err
+	}, "SELECT body FROM subscriptions WHERE tenant = $1 AND id IN_LIST", ids, tenant)
+	return list, err
+}
+
 // Documents lists the documents of a kind after an id, in the order of ids.
 func (db *DB) Documents(ctx context.Context, tenant, kind, after string, limit int) (list []belfry.Document, err error) {
 	err = db.query(ctx, func(rows *sql.Rows) error {

@@ -313,6 +313,8 @@ func testSubscriptions(t *testing.T, place func(testing.TB) string) {
 		t.Errorf("an unknown subscription: %v, %v", ok, err)
 	}
 	var ids []string
+	same(t, "those that are", must[[]belfry.Subscription](t)(db.SubscriptionsOf(ctx, tenant, []string{"sub_x", "sub_b"})), []belfry.Subscription{got})
+	same(t, "none of none", len(must[[]belfry.Subscription](t)(db.SubscriptionsOf(ctx, tenant, nil))), 0)
 	for _, s := range must[[]belfry.Subscription](t)(db.Subscriptions(ctx, tenant, "sub_a", 10)) {
 		ids = append(ids, s.ID)
 	}
