@@ -37,7 +37,7 @@ func (m *Manager) Acknowledge(ctx context.Context, by By, eventID, who, how stri
 		return err
 	}
 	if !told {
-		return belfry.Errorf(belfry.NotFound, "%q was not told of an event %q", who, clipID(eventID))
+		return belfry.Errorf(belfry.NotFound, "%q was not told of an event %q", clipped(who), clipID(eventID))
 	}
 	return m.acknowledge(ctx, by, who, how, []string{eventID})
 }

@@ -1,6 +1,7 @@
 package manage
 
 import (
+	"strings"
 	"testing"
 
 	"github.com/belfryhq/belfry/internal/belfry"
@@ -30,6 +31,10 @@ func TestEscalationIsChecked(t *testing.T) {
 	_, err = h.CreateSubscription(h.ctx(), by, belfry.Subscription{Acknowledge: &belfry.Acknowledge{Escalate: make([]belfry.EscalationStep, maxSteps+1)}})
 	h.refused(err, belfry.Invalid, "/acknowledge/escalate: at most")
 	h.refused(h.Acknowledge(h.ctx(), by, "evt_unknown", "user/8", belfry.ByAPI), belfry.NotFound)
+	err = h.Acknowledge(h.ctx(), by, "evt_unknown", strings.Repeat("x", 100_000), belfry.ByAPI)
+	if h.refused(err, belfry.NotFound); len(err.Error()) > 300 {
+		t.Errorf("an answer of %d bytes", len(err.Error()))
+	}
 	if n, err := h.AcknowledgeInbox(h.ctx(), by, "user/8", []string{"dlv_unknown"}); n != 0 || err != nil {
 		t.Errorf("%d, %v", n, err)
 	}
