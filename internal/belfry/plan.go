@@ -83,7 +83,7 @@ type Delivery struct {
 	Bundle       string // the digest it is (bnd_..., in place of the event too); empty = tells one event
 	Priority     int    // higher goes first: PriorityUrgent, PriorityNormal, PriorityDigest
 	Line         int64  // deliveries of one line to a destination go one after the other, by id; 0 = in none
-	Parked       bool   // to be found by its destination, as it must be while it waits behind others to it
+	Parked       bool   // to be found by its destination: what is in a line always, others once they wait behind what is on disk
 	Locale       string
 	Template     string
 	Because      []Reason

@@ -174,9 +174,7 @@ func (s *session) planInstead(round []attemptRef, late map[attemptRef]bool) erro
 			continue
 		}
 		rows := s.rows(insertDelivery)
-		rows.text(d.Tenant).text(d.ID).text(d.EventID).num(int64(d.Run)).text(d.Subscription).text(d.Channel).text(d.Principal).text(d.Address).
-			text(d.Destination).num(int64(d.Shard)).num(int64(d.State)).num(micros(d.Due)).num(0).text(d.Bundle).
-			num(int64(d.Priority)).num(0).num(0).text(d.Locale).text(d.Template).text(s.because(d.Tenant, d.EventID, d.Because))
+		rows.delivery(d, s.because(d.Tenant, d.EventID, d.Because))
 		n, err := rows.flush()
 		if err != nil {
 			return err
@@ -197,9 +195,9 @@ func (s *session) putEntries(entries []belfry.Delivery) error {
 			inbox.text(d.Tenant).text(d.ID).text(d.EventID).text(d.Principal).text(d.Subscription).text(d.Locale).text(d.Template).text(because)
 			continue
 		}
-		held.text(d.Tenant).text(d.ID).text(d.EventID).num(int64(d.Run)).text(d.Subscription).text(d.Channel).text(d.Principal).text(d.Address).
-			text(d.Destination).num(int64(d.Shard)).num(int64(d.State)).num(dueOf(d.State, d.Due)).num(0).text("").num(int64(d.Priority)).num(0).num(0).
-			text(d.Locale).text(d.Template).text(because)
+		row := *d
+		row.Bundle = "" // of which it would have told
+		held.delivery(&row, because)
 	}
 	if _, err := inbox.flush(); err != nil {
 		return err

@@ -425,9 +425,9 @@ func (s *session) seal(p *sealing) error {
 			continue
 		}
 		want++
-		deliveries.text(seal.Tenant).text(m.ID).text(seal.Bundle).num(0).text(m.Subscription).text(m.Channel).text(m.Principal).text(m.Address).
-			text(m.Destination).num(int64(m.Shard)).num(int64(m.State)).num(micros(m.Due)).num(0).text(seal.Bundle).
-			num(int64(m.Priority)).num(0).num(0).text(m.Locale).text(m.Template).text(s.because(m.Tenant, m.EventID, m.Because))
+		row := *m
+		row.Tenant, row.EventID, row.Bundle = seal.Tenant, seal.Bundle, seal.Bundle
+		deliveries.delivery(&row, s.because(m.Tenant, m.EventID, m.Because))
 		lasts.text(seal.Tenant).text(seal.Bundle).num(micros(seal.At))
 		s.count(seal.Tenant, 0, 1)
 	}

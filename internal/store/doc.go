@@ -8,6 +8,7 @@
 // Regather (what gathers goes elsewhere), Apply (people's and programs' edits), CommitSource (a connector's batch) with
 // StepConditions (looks at conditions, and the events they found), MarkInbox,
 // and that of the life of deliveries: retries, cancels, replays, what was held,
+// what waits behind others to its destination,
 // the steps of jobs and of timers, asks about joining, quotas of people and
 // permits of providers. A call that returned without error is durable. The
 // reads beside them are plain queries, bounded by a limit.

@@ -162,8 +162,9 @@ func (db *DB) PlannedDeliveries(ctx context.Context, tenant string, events []str
 	return list, err
 }
 
-// DueFor is DueDeliveries for one destination, of what is parked; urgent leaves
-// out what is not urgent or is in a line, and has also what is not parked.
+// DueFor is DueDeliveries for one destination, of what is parked, as what is in
+// a line always is; urgent leaves out what is not urgent or is in a line, and has
+// also what is not parked.
 func (db *DB) DueFor(ctx context.Context, tenant, destination string, urgent bool, after DueKey, until time.Time, limit int) ([]belfry.Delivery, error) {
 	index, only := "deliveries_due_for", "parked = 1 AND "
 	if urgent {

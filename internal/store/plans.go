@@ -301,9 +301,12 @@ func isPlain(d *belfry.Delivery) bool {
 	return d.Attempts == 0 && d.Bundle == "" && d.Priority == 0 && d.Line == 0 && !d.Parked && d.Template == ""
 }
 
-// parked is whether a delivery is to be found by its destination: its line is
-// read by it.
-func parked(d *belfry.Delivery) int64 { return bit(d.Parked || d.Line != 0) }
+// delivery is a row of insertDelivery, and of those of a replay.
+func (r *rows) delivery(d *belfry.Delivery, because string) {
+	r.text(d.Tenant).text(d.ID).text(d.EventID).num(int64(d.Run)).text(d.Subscription).text(d.Channel).text(d.Principal).text(d.Address).
+		text(d.Destination).num(int64(d.Shard)).num(int64(d.State)).num(dueOf(d.State, d.Due)).num(int64(d.Attempts)).text(d.Bundle).
+		num(int64(d.Priority)).num(d.Line).num(bit(d.Parked || d.Line != 0)).text(d.Locale).text(d.Template).text(because)
+}
 
 // manyAlike reports whether a page is long and its deliveries are alike in what
 // insertMany binds once a statement, which on SQLite is half of what they bind.
@@ -406,9 +409,9 @@ func (s *session) insertPages(jobs []*job) error {
 					text(d.Destination).num(int64(d.Shard)).num(int64(d.State)).num(dueOf(d.State, d.Due)).text(d.Locale).text(because)
 				continue
 			}
-			into.text(p.Tenant).text(d.ID).text(p.EventID).num(run).text(d.Subscription).text(d.Channel).text(d.Principal).text(d.Address).
-				text(d.Destination).num(int64(d.Shard)).num(int64(d.State)).num(dueOf(d.State, d.Due)).num(int64(d.Attempts)).text(d.Bundle).
-				num(int64(d.Priority)).num(d.Line).num(parked(d)).text(d.Locale).text(d.Template).text(because)
+			row := *d
+			row.Tenant, row.EventID, row.Run = p.Tenant, p.EventID, p.Run
+			into.delivery(&row, because)
 		}
 		for i := range p.Suppressions {
 			u := &p.Suppressions[i]
