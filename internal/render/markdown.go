@@ -5,8 +5,10 @@ import (
 	"html"
 	"net/url"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
+	"unicode"
 
 	"github.com/microcosm-cc/bluemonday"
 	"github.com/yuin/goldmark"
@@ -56,8 +58,9 @@ var placeholder = regexp.MustCompile(placeholderBegin + `(\d{1,6})` + placeholde
 // number and says nothing more.
 var nested = regexp.MustCompile(`(?m)^((?:[ \t]*(?:>|[-+*][ \t]|\d{1,9}[.)][ \t])){16})(?:[ \t]*(?:>|[-+*][ \t]|\d{1,9}[.)][ \t]))+`)
 
-// fragment renders the body of a template to sanitised HTML.
-func (t *Template) fragment(values object) string {
+// fragment renders the body of a template to sanitised HTML, and to its plain
+// twin.
+func (t *Template) fragment(values object) (page, text string) {
 	var taken []string
 	room := maxValues
 	source := run(t.body, values, maxMarkdown, func(s string) (string, bool) {
@@ -69,20 +72,18 @@ func (t *Template) fragment(values object) string {
 		taken = append(taken, clean(s))
 		return placeholderBegin + strconv.Itoa(len(taken)-1) + placeholderEnd, more
 	})
-	page := t.body.html(source)
-	html := fill(page, taken)
-	if !page.sanitised {
-		html = policy.Sanitize(html)
-	}
-	return strings.TrimSpace(html)
+	f := t.body.html(source)
+	return f.filled(taken)
 }
 
-// filling is HTML with placeholders. When all of them stand in text it is
-// sanitised once, before they are filled: what fills them is escaped and text.
-// Where one stands in a tag, it is sanitised when it is known what it says.
+// filling is what Markdown with placeholders came out as. When all of them stand
+// in text it is sanitised once, before they are filled: what fills them is escaped
+// and text. Where one stands in a tag, it is sanitised when it is known what it
+// says. even says that the plain twin was made once, too: it holds for values that
+// are not uneven.
 type filling struct {
-	html      string
-	sanitised bool
+	html, text      holed
+	sanitised, even bool
 }
 
 // read reads Markdown with placeholders.
@@ -90,10 +91,120 @@ func read(source string) filling {
 	page := toHTML(source)
 	for _, m := range placeholder.FindAllStringIndex(page, -1) {
 		if inTag(page, m[0]) {
-			return filling{html: page}
+			return filling{html: cutAtHoles(page)}
 		}
 	}
-	return filling{policy.Sanitize(page), true}
+	page = policy.Sanitize(page)
+	f := filling{html: cutAtHoles(page), sanitised: true}
+	// The target of a link is told behind its words unless they are the same.
+	if f.even = !strings.Contains(page, "<a"); f.even {
+		f.text = cutAtHoles(toText(strings.TrimSpace(page)))
+	}
+	return f
+}
+
+// filled is the sanitised HTML with the values in it, and its plain twin.
+func (f *filling) filled(taken []string) (page, text string) {
+	page = f.fill(taken)
+	if !f.sanitised {
+		page = policy.Sanitize(page)
+	}
+	page = strings.TrimSpace(page)
+	if f.even && !slices.ContainsFunc(taken, uneven) {
+		return page, f.text.fill(taken, func(_ place, s string) string { return s })
+	}
+	return page, toText(page)
+}
+
+// fill puts the values in the places of their placeholders, each escaped for
+// where it stands: text, the start of a link, within a link.
+func (f *filling) fill(taken []string) string {
+	lineBreak := "<br />\n"
+	if f.sanitised {
+		lineBreak = "<br/>\n" // as the policy writes it
+	}
+	return f.html.fill(taken, func(in place, s string) string {
+		switch in {
+		case inText:
+			return strings.ReplaceAll(html.EscapeString(s), "\n", lineBreak)
+		case inAddress:
+			return html.EscapeString(webURL(s))
+		default:
+			return html.EscapeString(url.QueryEscape(s))
+		}
+	})
+}
+
+// uneven reports whether plain text would be laid out anew around a value, or the
+// value in it: it is empty or has white space that is more than one blank between
+// words.
+func uneven(s string) bool {
+	blank := true // before the first word
+	for _, r := range s {
+		if unicode.IsSpace(r) && (blank || r != ' ') {
+			return true
+		}
+		blank = r == ' '
+	}
+	return blank
+}
+
+// holed is text cut at its placeholders.
+type holed struct {
+	holes []hole
+	end   string // behind the last
+}
+
+// hole is a placeholder with what stands before it.
+type hole struct {
+	before, itself string
+	value          int
+	in             place
+}
+
+// place is where in HTML something stands.
+type place int
+
+const (
+	inText    place = iota
+	inAddress       // at the start of a link's target
+	inTagged        // elsewhere in a tag
+)
+
+func cutAtHoles(page string) (h holed) {
+	end := 0
+	for _, m := range placeholder.FindAllStringSubmatchIndex(page, -1) {
+		n, _ := strconv.Atoi(page[m[2]:m[3]]) // six digits at the most
+		at := hole{before: page[end:m[0]], itself: page[m[0]:m[1]], value: n}
+		switch {
+		case !inTag(page, m[0]):
+		case strings.HasSuffix(page[:m[0]], `href="`):
+			at.in = inAddress
+		default:
+			at.in = inTagged
+		}
+		h.holes = append(h.holes, at)
+		end = m[1]
+	}
+	h.end = page[end:]
+	return h
+}
+
+// fill writes the values, as escape has them. A placeholder that no value was
+// taken for was spelt out by the template.
+func (h *holed) fill(taken []string, escape func(in place, s string) string) string {
+	var out strings.Builder
+	for i := range h.holes {
+		at := &h.holes[i]
+		out.WriteString(at.before)
+		if at.value < len(taken) {
+			out.WriteString(escape(at.in, taken[at.value]))
+		} else {
+			out.WriteString(at.itself)
+		}
+	}
+	out.WriteString(h.end)
+	return out.String()
 }
 
 // inTag reports whether a place is inside a tag: goldmark escapes < and > in
@@ -112,39 +223,6 @@ func toHTML(source string) string {
 		// it ever get one, plain words are better than no message.
 		return "<p>" + html.EscapeString(source) + "</p>"
 	}
-	return out.String()
-}
-
-// fill puts the values in the places of their placeholders, each escaped for
-// where it stands: text, the start of a link, within a link.
-func fill(f filling, taken []string) string {
-	page := f.html
-	if len(taken) == 0 {
-		return page
-	}
-	lineBreak := "<br />\n"
-	if f.sanitised {
-		lineBreak = "<br/>\n" // as the policy writes it
-	}
-	var out strings.Builder
-	end := 0
-	for _, m := range placeholder.FindAllStringSubmatchIndex(page, -1) {
-		n, err := strconv.Atoi(page[m[2]:m[3]])
-		if err != nil || n >= len(taken) {
-			continue
-		}
-		out.WriteString(page[end:m[0]])
-		end = m[1]
-		switch {
-		case !inTag(page, m[0]):
-			out.WriteString(strings.ReplaceAll(html.EscapeString(taken[n]), "\n", lineBreak))
-		case strings.HasSuffix(page[:m[0]], `href="`):
-			out.WriteString(html.EscapeString(webURL(taken[n])))
-		default:
-			out.WriteString(html.EscapeString(url.QueryEscape(taken[n])))
-		}
-	}
-	out.WriteString(page[end:])
 	return out.String()
 }
 

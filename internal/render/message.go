@@ -58,8 +58,8 @@ type Entry struct {
 func (t *Template) Inbox(item Item) Entry {
 	item.builtin = t.builtin
 	values := item.values(t)
-	html := t.fragment(values)
-	return Entry{Title: t.title(&item, values), Text: toText(html), HTML: html, URL: item.link()}
+	html, text := t.fragment(values)
+	return Entry{Title: t.title(&item, values), Text: text, HTML: html, URL: item.link()}
 }
 
 // Title renders only the subject: plain text of one line, never empty.
@@ -74,7 +74,7 @@ func (t *Template) Title(item Item) string {
 func (t *Template) Mail(item Item, links Links) belfry.Message {
 	item.builtin = t.builtin
 	values := item.values(t)
-	body := t.fragment(values)
+	body, text := t.fragment(values)
 	m := belfry.Message{
 		Subject:     t.title(&item, values),
 		URL:         item.link(),
@@ -98,7 +98,7 @@ func (t *Template) Mail(item Item, links Links) belfry.Message {
 		out.Reset()
 	}
 	m.HTML = out.String()
-	m.Text = p.text(toText(body))
+	m.Text = p.text(text)
 	return m
 }
 

@@ -3,12 +3,15 @@ package render
 import (
 	"bytes"
 	"encoding/json"
+	"maps"
 	"reflect"
 	"slices"
 	"strings"
 	"testing"
 
 	"pgregory.net/rapid"
+
+	"github.com/belfryhq/belfry/internal/belfry"
 )
 
 // decoded is plain by the library alone.
@@ -85,31 +88,93 @@ func FuzzPlain(f *testing.F) {
 	})
 }
 
-// What is sanitised before its values are in it is what is sanitised after.
-func TestSanitisedOnce(t *testing.T) {
-	once := 0
+// What is sanitised, and laid out as plain text, before its values are in it is
+// what it is after.
+func TestReadOnce(t *testing.T) {
+	once, even := 0, 0
 	rapid.Check(t, func(t *rapid.T) {
 		holder := placeholderBegin + "0" + placeholderEnd
 		other := placeholderBegin + "1" + placeholderEnd
-		source := strings.Join(rapid.SliceOfN(rapid.SampledFrom([]string{holder, other, "**" + holder + "**", "\n\n", "\n> " + holder, "\n- " + other + "\n", "`" + holder + "`", "[" + holder + "](https://a.example)", "[a](https://a.example/?q=" + other + ")",
-			"[a](" + holder + ")", "<b>" + holder + "</b>", "\n```\n" + holder + "\n```\n", "| a | b |\n|:-|-|\n| " + holder + " | x |\n", "# " + other + "\n", "a & b < c", "<script>" + holder + "</script>", "![x](" + holder + " \"" + other + "\")",
-			"[a](javascript:alert(1))", "~~" + other + "~~", "\\\n" + holder, "<!-- " + holder + " -->", "&amp;" + holder + "&lt;"}), 1, 6).Draw(t, "source"), "")
-		values := rapid.SliceOfN(rapid.OneOf(rapid.String(), rapid.SampledFrom([]string{"<b>x</b>", "a\nb", `"'&<>`, "&amp;", "https://b.example/?a=1&b=2", "javascript:alert(1)", holder, "é\u00a0\u200b", "<", ">", "-->", "</p>"})), 2, 2).Draw(t, "values")
+		source := strings.Join(rapid.SliceOfN(rapid.SampledFrom([]string{holder, other, " " + holder + " ", "**" + holder + "**", "\n\n", "\n> " + holder, "\n> - " + other + "\n>   " + holder + "\n", "\n- " + other + "\n", "\n3. " + other + "\n", "`" + holder + "`", "[" + holder + "](https://a.example)", "[a](https://a.example/?q=" + other + ")",
+			"[a](" + holder + ")", "<b>" + holder + "</b>", "\n```\n" + holder + "\n  " + other + "\n```\n", "| a | b |\n|:-|-|\n| " + holder + " | x |\n", "# " + other + "\n", "a & b < c", "<script>" + holder + "</script>", "![x](" + holder + " \"" + other + "\")",
+			"[a](javascript:alert(1))", "~~" + other + "~~", "\\\n" + holder, "<!-- " + holder + " -->", "&amp;" + holder + "&lt;", "\n***\n" + holder}), 1, 6).Draw(t, "source"), "")
+		values := rapid.SliceOfN(rapid.OneOf(rapid.String(), rapid.SampledFrom([]string{"<b>x</b>", "a\nb", "a b", "a  b", "", " a", "a ", "a\tb", "5.5 km", `"'&<>`, "&amp;", "https://a.example", "https://b.example/?a=1&b=2", "javascript:alert(1)", holder, "é\u00a0\u200b", "<", ">", "-->", "</p>"})), 2, 2).Draw(t, "values")
 		for i := range values {
 			values[i] = clean(values[i])
 		}
 		page := read(source)
-		got := fill(page, values)
+		got := page.fill(values)
 		if !page.sanitised {
 			got = policy.Sanitize(got)
 		} else {
 			once++
 		}
-		if want := policy.Sanitize(fill(filling{html: toHTML(source)}, values)); got != want {
+		after := filling{html: cutAtHoles(toHTML(source))}
+		if want := policy.Sanitize(after.fill(values)); got != want {
 			t.Fatalf("%q of %q is\n%s\nand sanitised after\n%s", values, source, got, want)
 		}
+		html, text := page.filled(values)
+		if page.even && !slices.ContainsFunc(values, uneven) {
+			even++
+		}
+		if want := toText(html); text != want {
+			t.Fatalf("%q of %q is\n%s\nand laid out after\n%s", values, source, text, want)
+		}
 	})
-	if once < 20 {
-		t.Errorf("%d were sanitised before", once)
+	linked := read("[" + placeholderBegin + "0" + placeholderEnd + "](https://a.example)")
+	if _, text := linked.filled([]string{"https://a.example"}); text != "https://a.example" {
+		t.Errorf("a link that is its own words is told as %q", text)
+	}
+	if once < 20 || even < 10 {
+		t.Errorf("%d were sanitised before, %d laid out", once, even)
+	}
+}
+
+// A template for which only what it names is worked out says what it says when
+// everything is.
+func TestNothingNamedIsLeftOut(t *testing.T) {
+	e := &belfry.Event{ID: "1", Source: "/s", Type: "core.course_updated", Object: "course/41", Actor: "user/8", Related: []string{"user/1", "user/2"}, Comment: "well",
+		Data: json.RawMessage(`{"a":{"b":1,"data":"inner"},"list":[{"label":"x"},2],"zero":0,"type":"of the data"}`), Record: json.RawMessage(`{"a":"of the record"}`)}
+	it := Item{Event: e, EventID: "ev_1", Object: belfry.Object{ID: "course/41", Title: "CPR", URL: "https://school.example/41"}, TypeTitle: "Changed", RecipientName: "Ann",
+		Subscription: &belfry.Subscription{ID: "sub_1", Title: "Courses"}, Site: Site{Name: "School", URL: "https://school.example"}, Said: Words{"Said", "words"}, Locale: "en"}
+	tags := []string{"event", "event.data", "event.data.a", "event.data.a.b", "event.data.list", "event.data.zero", "event.record", "event.record.a", "event.related", "event.type", "record", "record.a",
+		"actor", "actor.name", "object", "object.title", "type", "type.name", "subscription.title", "recipient.name", "site.url", "message.body", "details", "link", "about", "path", "content", "."}
+	inner := []string{"data", "record", "a", "a.b", "type", "label", "value", "title", "name", "b", "list"}
+	said := 0
+	rapid.Check(t, func(t *rapid.T) {
+		var source strings.Builder
+		for range rapid.IntRange(1, 4).Draw(t, "pieces") {
+			tag := rapid.SampledFrom(tags).Draw(t, "tag")
+			switch rapid.IntRange(0, 3).Draw(t, "kind") {
+			case 0:
+				within := rapid.SampledFrom(append(inner, tags...)).Draw(t, "inner")
+				source.WriteString("{{#" + tag + "}}[{{" + within + "}}]{{/" + tag + "}} ")
+			case 1:
+				source.WriteString("{{^ " + tag + " }}none{{/" + tag + "}} ")
+			default:
+				source.WriteString("{{ " + tag + " }} ")
+			}
+		}
+		subject := "{{" + rapid.SampledFrom(tags).Draw(t, "subject") + "}}"
+		some, err := Compile(subject, source.String())
+		if err != nil {
+			return // a name that means nothing where it stands
+		}
+		all, _ := Compile(subject, source.String())
+		for root, of := range vocabulary.fields {
+			all.body.parts[root] = slices.Collect(maps.Keys(of.fields))
+			if all.body.parts[root] == nil {
+				all.body.parts[root] = []string{}
+			}
+		}
+		all.body.whole = true
+		want, got := all.Inbox(it), some.Inbox(it)
+		if got != want {
+			t.Fatalf("%q, %q says\n%+v\nof all\n%+v", subject, source.String(), got, want)
+		}
+		said += len(got.Text)
+	})
+	if said == 0 {
+		t.Error("nothing was said")
 	}
 }

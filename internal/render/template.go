@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"maps"
+	"slices"
 	"strings"
 	"sync"
 	"unicode/utf8"
@@ -35,13 +36,10 @@ type Template struct {
 	builtin bool // the body is
 }
 
-// parsed is the source of a subject or a body, with the first parts of the names
-// in its tags: what nobody names is not worked out. whole: it may name a value
-// that has parts, as a whole.
+// parsed is the source of a subject or a body.
 type parsed struct {
 	*mustache.Template
-	roots map[string]bool
-	whole bool
+	names
 
 	mu   sync.Mutex
 	read map[string]filling // Markdown with placeholders, as it came out before -> HTML
@@ -74,17 +72,75 @@ func (p *parsed) html(source string) filling {
 	return page
 }
 
-// names reports whether the template may ask for a value.
-func (t *Template) names(root string) bool { return t.subject.roots[root] || t.body.roots[root] }
+// names are what the tags of a template name: what nobody names is not worked out.
+type names struct {
+	tags  map[string]bool     // whole names, as they stand in a tag
+	parts map[string][]string // of the vocabulary's values, those that may be named; nil = none of it is
+	whole bool                // a value that has parts may be named as a whole
+}
 
-// parts are the parts of a value. Only where one may be named as a whole they can
-// print themselves: the library looks through the methods of all it looks into,
-// for each tag.
-func (t *Template) parts(o object) any {
+// namesIn are the names in the tags of a source that check has passed.
+func namesIn(source string, whole bool) names {
+	n := names{tags: map[string]bool{}, parts: map[string][]string{}, whole: whole}
+	for rest := source; ; {
+		_, opened, open := strings.Cut(rest, "{{")
+		tag, after, closed := strings.Cut(opened, "}}")
+		if !open || !closed {
+			break
+		}
+		n.tags[strings.TrimSpace(strings.TrimLeft(strings.TrimSpace(tag), "#^/"))] = true
+		rest = after
+	}
+	for tag := range n.tags {
+		root, rest, _ := strings.Cut(tag, ".")
+		part, _, _ := strings.Cut(rest, ".")
+		if of := vocabulary.fields[root]; part == "" && of != nil && of.fields != nil {
+			n.parts[root] = slices.Collect(maps.Keys(of.fields)) // in itself or as a section: of its parts it may be any
+		} else if n.parts[root] == nil {
+			n.parts[root] = []string{}
+		}
+		if part != "" && !slices.Contains(n.parts[root], part) {
+			n.parts[root] = append(n.parts[root], part)
+		}
+	}
+	return n
+}
+
+// has reports whether the template may ask for a value.
+func (t *Template) has(root string) bool {
+	return t.subject.parts[root] != nil || t.body.parts[root] != nil
+}
+
+// parts are those of a value that the template may ask for.
+func (t *Template) parts(root string, part func(name string) any) any {
+	o := make(object, len(t.body.parts[root]))
+	for _, p := range [...]*parsed{t.subject, t.body} {
+		for _, name := range p.parts[root] {
+			if _, there := o[name]; !there {
+				o[name] = part(name)
+			}
+		}
+	}
+	return t.plain(o)
+}
+
+// plain is an object that prints itself only where one may be named as a whole:
+// the library looks through the methods of all it looks into, for each tag.
+func (t *Template) plain(o object) any {
 	if t.subject.whole || t.body.whole {
 		return o
 	}
 	return map[string]any(o)
+}
+
+// data is what an event carries. Its fields print themselves: whether they have
+// parts nobody knows beforehand. The whole does where one of the names means it.
+func (t *Template) data(value any, as ...string) any {
+	o, ok := value.(object)
+	if !ok || slices.ContainsFunc(as, func(name string) bool { return t.subject.tags[name] || t.body.tags[name] }) {
+		return value
+	}
+	return t.plain(o)
 }
 
 // DefaultSubject and DefaultBody are the built-in template, good for events of
@@ -156,22 +212,7 @@ func parse(pointer, source string, limit int, faults *[]belfry.Field) *parsed {
 		fault("%s", err)
 		return nil
 	}
-	return &parsed{Template: t, roots: rootsOf(source), whole: whole}
-}
-
-// rootsOf are the first parts of all names in a source's tags.
-func rootsOf(source string) map[string]bool {
-	roots := map[string]bool{}
-	for {
-		_, rest, open := strings.Cut(source, "{{")
-		tag, after, closed := strings.Cut(rest, "}}")
-		if !open || !closed {
-			return roots
-		}
-		name, _, _ := strings.Cut(strings.TrimSpace(strings.TrimLeft(strings.TrimSpace(tag), "#^/")), ".")
-		roots[name] = true
-		source = after
-	}
+	return &parsed{Template: t, names: namesIn(source, whole)}
 }
 
 // frame is an open section while checking.

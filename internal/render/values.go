@@ -185,37 +185,61 @@ func convert(v any) any {
 // not worked out.
 func (it *Item) values(t *Template) object {
 	e := it.Event
-	actor, actorName := it.actor()
 	var data, record any
-	if t.names("event") || t.names("content") || t.names("details") {
+	if t.has("event") || t.has("content") || t.has("details") {
 		data = plain(e.Data)
 	}
-	if t.names("event") || t.names("content") || t.names("record") {
+	if t.has("event") || t.has("content") || t.has("record") {
 		record = plain(e.Record)
 	}
-	v := object{"record": record, "actor": t.parts(object{"id": actor, "name": actorName})}
+	v := object{}
 	put := func(name string, value func() any) {
-		if t.names(name) {
+		if t.has(name) {
 			v[name] = value()
 		}
 	}
-	put("event", func() any {
-		related := make(list, len(e.Related))
-		for i, r := range e.Related {
-			related[i] = r
+	parts := func(name string, part func(string) any) {
+		if t.has(name) {
+			v[name] = t.parts(name, part)
 		}
-		return t.parts(object{
-			"id": e.ID, "source": e.Source, "type": e.Type, "time": e.Time.UTC().Format(time.RFC3339),
-			"subject": e.Subject, "object": e.Object, "actor": actor, "destination": e.Destination,
-			"transition": e.Transition, "comment": e.Comment, "data": data, "record": record,
-			"variables": plain(e.Variables), "related": related,
-		})
+	}
+	parts("event", func(name string) any {
+		switch name {
+		case "data":
+			return t.data(data, "event", "event.data")
+		case "record":
+			return t.data(record, "event", "event.record")
+		}
+		return it.envelope(name)
 	})
-	put("object", func() any {
-		return t.parts(object{"id": it.Object.ID, "title": it.objectTitle(), "url": webURL(it.Object.URL), "type": it.Object.Type})
+	put("record", func() any { return t.data(record, "record") })
+	parts("actor", func(name string) any {
+		id, called := it.actor()
+		if name == "name" {
+			return called
+		}
+		return id
 	})
-	put("recipient", func() any { return t.parts(object{"name": it.RecipientName}) })
-	put("type", func() any { return t.parts(object{"name": e.Type, "title": it.typeTitle()}) })
+	parts("object", func(name string) any {
+		switch name {
+		case "id":
+			return it.Object.ID
+		case "title":
+			return it.objectTitle()
+		case "url":
+			return webURL(it.Object.URL)
+		case "type":
+			return it.Object.Type
+		}
+		return nil
+	})
+	parts("recipient", func(string) any { return it.RecipientName })
+	parts("type", func(name string) any {
+		if name == "title" {
+			return it.typeTitle()
+		}
+		return e.Type
+	})
 	put("link", func() any { return it.link() })
 	put("path", func() any { return it.breadcrumb() })
 	put("time", func() any { return it.time() })
@@ -225,19 +249,71 @@ func (it *Item) values(t *Template) object {
 		all := it.details(data)
 		for i := range all {
 			if o, ok := all[i].(object); ok {
-				all[i] = t.parts(o)
+				all[i] = t.plain(o)
 			}
 		}
 		return all
 	})
-	put("message", func() any { return t.parts(object{"subject": oneLine(it.Said.Subject), "body": it.Said.Body}) })
-	put("site", func() any { return t.parts(object{"name": oneLine(it.Site.Name), "url": webURL(it.Site.URL)}) })
+	parts("message", func(name string) any {
+		if name == "subject" {
+			return oneLine(it.Said.Subject)
+		}
+		return it.Said.Body
+	})
+	parts("site", func(name string) any {
+		if name == "url" {
+			return webURL(it.Site.URL)
+		}
+		return oneLine(it.Site.Name)
+	})
 	put("as", func() any { return formatting{it} })
 	put("condition", func() any { return it.condition() })
 	if s := it.Subscription; s != nil {
-		v["subscription"] = t.parts(object{"id": s.ID, "title": s.Title})
+		parts("subscription", func(name string) any {
+			if name == "title" {
+				return s.Title
+			}
+			return s.ID
+		})
 	}
 	return v
+}
+
+// envelope is a value of the event beside its data and record.
+func (it *Item) envelope(name string) any {
+	e := it.Event
+	switch name {
+	case "id":
+		return e.ID
+	case "source":
+		return e.Source
+	case "type":
+		return e.Type
+	case "time":
+		return e.Time.UTC().Format(time.RFC3339)
+	case "subject":
+		return e.Subject
+	case "object":
+		return e.Object
+	case "actor":
+		id, _ := it.actor()
+		return id
+	case "destination":
+		return e.Destination
+	case "transition":
+		return e.Transition
+	case "comment":
+		return e.Comment
+	case "variables":
+		return plain(e.Variables)
+	case "related":
+		related := make(list, len(e.Related))
+		for i, r := range e.Related {
+			related[i] = r
+		}
+		return related
+	}
+	return nil
 }
 
 // about is the names of those the event is about, the first few. An anonymous
