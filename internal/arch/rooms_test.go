@@ -96,10 +96,11 @@ var rooms = []room{
 
 	// The floor.
 	{path: "internal/store", may: "belfry store/migrations", modules: map[string]string{
-		"modernc.org/sqlite":          "SQLite, without cgo",
-		"github.com/jackc/pgx/v5":     "PostgreSQL",
-		"github.com/pressly/goose/v3": "migrations",
-		"golang.org/x/sys":            "the lock of the data folder on Windows",
+		"modernc.org/sqlite":                 "SQLite, without cgo",
+		"github.com/jackc/pgx/v5":            "PostgreSQL",
+		"github.com/pressly/goose/v3":        "migrations",
+		"github.com/go-json-experiment/json": "reads events back",
+		"golang.org/x/sys":                   "the lock of the data folder on Windows",
 	}},
 	{path: "internal/store/migrations"},
 	{path: "internal/store/storetest", may: "belfry store testdb", testing: true, modules: map[string]string{"github.com/google/go-cmp": "says what differs"}},

@@ -291,3 +291,47 @@ func TestLongJobsLetOthersBetween(t *testing.T) {
 	want("long 4")
 	want()
 }
+
+// Stored events are read as the library that wrote them reads them.
+func TestEventsAreReadBack(t *testing.T) {
+	text := rapid.OneOf(rapid.String(), rapid.SampledFrom([]string{"", "é\u2028<b>&", "\ufffd", "\"\\\n\t\u0000"}))
+	raw := rapid.Map(rapid.SampledFrom([]string{"", `{}`, `null`, `false`, `0`, `[]`, `{"a":1,"a":{"b":[1.5e300,-0,12345678901234567890]}}`, `{ "a" : "\ud800\u00e9\/" }`, "\"\xff\xc3\"", strings.Repeat("[", 5000) + strings.Repeat("]", 5000)}),
+		func(s string) json.RawMessage { return json.RawMessage(s) })
+	rapid.Check(t, func(t *rapid.T) {
+		fields := []string{}
+		add := func(name string, value any) {
+			v, isRaw := value.(json.RawMessage)
+			if !isRaw {
+				v, _ = json.Marshal(value)
+			}
+			if len(v) > 0 && rapid.Bool().Draw(t, "with "+name) {
+				fields = append(fields, `"`+name+`":`+string(v))
+			}
+		}
+		for _, name := range []string{"id", "source", "type", "subject", "object", "actor", "destination", "commit", "problem", "resolves", "transition", "comment", "unknown"} {
+			add(name, text.Draw(t, name))
+		}
+		for _, name := range []string{"related", "flags"} {
+			add(name, rapid.SliceOfN(text, 0, 3).Draw(t, name))
+		}
+		for _, name := range []string{"data", "record", "variables", "data"} {
+			add(name, raw.Draw(t, name))
+		}
+		add("time", time.UnixMicro(rapid.Int64Range(0, 4e15).Draw(t, "time")).In(time.FixedZone("", 60*rapid.IntRange(-800, 800).Draw(t, "zone"))))
+		add("extensions", map[string]json.RawMessage{"x": json.RawMessage(`"1"`), "y": json.RawMessage(`2`)})
+		body := []byte("{" + strings.Join(fields, ",") + "}")
+		want, got := new(belfry.Event), &belfry.Accepted{Body: body}
+		if err := json.Unmarshal(body, want); err != nil {
+			t.Fatalf("%s: %v", body, err)
+		}
+		if err := readEvent(got); err != nil {
+			t.Fatalf("%s: %v", body, err)
+		}
+		if !reflect.DeepEqual(got.Event, want) {
+			t.Fatalf("%s is read as\n%+v\nby encoding/json as\n%+v", body, got.Event, want)
+		}
+	})
+	if err := readEvent(&belfry.Accepted{EventID: "ev_1", Body: []byte(`{"id":`)}); belfry.KindOf(err) != belfry.Internal {
+		t.Errorf("half a body: %v", err)
+	}
+}

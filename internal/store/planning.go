@@ -53,9 +53,9 @@ func (db *DB) PendingPlans(ctx context.Context, tenant, after string, limit int,
 		// The run is the version of the edit that ordered it: it is planned
 		// with what was known then, or later.
 		p.Accepted.AsOf = max(p.Accepted.AsOf, int64(p.Run))
-		p.Accepted.Event, p.Accepted.Body = new(belfry.Event), body
-		if err := json.Unmarshal(body, p.Accepted.Event); err != nil {
-			return belfry.Errorf(belfry.Internal, "event %s cannot be read back: %w", p.Accepted.EventID, err)
+		p.Accepted.Body = body
+		if err := readEvent(&p.Accepted); err != nil {
+			return err
 		}
 		list = append(list, p)
 		return nil
@@ -241,17 +241,14 @@ func (db *DB) Events(ctx context.Context, tenant string, ids []string) (map[stri
 const eventCols = "id, at, as_of, body"
 
 func scanEvent(rows *sql.Rows, tenant string) (*belfry.Accepted, error) {
-	a := &belfry.Accepted{Tenant: tenant, Event: new(belfry.Event)}
+	a := &belfry.Accepted{Tenant: tenant}
 	var at int64
 	var body []byte
 	if err := rows.Scan(&a.EventID, &at, &a.AsOf, &body); err != nil {
 		return nil, err
 	}
 	a.At, a.Body = fromMicros(at), body
-	if err := json.Unmarshal(body, a.Event); err != nil {
-		return nil, belfry.Errorf(belfry.Internal, "event %s cannot be read back: %w", a.EventID, err)
-	}
-	return a, nil
+	return a, readEvent(a)
 }
 
 // EventFilter chooses events of a list.
