@@ -3,13 +3,14 @@ package store
 import (
 	"context"
 	"database/sql"
+	"errors"
 	"net/url"
 	"os"
 	"path/filepath"
 	"time"
 
 	"github.com/pressly/goose/v3"
-	_ "modernc.org/sqlite" // the driver named sqlite
+	"modernc.org/sqlite" // with the driver of that name
 
 	"github.com/belfryhq/belfry/internal/belfry"
 )
@@ -20,6 +21,12 @@ func (db *DB) openSQLite(ctx context.Context, path string) (err error) {
 		return belfry.Errorf(belfry.Unavailable, "the data folder cannot be made: %w", err)
 	}
 	db.path = path
+	// A commit syncs the data of the log and whatever is needed to find it, not
+	// also when the file was changed last: as durable, and one write of the file
+	// system's journal less.
+	if _, err := sqlite.Fdatasync(true); err != nil && !errors.Is(err, sqlite.ErrFdatasyncUnavailable) {
+		return openFault(err, path)
+	}
 	lock, err := lockFile(path + ".lock")
 	if err != nil {
 		return err
