@@ -285,7 +285,8 @@ func (v *View) object(id string) (belfry.Object, bool, error) {
 // included. What nobody declared is a child of the root. A cycle, which
 // nothing should have stored, ends at the root where it closes.
 func (v *View) Ancestors(id string) ([]belfry.Object, error) {
-	chain := make([]belfry.Object, 0, 8)
+	var most [8]belfry.Object // as many as nearly all have, not kept
+	chain := most[:0]
 	for id != "" && id != belfry.RootObject {
 		if slices.ContainsFunc(chain, func(o belfry.Object) bool { return o.ID == id }) {
 			break
@@ -307,7 +308,7 @@ func (v *View) Ancestors(id string) ([]belfry.Object, error) {
 	if !ok {
 		root = belfry.Object{ID: belfry.RootObject}
 	}
-	return append(chain, root), nil
+	return slices.Clone(append(chain, root)), nil
 }
 
 // Grants are the grants on each of the objects, apart for users and groups.

@@ -134,7 +134,7 @@ func (m *Messages) digest(ctx context.Context, d *belfry.Delivery, p *Payload) (
 	if err != nil || drop != nil {
 		return Composed{Drop: drop}, err
 	}
-	check := &itemCheck{m: m, d: d, who: who, now: m.now(), optedOut: map[string]bool{}}
+	check := &itemCheck{m: m, d: d, who: who, now: m.now(), optedOut: map[string]bool{}, seen: map[place]*belfry.Reason{}}
 	var dropped []belfry.ItemDrop
 	items := g.items
 	for part := 0; ; part++ {
@@ -212,8 +212,9 @@ type itemCheck struct {
 	d        *belfry.Delivery
 	who      *belfry.Person
 	now      time.Time
-	optedOut map[string]bool        // by subscription
-	holds    map[belfry.Reason]bool // whether what named her still does
+	optedOut map[string]bool          // by subscription
+	holds    map[belfry.Reason]bool   // whether what named her still does
+	seen     map[place]*belfry.Reason // why she may not be told of what happened there, nil = she may; nil = not kept
 }
 
 // refuse is why an item is left out.

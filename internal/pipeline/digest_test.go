@@ -239,6 +239,41 @@ func TestDigestRechecks(t *testing.T) {
 	}
 }
 
+// What may be seen is asked for each place and type of what is in a digest, not
+// once for all of it.
+//
+// feature: S3-18, NEW-4
+func TestDigestSeesEachPlaceAndType(t *testing.T) {
+	h, c, box := postHouse(t, sqlite(t))
+	h.people(belfry.User{ID: "u1"})
+	daily := &belfry.Frequency{Every: belfry.Daily}
+	h.join("course.updated", daily, "u1")
+	h.join("post.created", daily, "u1")
+	h.run()
+	want := map[string]string{
+		h.acceptAt("course/1", "course.updated"): belfry.InDigest,
+		h.acceptAt("course/2", "course.updated"): belfry.ObjectHidden,
+		h.acceptAt("course/1", "post.created"):   belfry.MayNotSee,
+		h.acceptAt("course/3", "course.updated"): belfry.InDigest,
+	}
+	h.allPlanned()
+	h.apply(belfry.Changes{Objects: []belfry.Object{{ID: "course/2", Type: "course", Hidden: true}}})
+	h.setting(belfry.KindEventType, "post.created", belfry.EventType{Name: "post.created", SeeRoles: []string{"teacher"}})
+	c.set(c.now().Add(24 * time.Hour))
+	h.until("u1 is told of what she may see", func() bool { return len(box.of("u1@example.org")) == 1 })
+	h.drained()
+	for event, code := range want {
+		a, err := h.ex.Trace(context.Background(), belfry.DefaultTenant, belfry.TraceQuery{EventID: event, Principal: "u1"})
+		if err != nil || len(a.People) != 1 {
+			t.Fatalf("%+v, %v", a.People, err)
+		}
+		because := a.People[0].Because
+		if last := because[len(because)-1]; last.Code != code {
+			t.Errorf("of %s %s: %+v, want %s", a.Event.Type, a.Event.Object, last, code)
+		}
+	}
+}
+
 // A send that fails is tried again under the same id with the same items.
 //
 // feature: NEW-11, CPS-23

@@ -4,7 +4,6 @@ import (
 	"context"
 	"slices"
 	"strings"
-	"time"
 	"unicode/utf8"
 
 	"github.com/belfryhq/belfry/internal/belfry"
@@ -76,9 +75,7 @@ func (f *Facts) Item(ctx context.Context, tenant string, acc *belfry.Accepted, s
 	item := render.Item{Event: e, EventID: acc.EventID, Subscription: sub, Because: because}
 	if reader != nil {
 		item.RecipientName, item.Locale = reader.User.Name, reader.User.Locale
-		if zone, err := time.LoadLocation(reader.User.TimeZone); err == nil && reader.User.TimeZone != "" {
-			item.Zone = zone
-		}
+		item.Zone = reader.User.Zone()
 	}
 	settings, err := f.Directory.TenantSettings(ctx, tenant)
 	if err != nil {

@@ -49,8 +49,25 @@ func (c *itemCheck) since(ctx context.Context, acc *belfry.Accepted, sub *belfry
 			return reason, nil
 		}
 	}
-	return c.m.facts.Sees(ctx, c.d.Tenant, acc.Event, c.d.Principal, c.now)
+	return c.sees(ctx, acc.Event)
 }
+
+// sees is why she may not be told of an event: the same for all of a digest that
+// are of one type and happened at one place.
+func (c *itemCheck) sees(ctx context.Context, e *belfry.Event) (*belfry.Reason, error) {
+	at := place{e.ObjectOrRoot(), e.Type}
+	reason, asked := c.seen[at]
+	if asked {
+		return reason, nil
+	}
+	reason, err := c.m.facts.Sees(ctx, c.d.Tenant, e, c.d.Principal, c.now)
+	if err == nil && c.seen != nil {
+		c.seen[at] = reason
+	}
+	return reason, err
+}
+
+type place struct{ object, typ string }
 
 // unnamed is why nothing names her any more. What named her is looked at first,
 // once a digest; only when all of that is gone the subscriptions are asked anew.
