@@ -86,6 +86,7 @@ func (d *Dispatcher) digestItems(ctx context.Context, tenant string, items map[s
 			}
 		}
 	}
+	slices.Sort(missing) // what happened one after the other is stored side by side
 	read, err := d.accepted(ctx, tenant, missing)
 	if err != nil {
 		return nil, err
