@@ -91,14 +91,14 @@ func read(source string) filling {
 	page := toHTML(source)
 	for _, m := range placeholder.FindAllStringIndex(page, -1) {
 		if inTag(page, m[0]) {
-			return filling{html: cutAtHoles(page)}
+			return filling{html: cutAtHoles(page, true)}
 		}
 	}
 	page = policy.Sanitize(page)
-	f := filling{html: cutAtHoles(page), sanitised: true}
+	f := filling{html: cutAtHoles(page, true), sanitised: true}
 	// The target of a link is told behind its words unless they are the same.
 	if f.even = !strings.Contains(page, "<a"); f.even {
-		f.text = cutAtHoles(toText(strings.TrimSpace(page)))
+		f.text = cutAtHoles(toText(strings.TrimSpace(page)), false)
 	}
 	return f
 }
@@ -171,13 +171,14 @@ const (
 	inTagged        // elsewhere in a tag
 )
 
-func cutAtHoles(page string) (h holed) {
+// cutAtHoles cuts HTML, or plain text, which has no tags to stand in.
+func cutAtHoles(page string, markup bool) (h holed) {
 	end := 0
 	for _, m := range placeholder.FindAllStringSubmatchIndex(page, -1) {
 		n, _ := strconv.Atoi(page[m[2]:m[3]]) // six digits at the most
 		at := hole{before: page[end:m[0]], itself: page[m[0]:m[1]], value: n}
 		switch {
-		case !inTag(page, m[0]):
+		case !markup || !inTag(page, m[0]):
 		case strings.HasSuffix(page[:m[0]], `href="`):
 			at.in = inAddress
 		default:

@@ -108,7 +108,9 @@ func TestWorkIsBounded(t *testing.T) {
 			}
 			begun := time.Now()
 			m := tmpl.Mail(item(long), links)
-			if took := time.Since(begun); took > 10*time.Second {
+			// Without bounds it would be hours: how many seconds it is says more
+			// of the machine and the race detector than of the template.
+			if took := time.Since(begun); took > 2*time.Minute {
 				t.Errorf("took %v", took)
 			}
 			if n := len(m.HTML) + len(m.Text); n > 4<<20 {
