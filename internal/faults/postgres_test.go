@@ -3,7 +3,6 @@
 package faults_test
 
 import (
-	"bytes"
 	"database/sql"
 	"encoding/json"
 	"fmt"
@@ -341,6 +340,38 @@ func (w *wire) drop() {
 	}
 }
 
+// A connection that is cut while nothing is asked of it costs nobody an answer:
+// nothing was done on it that could be in doubt.
+//
+// feature: NEW-10
+func TestConnectionsCutWhileIdle(t *testing.T) {
+	t.Parallel()
+	direct := testdb.Postgres(t)
+	target, err := url.Parse(direct)
+	if err != nil {
+		t.Fatal(err)
+	}
+	w := newWire(t, target.Host)
+	target.Host = w.Addr().String()
+	h := newHome(t, onPostgres(target.String())...)
+	h.dsn = direct
+	p := h.start()
+	for i := range 5 {
+		event := []map[string]string{{"id": fmt.Sprint(i), "source": "/x", "type": "t.idle"}}
+		p.call("POST", "/v1/events", event, nil)
+		p.call("PUT", "/v1/users/u1", map[string]any{"name": fmt.Sprint("before ", i)}, nil)
+		p.idle()
+		w.drop()
+		event[0]["source"] = "/y"
+		p.call("POST", "/v1/events", event, nil)
+		p.call("PUT", "/v1/users/u1", map[string]any{"name": fmt.Sprint("after ", i)}, nil)
+		p.call("GET", "/v1/events", nil, nil)
+	}
+	if w.cuts == 0 {
+		t.Error("no connection was cut")
+	}
+}
+
 // An edit whose commit is in doubt is answered 503. If it was made after all,
 // it is in force without anybody's doing: what the API shows is what happens.
 // feature: NEW-10
@@ -416,18 +447,7 @@ func TestEditsInDoubtTakeEffect(t *testing.T) {
 		events = append(events, map[string]string{"id": s.Types[0], "source": "/x", "type": s.Types[0]})
 	}
 	await(t, patience, "in force", func() (bool, string) {
-		body, err := json.Marshal(events)
-		if err != nil {
-			t.Fatal(err)
-		}
-		// The last cut may only show now: then it is to be tried again.
-		a, err := do(client, "POST", p.url+"/v1/events", "application/json", bytes.NewReader(body))
-		if err != nil || a.status != 202 && a.status != 503 {
-			t.Fatalf("%d %s, %v", a.status, a.body, err)
-		}
-		if a.status == 503 {
-			return false, string(a.body)
-		}
+		p.call("POST", "/v1/events", events, nil)
 		p.idle()
 		got, wrong := r.received(), ""
 		for typ, is := range active {

@@ -108,6 +108,13 @@ func Away(err error) bool {
 	return errors.As(err, &a)
 }
 
+// wasCut reports whether a connection there was has ended: not whether none can be
+// made, nor whether an answer took too long.
+func wasCut(err error) bool {
+	var connect *pgconn.ConnectError
+	return Away(fault(err)) && !errors.As(err, &connect) && !errors.Is(err, context.DeadlineExceeded)
+}
+
 // broken reports whether a connection that met err should not be used again
 // although it could roll back: the file behind it may be another one by now, or
 // the server that answers.

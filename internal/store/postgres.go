@@ -33,6 +33,13 @@ const sessionSettings = `SELECT set_config('synchronous_commit', CASE current_se
 	set_config('enable_seqscan', 'off', false), set_config('enable_hashjoin', 'off', false), set_config('enable_mergejoin', 'off', false),
 	set_config('jit', 'off', false), set_config('idle_in_transaction_session_timeout', '15s', false)`
 
+// So many connections are kept of those that read and, beside the writers' own,
+// of those that write.
+const (
+	readConns  = 8
+	writeConns = 4
+)
+
 func (db *DB) openPostgres(ctx context.Context, url string) error {
 	db.pg = true
 	config, err := pgx.ParseConfig(url)
@@ -54,10 +61,10 @@ func (db *DB) openPostgres(ctx context.Context, url string) error {
 	db.read = sql.OpenDB(stdlib.GetConnector(*config, prepare))
 	// A connection costs its server a process with caches to fill, and statements
 	// to prepare: those that were needed at once are soon needed again.
-	db.read.SetMaxOpenConns(8)
-	db.read.SetMaxIdleConns(8)
+	db.read.SetMaxOpenConns(readConns)
+	db.read.SetMaxIdleConns(readConns)
 	db.read.SetConnMaxIdleTime(time.Minute)
-	db.write.SetMaxIdleConns(4)
+	db.write.SetMaxIdleConns(writeConns)
 	db.write.SetConnMaxIdleTime(time.Minute)
 	db.tell = sql.OpenDB(stdlib.GetConnector(*config, prepare))
 	db.tell.SetMaxIdleConns(1)

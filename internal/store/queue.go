@@ -303,15 +303,11 @@ func (w *writer) divide(j *job, err error) {
 
 // transaction runs the doors' work for the batch and commits it.
 func (w *writer) transaction(batch []*job, careful bool) (err error) {
-	s, err := w.open()
+	s, err := w.begun()
 	if err != nil {
 		return err
 	}
 	s.careful = careful
-	if err := s.begin(w.fence()); err != nil {
-		w.closeSession()
-		return err
-	}
 	defer func() {
 		if err == nil {
 			return
@@ -356,6 +352,25 @@ func (w *writer) transaction(batch []*job, careful bool) (err error) {
 	}
 	w.db.checkpoints.wrote(rows)
 	return nil
+}
+
+// begun gives the writer's session with a transaction begun. A connection that was
+// cut while nothing was asked of it shows that here, before anything was done:
+// another one takes its place at once.
+func (w *writer) begun() (*session, error) {
+	for kept := writeConns; ; kept-- {
+		s, err := w.open()
+		if err != nil {
+			return nil, err
+		}
+		if err = s.begin(w.fence()); err == nil {
+			return s, nil
+		}
+		w.closeSession()
+		if kept == 0 || !wasCut(err) {
+			return nil, err
+		}
+	}
 }
 
 // open gives the writer's session, connecting when there is none.

@@ -40,17 +40,32 @@ func (db *DB) prepared(ctx context.Context, text string) (*sql.Stmt, error) {
 
 // query runs a query of fixed text on the read pool and calls scan for each row.
 func (db *DB) query(ctx context.Context, scan func(*sql.Rows) error, text string, args ...any) error {
-	var rows *sql.Rows
-	var err error
 	if db.pg {
-		rows, err = db.read.QueryContext(ctx, text, args...)
-	} else {
-		var st *sql.Stmt
-		if st, err = db.prepared(ctx, text); err == nil {
-			rows, err = st.QueryContext(ctx, args...)
-		}
+		return db.queryPostgres(ctx, scan, text, args)
+	}
+	var rows *sql.Rows
+	st, err := db.prepared(ctx, text)
+	if err == nil {
+		rows, err = st.QueryContext(ctx, args...)
 	}
 	return fault(each(rows, err, scan))
+}
+
+// queryPostgres is query. A connection that was cut while nothing was asked of it
+// shows that only when something is: before it gave a row, another one is asked,
+// for as many as there may be of its kind.
+func (db *DB) queryPostgres(ctx context.Context, scan func(*sql.Rows) error, text string, args []any) error {
+	for kept := readConns; ; kept-- {
+		seen := false
+		rows, err := db.read.QueryContext(ctx, text, args...)
+		err = fault(each(rows, err, func(r *sql.Rows) error {
+			seen = true
+			return scan(r)
+		}))
+		if err == nil || seen || kept == 0 || !wasCut(err) || ctx.Err() != nil {
+			return err
+		}
+	}
 }
 
 // queryRead is query with the word IN_LIST: see queryIn.
