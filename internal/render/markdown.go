@@ -58,6 +58,41 @@ var placeholder = regexp.MustCompile(placeholderBegin + `(\d{1,6})` + placeholde
 // number and says nothing more.
 var nested = regexp.MustCompile(`(?m)^((?:[ \t]*(?:>|[-+*][ \t]|\d{1,9}[.)][ \t])){16})(?:[ \t]*(?:>|[-+*][ \t]|\d{1,9}[.)][ \t]))+`)
 
+// maxEmphasis is how many * _ and ~ of one paragraph are read as emphasis: each
+// is looked for among all before it.
+const maxEmphasis = 2000
+
+// listed is a line that begins an item of a list, also within a paragraph.
+var listed = regexp.MustCompile(`^ {0,3}[-+*] +\S`)
+
+// tamed is source with what is too much of emphasis as the characters it is
+// written with.
+func tamed(source string) string {
+	if len(source) <= maxEmphasis {
+		return source
+	}
+	var out strings.Builder
+	seen := 0
+	for line := range strings.SplitAfterSeq(source, "\n") {
+		if strings.TrimSpace(line) == "" || listed.MatchString(line) {
+			seen = 0
+		}
+		done := 0
+		for i := range len(line) {
+			if c := line[i]; c != '*' && c != '_' && c != '~' {
+				continue
+			}
+			if seen++; seen > maxEmphasis && (i == 0 || line[i-1] != '\\') {
+				out.WriteString(line[done:i])
+				out.WriteByte('\\')
+				done = i
+			}
+		}
+		out.WriteString(line[done:])
+	}
+	return out.String()
+}
+
 // fragment renders the body of a template to sanitised HTML, and to its plain
 // twin.
 func (t *Template) fragment(values object) (page, text string) {
@@ -218,7 +253,7 @@ func inTag(page string, at int) bool {
 // toHTML reads Markdown.
 func toHTML(source string) string {
 	var out bytes.Buffer
-	source = nested.ReplaceAllString(source, "$1")
+	source = tamed(nested.ReplaceAllString(source, "$1"))
 	if err := converter.Convert([]byte(source), &out); err != nil {
 		// A bytes.Buffer does not fail and goldmark has no other error; should
 		// it ever get one, plain words are better than no message.
