@@ -123,6 +123,8 @@ func (v *Vars) Holds(op Op, p Path, want Value) Truth {
 	switch {
 	case how == strange:
 		return Unsure
+	case how == cut:
+		return Fails
 	case op == Has:
 		return truth(how == there)
 	case how == absent:

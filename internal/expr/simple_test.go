@@ -118,10 +118,26 @@ func TestWhatIsDecidedWithoutCEL(t *testing.T) {
 	}
 }
 
+// What has asks about may be missing at its end only, as with CEL: before that it
+// is an error, and no negation of it is true.
+func TestHasOfWhatIsNotThere(t *testing.T) {
+	e := sampleEvent()
+	e.Data = json.RawMessage(`{"b":1,"m":{"n":{}}}`)
+	for filter, want := range map[string]Truth{
+		`has(event.data.a)`: False, `!has(event.data.a)`: True, `has(event.data.m.a)`: False, `!has(event.data.m.n.a)`: True, `has(event.data.m.n)`: True,
+		`has(event.data.a.b)`: Fails, `!has(event.data.a.b)`: Fails, `!has(event.data.m.a.b)`: Fails, `!has(event.data.a.b) || event.data.b == 1`: True,
+	} {
+		if got, ok := compareTest(t, filter, NewVars(e, sampleFacts())); !ok || got != want {
+			t.Errorf("%s: %d, %v", filter, got, ok)
+		}
+	}
+}
+
 func FuzzTest(f *testing.F) {
 	for _, seed := range []string{
 		`event.data.a > 7.5`, `!(event.data.a != 'x') && has(record.b)`, `event.data.a in [1, 'x', true] || 'x' == event.data["a b"]`, `!event.data.b || event.data.b.startsWith("x")`,
 		`event.data.l.contains('')`, `event.data == 'x'`, `((record))`, `object.type.endsWith('') && !object.hidden`,
+		`has(event.data.m.n)`, `!has(record.l.a.b)`,
 	} {
 		f.Add(seed, `{"a":1,"b":"x","a b":"x","l":[{"a":1}]}`)
 	}

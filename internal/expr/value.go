@@ -158,6 +158,7 @@ type found uint8
 const (
 	there   found = iota
 	absent        // a map has no such key
+	cut           // as absent, and the path goes on: has of it is an error to CEL
 	strange       // there is no map to look into
 )
 
@@ -219,6 +220,9 @@ func walk(x any, path string) (any, found) {
 			return nil, strange
 		}
 		if x, ok = m[name]; !ok {
+			if path != "" {
+				return nil, cut
+			}
 			return nil, absent
 		}
 	}
