@@ -104,13 +104,20 @@ func TestNodeCutOff(t *testing.T) {
 	l.excused(a, append(cuts, buried(ps...)...))
 }
 
-var burial = regexp.MustCompile(`time=(\S+) .*msg="a node has died.* "last seen"=(\S+)`)
+const died = `msg="a node has died`
+
+var burial = regexp.MustCompile(`time=(\S+) .*` + died + `.* last_seen=(\S+)`)
 
 // buried are the deaths that nodes tell of: a node that did not renew its lease
 // is dead for all anybody can see, whatever kept it from it.
 func buried(ps ...*process) (deaths []death) {
 	for _, p := range ps {
-		for _, m := range burial.FindAllStringSubmatch(p.logged(), -1) {
+		log := p.logged()
+		found := burial.FindAllStringSubmatch(log, -1)
+		if n := strings.Count(log, died); len(found) != n {
+			p.t.Errorf("%d deaths are told of, %d understood", n, len(found))
+		}
+		for _, m := range found {
 			dead, err1 := time.Parse(time.RFC3339, m[1])
 			seen, err2 := time.Parse(time.RFC3339, m[2])
 			if err1 != nil || err2 != nil {

@@ -121,6 +121,7 @@ type process struct {
 
 var (
 	listening = regexp.MustCompile(`msg=listening url=(\S+)`)
+	usual     = regexp.MustCompile(`(?m)^.* msg=(attempt|request|"plan page not applied") .*\n`)
 	disaster  = regexp.MustCompile(`(?m)^(panic:|fatal error:|WARNING: DATA RACE)|msg="panic|stack=`)
 )
 
@@ -160,7 +161,7 @@ func (h *home) spawn(args ...string) *process {
 		if disaster.MatchString(text) {
 			h.t.Errorf("the program came to grief:\n%s", last(text, 20_000))
 		} else if h.t.Failed() {
-			h.t.Logf("end of the log of process %d:\n%s", p.cmd.Process.Pid, last(text, 3000))
+			h.t.Logf("end of the log of process %d, and of what is not usual in it:\n%s\n%s", p.cmd.Process.Pid, last(text, 3000), last(usual.ReplaceAllString(text, ""), 6000))
 		}
 	})
 	return p

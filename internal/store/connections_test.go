@@ -1,11 +1,21 @@
 package store
 
 import (
+	"context"
 	"database/sql"
+	"errors"
+	"io"
 	"log/slog"
+	"net"
 	"slices"
+	"strconv"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/stdlib"
 
 	"github.com/belfryhq/belfry/internal/testdb"
 )
@@ -42,5 +52,159 @@ func TestConnectionsStay(t *testing.T) {
 	first := all()
 	if then := all(); len(first) < 2 || !slices.Equal(then, first) {
 		t.Errorf("processes %v, and then %v", first, then)
+	}
+}
+
+// gate is a way to a server that lets nothing through until it is opened.
+type gate struct {
+	net.Listener
+	to     string
+	opened chan struct{}
+	taken  atomic.Int64
+	refuse atomic.Bool
+
+	mu    sync.Mutex
+	conns []net.Conn
+}
+
+func newGate(t *testing.T, to string) *gate {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	g := &gate{Listener: l, to: to, opened: make(chan struct{})}
+	var wg sync.WaitGroup
+	wg.Go(func() {
+		for {
+			c, err := l.Accept()
+			if err != nil {
+				return
+			}
+			g.taken.Add(1)
+			wg.Go(func() { g.carry(t.Context(), c) })
+		}
+	})
+	t.Cleanup(func() { _ = l.Close(); g.drop(); wg.Wait() })
+	return g
+}
+
+func (g *gate) carry(ctx context.Context, c net.Conn) {
+	defer c.Close()
+	if g.refuse.Load() {
+		return
+	}
+	g.mu.Lock()
+	g.conns = append(g.conns, c)
+	g.mu.Unlock()
+	select {
+	case <-g.opened:
+	case <-ctx.Done():
+		return
+	}
+	s, err := net.Dial("tcp", g.to)
+	if err != nil {
+		return
+	}
+	defer s.Close()
+	var back sync.WaitGroup
+	back.Go(func() { _, _ = io.Copy(c, s); _ = c.Close() })
+	_, _ = io.Copy(s, c)
+	_ = s.Close()
+	back.Wait()
+}
+
+func (g *gate) drop() {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	for _, c := range g.conns {
+		_ = c.Close()
+	}
+	g.conns = nil
+}
+
+// through is a connector to a server, by way of a gate.
+func through(t *testing.T, url string) (*connector, *gate) {
+	t.Helper()
+	config, err := pgx.ParseConfig(url)
+	if err != nil {
+		t.Fatal(err)
+	}
+	g := newGate(t, net.JoinHostPort(config.Host, strconv.Itoa(int(config.Port))))
+	config.Host, config.Port = "127.0.0.1", uint16(g.Addr().(*net.TCPAddr).Port)
+	return newConnector(stdlib.GetConnector(*config)), g
+}
+
+// A connection that takes longer to make than any caller waits is made
+// nevertheless, once, and is whoever's comes next.
+func TestConnectingGoesOn(t *testing.T) {
+	c, g := through(t, testdb.Postgres(t))
+	db := sql.OpenDB(c)
+	defer func() { _ = db.Close() }()
+	for range 3 {
+		ctx, cancel := context.WithTimeout(t.Context(), 20*time.Millisecond)
+		if err := db.PingContext(ctx); !errors.Is(err, context.DeadlineExceeded) || !Away(fault(err)) {
+			t.Errorf("nothing comes through, and: %v", err)
+		}
+		cancel()
+	}
+	close(g.opened)
+	first, err := db.Conn(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if n := g.taken.Load(); n != 1 {
+		t.Errorf("%d connections were begun", n)
+	}
+	if err := db.PingContext(t.Context()); err != nil || g.taken.Load() != 2 { // the first is in use
+		t.Errorf("%v, %d connections", err, g.taken.Load())
+	}
+	_ = first.Close()
+}
+
+// A connection that nobody waited for, and that has ended since or was never
+// made, is nobody's.
+func TestConnectionsMadeForNobody(t *testing.T) {
+	c, g := through(t, testdb.Postgres(t))
+	close(g.opened)
+	db := sql.OpenDB(c)
+	defer func() { _ = db.Close() }()
+	ended, cancel := context.WithCancel(t.Context())
+	cancel()
+	for _, made := range []bool{true, false} {
+		g.refuse.Store(!made)
+		if _, err := c.Connect(ended); !errors.Is(err, context.Canceled) {
+			t.Fatal(err)
+		}
+		<-c.left[0].done
+		if (c.left[0].err == nil) != made {
+			t.Fatal(c.left[0].err)
+		}
+		g.refuse.Store(false)
+		g.drop()
+		db.SetMaxIdleConns(0)
+		if err := db.PingContext(t.Context()); err != nil {
+			t.Errorf("made %v: %v", made, err)
+		}
+	}
+}
+
+// Whoever closes waits for nothing that is under way, and leaves nothing.
+func TestCloseWhileConnecting(t *testing.T) {
+	c, _ := through(t, "postgres://nobody@127.0.0.1:1/none?sslmode=disable")
+	db := sql.OpenDB(c)
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Millisecond)
+	defer cancel()
+	if err := db.PingContext(ctx); !errors.Is(err, context.DeadlineExceeded) {
+		t.Fatal(err)
+	}
+	left := c.left[0]
+	if err := db.Close(); err != nil {
+		t.Error(err)
+	}
+	select {
+	case <-left.done:
+	default:
+		t.Error("a connection is being made after the end")
 	}
 }

@@ -57,8 +57,8 @@ func (db *DB) openPostgres(ctx context.Context, url string) error {
 		_, err := c.Exec(ctx, sessionSettings)
 		return err
 	})
-	db.write = sql.OpenDB(stdlib.GetConnector(*config, prepare))
-	db.read = sql.OpenDB(stdlib.GetConnector(*config, prepare))
+	db.write = sql.OpenDB(newConnector(stdlib.GetConnector(*config, prepare)))
+	db.read = sql.OpenDB(newConnector(stdlib.GetConnector(*config, prepare)))
 	// A connection costs its server a process with caches to fill, and statements
 	// to prepare: those that were needed at once are soon needed again.
 	db.read.SetMaxOpenConns(readConns)
@@ -66,7 +66,7 @@ func (db *DB) openPostgres(ctx context.Context, url string) error {
 	db.read.SetConnMaxIdleTime(time.Minute)
 	db.write.SetMaxIdleConns(writeConns)
 	db.write.SetConnMaxIdleTime(time.Minute)
-	db.tell = sql.OpenDB(stdlib.GetConnector(*config, prepare))
+	db.tell = sql.OpenDB(newConnector(stdlib.GetConnector(*config, prepare)))
 	db.tell.SetMaxIdleConns(1)
 	if err := checkServer(ctx, db.write); err != nil {
 		return err
