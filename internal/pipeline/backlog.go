@@ -281,7 +281,7 @@ func (d *Dispatcher) drain(ctx context.Context, b *backlog) (more bool, err erro
 			return false, err
 		}
 	}
-	if err := d.plannedPage(ctx, b, now); err != nil {
+	if err := d.plannedPage(ctx, b); err != nil {
 		d.mu.Lock()
 		b.dirty = b.dirty || dirty
 		d.mu.Unlock()
@@ -342,8 +342,9 @@ const plannedAtOnce = 512
 
 // plannedPage reads what is due of events that others planned, some of them.
 // What finds no room, or cannot be read, is read with everything else later.
-func (d *Dispatcher) plannedPage(ctx context.Context, b *backlog, now time.Time) error {
+func (d *Dispatcher) plannedPage(ctx context.Context, b *backlog) error {
 	d.mu.Lock()
+	now := d.o.Now() // after all of them were planned: other reads went before
 	rows, n := 0, 0
 	for n < len(b.planned) && rows < plannedAtOnce {
 		rows += b.planned[n].Rows

@@ -19,6 +19,34 @@ type readings struct {
 	mu           sync.Mutex
 	named, due   int // rows
 	fails, reads int
+	during       func() // something is read by its destination: once
+	looked       bool   // the backlog was read to its end, and it was asked what comes after
+}
+
+func (c *readings) NextDue(ctx context.Context, tenant string, after time.Time, shards []int) (time.Time, bool, error) {
+	due, ok, err := c.DB.NextDue(ctx, tenant, after, shards)
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.looked = c.looked || err == nil
+	return due, ok, err
+}
+
+func (c *readings) hasLooked() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.looked
+}
+
+func (c *readings) DueFor(ctx context.Context, tenant, destination string, urgent bool, after belfry.DueKey, until time.Time, limit int) ([]belfry.Delivery, error) {
+	rows, err := c.DB.DueFor(ctx, tenant, destination, urgent, after, until, limit)
+	c.mu.Lock()
+	during := c.during
+	c.during = nil
+	c.mu.Unlock()
+	if during != nil {
+		during()
+	}
+	return rows, err
 }
 
 func (c *readings) PlannedDeliveries(ctx context.Context, tenant string, events []string, until time.Time, shards []int) ([]belfry.Delivery, error) {
@@ -86,7 +114,7 @@ func TestPlannedElsewhere(t *testing.T) {
 				h.endpoints(endpoints, "course.*")
 				stop := reader.sending()
 				defer stop()
-				reader.until("the reader has looked", func() bool { return reader.looked() })
+				reader.until("the reader has looked", db.hasLooked)
 				h.run()
 				for range events / 4 {
 					h.accept(4, "course.updated")
@@ -116,10 +144,126 @@ func TestPlannedElsewhere(t *testing.T) {
 	}
 }
 
-// looked reports whether the backlog was read to its end once.
-func (h *house) looked() bool {
-	h.send.mu.Lock()
-	defer h.send.mu.Unlock()
-	b := h.send.backlogs[belfry.DefaultTenant]
-	return b != nil && !b.dirty && b.nextKnown
+// What is planned while the reader is at something else is no later than its
+// turn: nothing is read a second time because it looks so.
+// feature: NEW-12
+func TestPlannedDuringAnotherRead(t *testing.T) {
+	const endpoints = 20
+	db := &readings{DB: storetest.SQLite(t)}
+	reader := newHouse(t, db.DB, func(_ *PlannerOptions, d *DispatcherOptions) {
+		d.Store, d.Shards, d.Poll = db, half{odd: 1}, time.Hour
+	})
+	told, over := make(chan struct{}, 1), make(chan struct{})
+	h := newHouse(t, db.DB, func(p *PlannerOptions, d *DispatcherOptions) {
+		pass := wakes(func(w belfry.Wake) {
+			reader.send.Planned(w.Tenant, w.Planned)
+			told <- struct{}{}
+		})
+		d.Shards, d.Peers, p.Peers = half{odd: 0}, pass, pass
+	})
+	h.endpoints(endpoints, "course.*")
+	h.run()
+	db.during = func() {
+		defer close(over)
+		h.accept(1, "course.updated")
+		<-told
+	}
+	stop := reader.sending()
+	defer stop()
+	reader.until("the reader has looked", db.hasLooked)
+	others, one := 0, ""
+	for i := range endpoints {
+		if name := fmt.Sprintf("ep_%03d", i); belfry.Shard(belfry.DefaultTenant, name)%2 == 1 {
+			others, one = others+1, name
+		}
+	}
+	reader.send.Requeue(belfry.DefaultTenant, one)
+	<-over
+	h.drained()
+	reader.r.once(t)
+	db.mu.Lock()
+	defer db.mu.Unlock()
+	if len(reader.r.got) != others || db.named != others || db.due != 0 {
+		t.Errorf("%d sent, %d rows were read by the event's name and %d by when they are due, want %d, %d and none", len(reader.r.got), db.named, db.due, others, others)
+	}
+}
+
+// lateRead is a store of which a read of what is to be planned shows an event
+// that is planned before the answer is there.
+type lateRead struct {
+	*store.DB
+	mu    sync.Mutex
+	reads int
+	pages int
+	read  chan struct{}     // closed when the second read has seen the event
+	gone  func(string) bool // the event is in memory no more
+}
+
+func (o *lateRead) PendingPlans(ctx context.Context, tenant, after string, limit int, shards []int) ([]belfry.PendingPlan, error) {
+	rows, err := o.DB.PendingPlans(ctx, tenant, after, limit, shards)
+	if err != nil || len(rows) == 0 {
+		return rows, err
+	}
+	o.mu.Lock()
+	o.reads++
+	second := o.reads == 2
+	o.mu.Unlock()
+	if !second {
+		return rows, nil
+	}
+	close(o.read)
+	tick := time.NewTicker(time.Millisecond)
+	defer tick.Stop()
+	for !o.gone(rows[0].Accepted.EventID) {
+		<-tick.C
+	}
+	return rows, nil
+}
+
+func (o *lateRead) CommitPlans(ctx context.Context, pages []belfry.PlanPage) ([]error, error) {
+	<-o.read
+	o.mu.Lock()
+	o.pages += len(pages)
+	o.mu.Unlock()
+	return o.DB.CommitPlans(ctx, pages)
+}
+
+// An event whose plan was committed while the table was read is not planned
+// anew because that read still has it.
+// feature: NEW-12
+func TestPlannedWhileTheTableIsRead(t *testing.T) {
+	for name, shards := range map[string]Shards{"alone": Alone{}, "with others": half{odd: belfry.Shard(belfry.DefaultTenant, "course/1") % 2}} {
+		t.Run(name, func(t *testing.T) {
+			db := &lateRead{DB: storetest.SQLite(t), read: make(chan struct{})}
+			h := newHouse(t, db.DB, func(p *PlannerOptions, d *DispatcherOptions) {
+				p.Store, p.Shards, d.Shards = db, shards, shards
+				p.Poll = time.Hour
+			})
+			db.gone = func(id string) bool {
+				h.plan.mu.Lock()
+				defer h.plan.mu.Unlock()
+				_, held := h.plan.held[planKey{event: id}]
+				return !held
+			}
+			h.endpoints(1, "course.*")
+			h.accept(1, "course.updated")
+			h.run()
+			h.until("it is being planned", func() bool {
+				h.plan.mu.Lock()
+				defer h.plan.mu.Unlock()
+				return len(h.plan.held) == 1
+			})
+			h.plan.Requeue()
+			h.everythingPlanned()
+			after := h.accept(1, "course.updated")[0]
+			h.until("the next is planned", func() bool {
+				st, err := db.Stats(context.Background())
+				return err == nil && st.Tenants[belfry.DefaultTenant].PendingPlans == 0 && db.gone(after)
+			})
+			h.stop()
+			if db.pages != 2 {
+				t.Errorf("%d pages were made of two events", db.pages)
+			}
+		})
+	}
 }

@@ -80,6 +80,8 @@ type Planner struct {
 	direct  bool
 	whole   bool              // the table is to be read from at on, direct or not
 	held    map[planKey]int   // shards of the events in memory
+	reading bool              // rows are on their way that may show what is held as pending
+	over    map[planKey]bool  // what left memory planned since they were read
 	from    map[string]string // by tenant: there may be events to plan from this id on
 	at      map[string]string // by tenant: while reading, events up to here are in memory
 	rewound int               // how often reading began again
@@ -132,7 +134,7 @@ func NewPlanner(o PlannerOptions) *Planner {
 	if o.Poll == 0 {
 		o.Poll = DefaultPoll
 	}
-	p := &Planner{o: o, wake: make(chan struct{}, 1), held: map[planKey]int{}, from: map[string]string{}, at: map[string]string{}, dropped: make(chan struct{})}
+	p := &Planner{o: o, wake: make(chan struct{}, 1), held: map[planKey]int{}, over: map[planKey]bool{}, from: map[string]string{}, at: map[string]string{}, dropped: make(chan struct{})}
 	p.longs.wake = make(chan struct{}, 1)
 	for range o.Workers {
 		p.workers = append(p.workers, &worker{longs: map[objectKey]*long{}, wake: make(chan struct{}, 1)})
@@ -386,12 +388,12 @@ func before(id string) string { return id[:len(id)-1] }
 // more or a queue is full (false), and moves last on.
 func (p *Planner) readTenant(ctx context.Context, tenant string, last map[string]string) (done bool, err error) {
 	for {
+		p.mu.Lock()
+		p.reading = true
+		p.mu.Unlock()
 		rows, err := p.o.Store.PendingPlans(ctx, tenant, last[tenant], planPage, p.o.Shards.Mine(belfry.LeasePlan))
-		if err != nil {
+		if !p.pushAll(tenant, rows, last) || err != nil {
 			return false, err
-		}
-		if !p.pushAll(tenant, rows, last) {
-			return false, nil
 		}
 		if len(rows) < planPage {
 			return true, nil
@@ -455,11 +457,16 @@ func (p *Planner) readAll(ctx context.Context) (done bool, err error) {
 	return true, nil
 }
 
+// pushAll pushes the rows of a read, less those that were planned meanwhile.
 func (p *Planner) pushAll(tenant string, rows []belfry.PendingPlan, last map[string]string) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	defer func() {
+		p.reading = false
+		clear(p.over)
+	}()
 	for i := range rows {
-		if !p.push(jobOf(&rows[i])) {
+		if j := jobOf(&rows[i]); !p.over[j.key()] && !p.push(j) {
 			return false
 		}
 		last[tenant] = rows[i].Accepted.EventID
@@ -591,7 +598,7 @@ func (p *Planner) committed(pl *planned, err error) {
 	p.o.Counters.Suppressed.Add(int64(len(pl.page.Suppressions)))
 	if pl.page.Last {
 		p.o.Counters.Planned.Add(1)
-		p.drop(&pl.job)
+		p.end(&pl.job)
 	}
 }
 
@@ -649,12 +656,27 @@ func (p *Planner) show(pl *planned) {
 
 func (p *Planner) drop(j *job) {
 	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.release(j)
+}
+
+// end is drop for what is planned to its end.
+func (p *Planner) end(j *job) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.reading {
+		p.over[j.key()] = true
+	}
+	p.release(j)
+}
+
+// release lets go of a job. p.mu is held.
+func (p *Planner) release(j *job) {
 	delete(p.held, j.key())
 	if p.o.Shards.Shared() { // somebody may wait in Leave
 		close(p.dropped)
 		p.dropped = make(chan struct{})
 	}
-	p.mu.Unlock()
 }
 
 // commit passes pages through door 2 until it answers; nil when ctx ended.
