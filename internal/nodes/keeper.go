@@ -73,9 +73,10 @@ type Keeper struct {
 	kinds  map[string]*kind
 	table  atomic.Pointer[belfry.NodeTable]
 
-	renewed time.Time // when the last renewal that succeeded was asked for
-	since   time.Time // when the first of an unbroken row of them was
-	apart   bool      // the clocks are
+	patience time.Duration // of the next beat
+	renewed  time.Time     // when the last renewal that succeeded was asked for
+	since    time.Time     // when the first of an unbroken row of them was
+	apart    bool          // the clocks are
 }
 
 // kind is what this node has of one kind of lease.
@@ -103,7 +104,7 @@ func newMine(shards []int) *mine {
 
 // NewKeeper makes a Keeper that has nothing before Run.
 func NewKeeper(o Options) *Keeper {
-	k := &Keeper{o: o, wake: make(chan struct{}, 1), joined: make(chan struct{}), kinds: map[string]*kind{}}
+	k := &Keeper{o: o, patience: o.Lease / 3, wake: make(chan struct{}, 1), joined: make(chan struct{}), kinds: map[string]*kind{}}
 	for name := range roleOf {
 		kd := &kind{part: o.Parts[name]}
 		kd.mine.Store(newMine(nil))
@@ -188,10 +189,32 @@ func (k *Keeper) leave(ctx context.Context) {
 
 // beat renews the lease, or joins, and acts on what the table says. It answers
 // when to do so again.
+//
+// A connection that is dead and does not say so must not cost the lease, so a
+// beat gives up after a third of one. A database that is slow, as on a busy disk,
+// would never be heard out then: after a beat that was not, the next has twice as
+// long, up to what leaves time to renew once more, or to all of a lease while
+// there is none to lose; after one that was, twice what it took.
 func (k *Keeper) beat(ctx context.Context) time.Duration {
-	regular := k.o.Lease / 3
-	ctx, cancel := context.WithTimeout(ctx, regular)
+	began := k.o.Now()
+	limited, cancel := context.WithTimeout(ctx, k.patience)
 	defer cancel()
+	wait := k.step(limited)
+	took := k.o.Now().Sub(began)
+	if limited.Err() != nil {
+		took = k.patience
+	}
+	most := k.o.Lease * 2 / 3
+	if k.ID() == "" {
+		most = k.o.Lease
+	}
+	k.patience = min(max(2*took, k.o.Lease/3), most)
+	return wait
+}
+
+// step is what a beat does before ctx ends.
+func (k *Keeper) step(ctx context.Context) time.Duration {
+	regular := k.o.Lease / 3
 	if k.ID() == "" {
 		if err := k.join(ctx); err != nil {
 			k.o.Log.Error("joining the other nodes", "error", err)
@@ -278,8 +301,9 @@ func (k *Keeper) lose() {
 // It says whether other nodes should look.
 func (k *Keeper) act(ctx context.Context, table *belfry.NodeTable) (changed bool, err error) {
 	// Whoever was cut off from the database cannot tell the dead from those
-	// that were cut off with it: it gives them time to renew first.
-	if settled := k.renewed.Sub(k.since) >= k.o.Lease/2; settled {
+	// that were cut off with it: it gives them time to renew first, of which a
+	// beat that is not heard out takes two thirds of a lease.
+	if settled := k.renewed.Sub(k.since) >= k.o.Lease; settled {
 		for i := range table.Nodes {
 			n := &table.Nodes[i]
 			if n.ID == k.ID() || n.Until.After(table.Clock) {

@@ -290,6 +290,44 @@ func TestCutOffNodeStopsAndComesBack(t *testing.T) {
 	}
 }
 
+// A database that takes longer for each answer than a beat waits at first is
+// heard out all the same: a node joins it, keeps its place and its work, and
+// takes over what the dead had.
+// feature: NEW-12
+func TestSlowDatabaseIsHeardOut(t *testing.T) {
+	for _, slow := range []time.Duration{lease / 5, lease * 35 / 100} {
+		t.Run(fmt.Sprint(slow), func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				c := newCluster(false)
+				defer c.end(t)
+				c.add()
+				if _, err := within(3*lease, c.divided); err != nil {
+					t.Fatal(err)
+				}
+				h := c.add()
+				h.setSlow(slow)
+				if took, err := within(10*lease, c.divided); err != nil {
+					t.Fatalf("after %v: %v", took, err)
+				}
+				id := h.k.ID()
+				for range 200 {
+					pass(lease / 10)
+					if h.k.ID() != id || len(h.k.Mine(belfry.LeasePlan)) != belfry.Shards/2 {
+						t.Fatalf("it was %s and is %s, with %d shards", id, h.k.ID(), len(h.k.Mine(belfry.LeasePlan)))
+					}
+				}
+				first := c.list()[0]
+				first.kill()
+				c.remove(first)
+				if took, err := within(10*lease, c.divided); err != nil {
+					t.Fatalf("after %v: %v", took, err)
+				}
+				h.setSlow(0)
+			})
+		})
+	}
+}
+
 // Whatever happens to the nodes, no shard is worked on by two of them, and
 // when it is over the work is divided again.
 // feature: NEW-12

@@ -139,6 +139,7 @@ type host struct {
 	gone   bool          // killed: it does nothing more
 	cut    bool          // calls fail, or hang, or work and are not answered
 	flaky  bool          // some calls work and are not answered
+	slow   time.Duration // each call takes so long, heard out or not
 	halted chan struct{} // closed when it goes on; nil = it runs
 	flying map[flight]time.Time
 	landed chan struct{} // closed and made anew with every end of a send
@@ -190,6 +191,8 @@ func (h *host) kill() {
 }
 
 func (h *host) setCut(cut bool) { h.mu.Lock(); h.cut, h.flaky = cut, false; h.mu.Unlock() }
+
+func (h *host) setSlow(d time.Duration) { h.mu.Lock(); h.slow = d; h.mu.Unlock() }
 
 func (h *host) setFlaky() { h.mu.Lock(); h.cut, h.flaky = false, true; h.mu.Unlock() }
 
@@ -245,6 +248,15 @@ func call[T any](ctx context.Context, h *host, f func() (T, error)) (T, error) {
 	case cut:
 		<-time.After(time.Duration(dice * float64(lease) / 10))
 		return none, errLost
+	}
+	h.mu.Lock()
+	slow := h.slow
+	h.mu.Unlock()
+	select {
+	case <-time.After(slow):
+	case <-ctx.Done(): // it is done all the same
+		_, _ = f()
+		return none, ctx.Err()
 	}
 	v, err := f()
 	h.mu.Lock()

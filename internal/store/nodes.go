@@ -24,6 +24,9 @@ const fencedCode = "BF001"
 // belfry_fence has it ("befr" in ASCII).
 const fenceSpace = 1650812518
 
+// burySpace is the first number of the lock that one who buries a node holds.
+const burySpace = fenceSpace + 1
+
 // dbClock is the database's clock in microseconds: the only one leases know.
 const dbClock = "(extract(epoch FROM clock_timestamp()) * 1000000)::bigint"
 
@@ -134,7 +137,8 @@ func (db *DB) readNodes(ctx context.Context, tx *sql.Tx, table *belfry.NodeTable
 // BuryNode declares a node dead whose lease has ended, and frees what it had.
 // It waits a little for what the node is committing at this moment, and then
 // ends that: a keeper with a short lease has little time. What the node begins
-// later fails. False when the node is alive after all, or was buried before.
+// later fails. False when the node is alive after all, was buried before or is
+// being buried by somebody else: who buries is not taken for the dead one.
 func (db *DB) BuryNode(ctx context.Context, id string) (buried bool, err error) {
 	if buried, err = db.bury(ctx, id); !lockTimeout(err) {
 		return buried, fault(err)
@@ -152,6 +156,10 @@ func (db *DB) BuryNode(ctx context.Context, id string) (buried bool, err error) 
 
 func (db *DB) bury(ctx context.Context, id string) (buried bool, err error) {
 	err = db.transact(ctx, func(tx *sql.Tx) error {
+		var mine bool
+		if err := tx.QueryRowContext(ctx, "SELECT pg_try_advisory_xact_lock($1, hashtext($2))", burySpace, id).Scan(&mine); err != nil || !mine {
+			return err
+		}
 		if _, err := tx.ExecContext(ctx, "SELECT set_config('lock_timeout', '200ms', true), pg_advisory_xact_lock($1, hashtext($2))", fenceSpace, id); err != nil {
 			return err
 		}

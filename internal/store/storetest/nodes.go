@@ -5,6 +5,8 @@ import (
 	"database/sql"
 	"errors"
 	"slices"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -214,5 +216,43 @@ func testHaltedNode(t *testing.T, place func(testing.TB) string) {
 	}
 	if _, err := tx.ExecContext(ctx, "SELECT 1"); err == nil {
 		t.Error("its transaction goes on")
+	}
+}
+
+// testBuriedByTwo: two that bury a node at once do not end each other, however
+// long it takes.
+func testBuriedByTwo(t *testing.T, place func(testing.TB) string) {
+	url := place(t)
+	one, other, ctx := Open(t, url), Open(t, url), context.Background()
+	if !one.Clustered() {
+		return
+	}
+	join(t, one, "a", 0)
+	raw := must[*sql.DB](t)(sql.Open("pgx", url))
+	defer func() { _ = raw.Close() }()
+	for _, ddl := range []string{
+		"CREATE FUNCTION slowly() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN PERFORM pg_sleep(1); RETURN OLD; END $$",
+		"CREATE TRIGGER slowly BEFORE DELETE ON nodes FOR EACH ROW EXECUTE FUNCTION slowly()",
+	} {
+		if _, err := raw.ExecContext(ctx, ddl); err != nil {
+			t.Fatal(err)
+		}
+	}
+	var buried atomic.Int32
+	var wg sync.WaitGroup
+	for _, db := range []*store.DB{one, other} {
+		wg.Go(func() {
+			ok, err := db.BuryNode(ctx, "a")
+			if err != nil {
+				t.Error(err)
+			}
+			if ok {
+				buried.Add(1)
+			}
+		})
+	}
+	wg.Wait()
+	if buried.Load() != 1 {
+		t.Errorf("buried %d times", buried.Load())
 	}
 }

@@ -87,6 +87,7 @@ func Run(t *testing.T, place func(testing.TB) string) {
 		{"nodes", testNodes},
 		{"the fence", testFence},
 		{"a node halted in mid-transaction", testHaltedNode},
+		{"a node buried by two at once", testBuriedByTwo},
 		{"nodes tell each other", testTell},
 		{"group commit", testGroupCommit},
 		{"one culprit", testCulprit},
