@@ -121,7 +121,7 @@ type process struct {
 
 var (
 	listening = regexp.MustCompile(`msg=listening url=(\S+)`)
-	usual     = regexp.MustCompile(`(?m)^.* msg=(attempt|request|"plan page not applied") .*\n`)
+	usual     = regexp.MustCompile(`(?m)^.* msg=(attempt|request|"plan pages not applied") .*\n`)
 	disaster  = regexp.MustCompile(`(?m)^(panic:|fatal error:|WARNING: DATA RACE)|msg="panic|stack=`)
 )
 

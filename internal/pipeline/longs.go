@@ -283,6 +283,7 @@ func (p *Planner) commitLong(ctx context.Context, pl *planned) {
 	if errs == nil {
 		return
 	}
+	p.tellMoved([]planned{*pl}, errs)
 	p.committed(pl, errs[0])
 	if errs[0] != nil || pl.page.Last {
 		pl.long.ended()

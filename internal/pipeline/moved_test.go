@@ -8,7 +8,6 @@ import (
 	"time"
 
 	"github.com/belfryhq/belfry/internal/belfry"
-	"github.com/belfryhq/belfry/internal/store"
 )
 
 // A page that was committed before, by another process or an earlier try, is
@@ -51,7 +50,7 @@ func TestPageMadeTwiceStrandsNothing(t *testing.T) {
 	for range 3 { // the first is over, and the cursor past it
 		<-reads
 	}
-	h.plan.moved(&pl, store.ErrCursorMoved)
+	h.plan.moved(&pl)
 	h.r.wait(t, 3)
 	h.r.once(t)
 	h.drained()

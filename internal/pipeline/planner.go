@@ -575,6 +575,7 @@ func (p *Planner) planSome(ctx context.Context, w *worker, jobs []job) (rest []j
 	if errs == nil {
 		return nil, false
 	}
+	p.tellMoved(ps, errs)
 	for i := range ps {
 		p.committed(&ps[i], errs[i])
 		if l := ps[i].long; l != nil {
@@ -584,10 +585,27 @@ func (p *Planner) planSome(ctx context.Context, w *worker, jobs []job) (rest []j
 	return jobs, true
 }
 
+// tellMoved has one line in the log of all pages of a call that are given up: a
+// node that was taken for dead gives up as many as it had.
+func (p *Planner) tellMoved(ps []planned, errs []error) {
+	n, first := 0, 0
+	for i := range errs {
+		if errs[i] != nil {
+			if n == 0 {
+				first = i
+			}
+			n++
+		}
+	}
+	if n > 0 {
+		p.o.Log.Info("plan pages not applied", "pages", n, "first", ps[first].page.EventID, "error", errs[first])
+	}
+}
+
 // committed tells the others of a page that door 2 has answered for.
 func (p *Planner) committed(pl *planned, err error) {
 	if err != nil {
-		p.moved(pl, err)
+		p.moved(pl)
 		return
 	}
 	p.o.Dispatcher.Handover(pl.page.Deliveries, pl.payload, pl.places, pl.page.Run == 0 && pl.page.From == "" && pl.page.Last)
@@ -615,8 +633,7 @@ func (p *Planner) forgo(ps []planned) {
 // places were held, so it is looked at again; and it may be due earlier than
 // what was made now, but not before the event was accepted, with room for
 // clocks that differ.
-func (p *Planner) moved(pl *planned, err error) {
-	p.o.Log.Info("plan page not applied", "event", pl.page.EventID, "error", err)
+func (p *Planner) moved(pl *planned) {
 	p.o.Dispatcher.Forgo(pl.page.Deliveries, pl.payload, pl.places)
 	clear(pl.places)
 	p.o.Dispatcher.Handover(pl.page.Deliveries, pl.payload, pl.places, false)

@@ -207,4 +207,28 @@ func TestCloseWhileConnecting(t *testing.T) {
 	default:
 		t.Error("a connection is being made after the end")
 	}
+	if _, err := c.Connect(t.Context()); !errors.Is(err, errClosed) {
+		t.Errorf("connecting after the end: %v", err)
+	}
+}
+
+// Who gives up in the moment of the end leaves no connection behind.
+func TestGiveUpAtTheEnd(t *testing.T) {
+	c, g := through(t, testdb.Postgres(t))
+	close(g.opened)
+	n, err := c.begin(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	<-n.done
+	if n.err != nil {
+		t.Fatal(n.err)
+	}
+	if err := c.Close(); err != nil {
+		t.Error(err)
+	}
+	c.leave(n)
+	if !n.conn.(*stdlib.Conn).Conn().IsClosed() {
+		t.Error("the connection is open still")
+	}
 }

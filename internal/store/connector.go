@@ -3,6 +3,7 @@ package store
 import (
 	"context"
 	"database/sql/driver"
+	"errors"
 	"fmt"
 	"sync"
 )
@@ -39,13 +40,9 @@ func newConnector(inner driver.Connector) *connector {
 
 // Connect implements driver.Connector.
 func (c *connector) Connect(ctx context.Context) (driver.Conn, error) {
-	n := c.takeOver(ctx)
-	if n == nil {
-		n = &connecting{done: make(chan struct{})}
-		c.wg.Go(func() {
-			n.conn, n.err = c.Connector.Connect(c.ctx)
-			close(n.done)
-		})
+	n, err := c.begin(ctx)
+	if err != nil {
+		return nil, err
 	}
 	select {
 	case <-n.done:
@@ -56,11 +53,30 @@ func (c *connector) Connect(ctx context.Context) (driver.Conn, error) {
 	}
 }
 
-// takeOver is a connection that somebody else began, nil = there is none. One
-// that was made meanwhile is looked at first: it may be gone again.
-func (c *connector) takeOver(ctx context.Context) *connecting {
+// errClosed is what a pool answers after its end.
+var errClosed = errors.New("connecting: the database was closed")
+
+// begin is a connection that somebody else began, or a new one.
+func (c *connector) begin(ctx context.Context) (*connecting, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	if c.closed {
+		return nil, errClosed
+	}
+	n := c.takeOver(ctx)
+	if n == nil {
+		n = &connecting{done: make(chan struct{})}
+		c.wg.Go(func() {
+			n.conn, n.err = c.Connector.Connect(c.ctx)
+			close(n.done)
+		})
+	}
+	return n, nil
+}
+
+// takeOver is a connection that somebody else began, nil = there is none. One
+// that was made meanwhile is looked at first: it may be gone again. c.mu is held.
+func (c *connector) takeOver(ctx context.Context) *connecting {
 	for len(c.left) > 0 {
 		n := c.left[0]
 		c.left = c.left[1:]
@@ -81,14 +97,18 @@ func (c *connector) takeOver(ctx context.Context) *connecting {
 	return nil
 }
 
+// leave leaves a connection to the next; after the end there is none, and it
+// fails at once.
 func (c *connector) leave(n *connecting) {
 	c.mu.Lock()
-	defer c.mu.Unlock()
-	if c.closed {
-		c.wg.Go(n.discard)
-		return
+	closed := c.closed
+	if !closed {
+		c.left = append(c.left, n)
 	}
-	c.left = append(c.left, n)
+	c.mu.Unlock()
+	if closed {
+		n.discard()
+	}
 }
 
 func (n *connecting) discard() {

@@ -223,10 +223,11 @@ func testHaltedNode(t *testing.T, place func(testing.TB) string) {
 // long it takes.
 func testBuriedByTwo(t *testing.T, place func(testing.TB) string) {
 	url := place(t)
-	one, other, ctx := Open(t, url), Open(t, url), context.Background()
+	one, ctx := Open(t, url), context.Background()
 	if !one.Clustered() {
 		return
 	}
+	other := Open(t, url)
 	join(t, one, "a", 0)
 	raw := must[*sql.DB](t)(sql.Open("pgx", url))
 	defer func() { _ = raw.Close() }()
