@@ -204,7 +204,7 @@ func (k *Keeper) beat(ctx context.Context) time.Duration {
 	if limited.Err() != nil {
 		took = k.patience
 	}
-	most := k.o.Lease * 2 / 3
+	most := k.mostPatience()
 	if k.ID() == "" {
 		most = k.o.Lease
 	}
@@ -212,13 +212,19 @@ func (k *Keeper) beat(ctx context.Context) time.Duration {
 	return wait
 }
 
+// mostPatience is how long a beat of a node that has joined may take at most.
+func (k *Keeper) mostPatience() time.Duration { return k.o.Lease * 2 / 3 }
+
+// pause is the time between a beat that failed and the next.
+func (k *Keeper) pause() time.Duration { return min(k.o.Lease/3, time.Second) }
+
 // step is what a beat does before ctx ends.
 func (k *Keeper) step(ctx context.Context) time.Duration {
 	regular := k.o.Lease / 3
 	if k.ID() == "" {
 		if err := k.join(ctx); err != nil {
 			k.o.Log.Error("joining the other nodes", "error", err)
-			return min(regular, time.Second)
+			return k.pause()
 		}
 	}
 	asked := k.o.Now()
@@ -232,7 +238,7 @@ func (k *Keeper) step(ctx context.Context) time.Duration {
 		return 0
 	case err != nil:
 		k.o.Log.Error("renewing the lease of this node", "node", k.ID(), "until", *k.until.Load(), "error", err)
-		return min(regular, time.Second)
+		return k.pause()
 	}
 	k.judgeClock(table.Clock, asked)
 	until := asked.Add(k.o.Lease - k.o.Lease/3)
@@ -250,7 +256,7 @@ func (k *Keeper) step(ctx context.Context) time.Duration {
 		if ctx.Err() == nil {
 			k.o.Log.Error("dividing the work among nodes", "error", err)
 		}
-		return min(regular, time.Second)
+		return k.pause()
 	}
 	k.once.Do(func() { close(k.joined) })
 	return max(regular-k.o.Now().Sub(asked), 0)
@@ -301,9 +307,9 @@ func (k *Keeper) lose() {
 // It says whether other nodes should look.
 func (k *Keeper) act(ctx context.Context, table *belfry.NodeTable) (changed bool, err error) {
 	// Whoever was cut off from the database cannot tell the dead from those
-	// that were cut off with it: it gives them time to renew first, of which a
-	// beat that is not heard out takes two thirds of a lease.
-	if settled := k.renewed.Sub(k.since) >= k.o.Lease; settled {
+	// that were cut off with it: it gives them time to give up a beat that is
+	// not heard out and to renew first.
+	if settled := k.renewed.Sub(k.since) >= k.mostPatience()+k.pause(); settled {
 		for i := range table.Nodes {
 			n := &table.Nodes[i]
 			if n.ID == k.ID() || n.Until.After(table.Clock) {
