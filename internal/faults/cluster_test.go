@@ -168,11 +168,12 @@ func TestZombieNode(t *testing.T) {
 		zombie.signal(syscall.SIGSTOP)
 		divided(t, other, 1)
 		l.grows(other, 40)
+		woken := time.Now() // before the signal: it may send sooner than we go on
 		zombie.signal(syscall.SIGCONT)
 		d.dead = time.Now()
 		// What was on its way when it was halted goes out when it wakes, and
 		// the other node has sent it meanwhile: that belongs to the wake.
-		halts = append(halts, d, death{sent: d.dead, dead: d.dead})
+		halts = append(halts, d, death{sent: woken, dead: d.dead})
 		divided(t, other, 2)
 		l.grows(other, 40)
 	}
