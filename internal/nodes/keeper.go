@@ -193,8 +193,8 @@ func (k *Keeper) leave(ctx context.Context) {
 // A connection that is dead and does not say so must not cost the lease, so a
 // beat gives up after a third of one. A database that is slow, as on a busy disk,
 // would never be heard out then: after a beat that was not, the next has twice as
-// long, up to what leaves time to renew once more, or to all of a lease while
-// there is none to lose; after one that was, twice what it took.
+// long, up to two thirds of a lease, or all of one while there is none to lose;
+// after one that was, twice what it took.
 func (k *Keeper) beat(ctx context.Context) time.Duration {
 	began := k.o.Now()
 	limited, cancel := context.WithTimeout(ctx, k.patience)

@@ -17,6 +17,7 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/stdlib"
 
+	"github.com/belfryhq/belfry/internal/belfry"
 	"github.com/belfryhq/belfry/internal/testdb"
 )
 
@@ -62,6 +63,7 @@ type gate struct {
 	opened chan struct{}
 	taken  atomic.Int64
 	refuse atomic.Bool
+	halted atomic.Bool // nothing more is asked, and nothing ends
 
 	mu    sync.Mutex
 	conns []net.Conn
@@ -109,9 +111,24 @@ func (g *gate) carry(ctx context.Context, c net.Conn) {
 	defer s.Close()
 	var back sync.WaitGroup
 	back.Go(func() { _, _ = io.Copy(c, s); _ = c.Close() })
-	_, _ = io.Copy(s, c)
+	_, _ = io.Copy(s, halting{c, g, ctx})
 	_ = s.Close()
 	back.Wait()
+}
+
+// halting reads from one who may be halted.
+type halting struct {
+	io.Reader
+	g   *gate
+	ctx context.Context
+}
+
+func (h halting) Read(p []byte) (int, error) {
+	n, err := h.Reader.Read(p)
+	if h.g.halted.Load() {
+		<-h.ctx.Done()
+	}
+	return n, err
 }
 
 func (g *gate) drop() {
@@ -231,4 +248,57 @@ func TestGiveUpAtTheEnd(t *testing.T) {
 	if !n.conn.(*stdlib.Conn).Conn().IsClosed() {
 		t.Error("the connection is open still")
 	}
+}
+
+// Who is halted while it buries a node keeps others from it for moments only.
+func TestHaltedWhileBurying(t *testing.T) {
+	place := testdb.Postgres(t)
+	open := func(url string) *DB {
+		db, err := Open(t.Context(), Options{URL: url, Log: slog.New(slog.DiscardHandler), Now: time.Now})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return db
+	}
+	db := open(place)
+	defer func() { _ = db.Close() }()
+	if err := db.JoinNode(t.Context(), belfry.Node{ID: "a", Roles: belfry.Roles}, 0); err != nil {
+		t.Fatal(err)
+	}
+	for _, ddl := range []string{
+		"CREATE FUNCTION slowly() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN PERFORM pg_sleep(1); RETURN OLD; END $$",
+		"CREATE TRIGGER slowly BEFORE DELETE ON nodes FOR EACH ROW EXECUTE FUNCTION slowly()",
+	} {
+		if _, err := db.write.ExecContext(t.Context(), ddl); err != nil {
+			t.Fatal(err)
+		}
+	}
+	c, g := through(t, place)
+	close(g.opened)
+	halted := &DB{write: sql.OpenDB(c), pg: true}
+	defer func() { _ = halted.write.Close() }()
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		if ok, err := halted.bury(t.Context(), "a"); ok || err == nil {
+			t.Errorf("the halted one: %v, %v", ok, err)
+		}
+	}()
+	tick := time.NewTicker(10 * time.Millisecond)
+	defer tick.Stop()
+	for n := 0; n == 0; <-tick.C { // it is in the middle of it
+		if err := db.write.QueryRowContext(t.Context(), "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event = 'PgSleep'").Scan(&n); err != nil {
+			t.Fatal(err)
+		}
+	}
+	g.halted.Store(true)
+	begun, buried := time.Now(), false
+	for ; !buried && time.Since(begun) < 20*time.Second; <-tick.C {
+		buried, _ = db.BuryNode(t.Context(), "a") // as at each beat
+	}
+	if !buried {
+		t.Error("nobody else buries it")
+	}
+	g.drop()
+	<-ended
 }

@@ -156,8 +156,11 @@ func (db *DB) BuryNode(ctx context.Context, id string) (buried bool, err error) 
 
 func (db *DB) bury(ctx context.Context, id string) (buried bool, err error) {
 	err = db.transact(ctx, func(tx *sql.Tx) error {
+		// Whoever is halted while burying holds the others up no longer than that.
 		var mine bool
-		if err := tx.QueryRowContext(ctx, "SELECT pg_try_advisory_xact_lock($1, hashtext($2))", burySpace, id).Scan(&mine); err != nil || !mine {
+		var limit string
+		err := tx.QueryRowContext(ctx, "SELECT pg_try_advisory_xact_lock($1, hashtext($2)), set_config('idle_in_transaction_session_timeout', '2s', true)", burySpace, id).Scan(&mine, &limit)
+		if err != nil || !mine {
 			return err
 		}
 		if _, err := tx.ExecContext(ctx, "SELECT set_config('lock_timeout', '200ms', true), pg_advisory_xact_lock($1, hashtext($2))", fenceSpace, id); err != nil {
