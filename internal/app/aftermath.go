@@ -2,6 +2,7 @@ package app
 
 import (
 	"context"
+	"errors"
 	"time"
 
 	"github.com/belfryhq/belfry/internal/belfry"
@@ -18,21 +19,27 @@ type aftermath struct {
 	period   time.Duration // of failing only, after which an endpoint is disabled
 }
 
-// Ended disables an endpoint that has failed for too long.
-func (f *aftermath) Ended(ctx context.Context, d *belfry.Delivery, out belfry.Outcome) error {
-	since, err := f.failures.Note(ctx, d, out)
-	if err != nil || since.IsZero() {
-		return err
+// Ended disables endpoints that have failed for too long.
+func (f *aftermath) Ended(ctx context.Context, calls []pipeline.Call) error {
+	failed, failure := f.failures.Note(ctx, calls)
+	for i := range failed {
+		d := failed[i].Delivery
+		e, found, err := f.dir.Endpoint(ctx, d.Tenant, d.Address)
+		if err == nil && found {
+			if why := pipeline.FailedTooLong(e, failed[i].Since, f.app.clock.now(), f.period); why != "" {
+				err = f.disable(ctx, d, e, why)
+			}
+		}
+		failure = errors.Join(failure, err)
 	}
-	e, found, err := f.dir.Endpoint(ctx, d.Tenant, d.Address)
-	if err != nil || !found {
-		return err
-	}
-	if why := pipeline.FailedTooLong(e, since, f.app.clock.now(), f.period); why != "" {
-		return f.disable(ctx, d, e, why)
-	}
-	return nil
+	return failure
 }
+
+// Gained forgets what another process has followed until now.
+func (f *aftermath) Gained(shards []int) { f.failures.Forget(shards) }
+
+// Settle keeps which endpoints fail.
+func (f *aftermath) Settle(ctx context.Context) error { return f.failures.Settle(ctx) }
 
 // Gone acts on an address that its destination says is dead: an endpoint is
 // disabled and its owner told, a contact gets a tombstone.

@@ -151,4 +151,7 @@ type Failing struct {
 	Since    time.Time // the first failure after the last success
 	Last     time.Time
 	Detail   string // of the last failure
+	// Clean, when it is noted, is the last success known to whoever notes it: a
+	// Since from before it, noted by another, is out of date.
+	Clean time.Time
 }

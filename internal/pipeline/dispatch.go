@@ -83,11 +83,17 @@ type Composed struct {
 	resumes int64 // as they were before it was composed
 }
 
-// Aftermath is told what a send taught about an address: it is gone.
+// Aftermath is told what sends taught about addresses.
 type Aftermath interface {
+	// Gone hears that an address is dead.
 	Gone(ctx context.Context, d *belfry.Delivery, out belfry.Outcome) error
-	// Ended hears how each call of an endpoint ended that is not gone.
-	Ended(ctx context.Context, d *belfry.Delivery, out belfry.Outcome) error
+	// Ended hears how calls of endpoints ended that are not gone, many at once and
+	// in their order.
+	Ended(ctx context.Context, calls []Call) error
+	// Gained hears that another process followed the endpoints of shards until now.
+	Gained(shards []int)
+	// Settle keeps for other processes what is in memory only.
+	Settle(ctx context.Context) error
 }
 
 // DispatcherOptions are the parts a Dispatcher works with; all are needed.
@@ -267,6 +273,7 @@ func (d *Dispatcher) Run(ctx context.Context) error {
 	patience := time.AfterFunc(recordGrace, cancelRecords)
 	defer patience.Stop()
 	recorders.Wait()
+	d.settleAftermath(recordCtx)
 	d.surrender(recordCtx)
 	close(d.stopped)
 	return nil
@@ -425,7 +432,8 @@ func (d *Dispatcher) Look() {
 }
 
 // Gained makes the Dispatcher look for the deliveries of shards it has now.
-func (d *Dispatcher) Gained([]int) {
+func (d *Dispatcher) Gained(shards []int) {
+	d.o.Aftermath.Gained(shards)
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	for _, b := range d.backlogs {
@@ -463,6 +471,12 @@ func (d *Dispatcher) Leave(ctx context.Context, shards []int) []int {
 			return left
 		case <-emptied:
 		}
+	}
+}
+
+func (d *Dispatcher) settleAftermath(ctx context.Context) {
+	if err := d.o.Aftermath.Settle(ctx); err != nil {
+		d.o.Log.Error("keeping which endpoints fail", "error", err)
 	}
 }
 

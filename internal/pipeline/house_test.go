@@ -137,7 +137,11 @@ func (g *goneList) Gone(_ context.Context, d *belfry.Delivery, _ belfry.Outcome)
 	return nil
 }
 
-func (g *goneList) Ended(context.Context, *belfry.Delivery, belfry.Outcome) error { return nil }
+func (g *goneList) Ended(context.Context, []Call) error { return nil }
+
+func (g *goneList) Gained([]int) {}
+
+func (g *goneList) Settle(context.Context) error { return nil }
 
 // house is the pipeline on a real store.
 type house struct {

@@ -313,6 +313,7 @@ func (d *Dispatcher) settled(ctx context.Context, rs []record, applied []bool) {
 	d.planned(rs, applied)
 	d.mu.Unlock()
 	d.told(rs, applied)
+	var calls []Call
 	for i := range rs {
 		a := &rs[i].attempt
 		if a.Outcome.Kind == belfry.OutcomeGone && a.Because == nil {
@@ -321,14 +322,17 @@ func (d *Dispatcher) settled(ctx context.Context, rs []record, applied []bool) {
 			}
 		}
 		if rs[i].it.d.Channel == belfry.ChannelWebhook && a.N > 0 && a.Because == nil && a.Outcome.Kind != belfry.OutcomeGone {
-			if err := d.o.Aftermath.Ended(ctx, &rs[i].it.d, a.Outcome); err != nil {
-				d.o.Log.Error("following how an endpoint does", "endpoint", rs[i].it.d.Address, "error", err)
-			}
+			calls = append(calls, Call{&rs[i].it.d, a.Outcome})
 		}
 		if a.State != belfry.Delivered && (a.N > 0 || a.Because != nil) {
 			d.o.Log.Info("attempt", "tenant", a.Tenant, "delivery", a.DeliveryID, "channel", rs[i].it.d.Channel,
 				"destination", rs[i].it.d.Destination, "n", a.N, "outcome", a.Outcome.Kind.String(), "status", a.Outcome.Status,
 				"state", a.State.String(), "took", a.Took, "detail", a.Outcome.Detail)
+		}
+	}
+	if len(calls) > 0 {
+		if err := d.o.Aftermath.Ended(ctx, calls); err != nil {
+			d.o.Log.Error("following how endpoints do", "calls", len(calls), "error", err)
 		}
 	}
 }

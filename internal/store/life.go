@@ -1,9 +1,12 @@
 package store
 
 import (
+	"cmp"
 	"context"
 	"database/sql"
 	"encoding/json"
+	"math"
+	"slices"
 	"time"
 
 	"github.com/belfryhq/belfry/internal/belfry"
@@ -364,37 +367,58 @@ func (db *DB) LastAttempts(ctx context.Context, tenant string, ids []string) (ma
 	return out, err
 }
 
-// Failing reads since when an endpoint has only failed, false when it has not.
-func (db *DB) Failing(ctx context.Context, tenant, endpoint string) (f belfry.Failing, ok bool, err error) {
-	err = db.query(ctx, func(rows *sql.Rows) error {
+// Failing reads since when endpoints have only failed; those that work are
+// absent.
+func (db *DB) Failing(ctx context.Context, tenant string, endpoints []string) (map[string]belfry.Failing, error) {
+	fs := map[string]belfry.Failing{}
+	err := db.queryEach(ctx, func(rows *sql.Rows) error {
+		var f belfry.Failing
 		var since, last int64
-		ok = true
-		err := rows.Scan(&since, &last, &f.Detail)
-		f.Endpoint, f.Since, f.Last = endpoint, fromMicros(since), fromMicros(last)
+		err := rows.Scan(&f.Endpoint, &since, &last, &f.Detail)
+		f.Since, f.Last = fromMicros(since), fromMicros(last)
+		fs[f.Endpoint] = f
 		return err
-	}, "SELECT since, last, detail FROM failing WHERE tenant = $1 AND endpoint = $2", tenant, endpoint)
-	return f, ok, err
+	}, "SELECT endpoint, since, last, detail FROM failing WHERE tenant = $1 AND endpoint IN_LIST", endpoints, tenant)
+	return fs, err
 }
 
-// NoteFailing notes that an endpoint fails. Since holds until it is cleared;
-// one from before clearedAt is out of date and gives way.
-func (db *DB) NoteFailing(ctx context.Context, tenant string, f belfry.Failing, clearedAt time.Time) error {
-	if err := clean(tenant, f.Endpoint, f.Detail); err != nil {
-		return err
+var (
+	clearFailing = with("tenant:t endpoint:t clean:n", `DELETE FROM failing WHERE (tenant, endpoint) IN
+		(SELECT f.tenant, f.endpoint FROM a JOIN failing f ON f.tenant = a.tenant AND f.endpoint = a.endpoint WHERE f.since < a.clean)`)
+	noteFailing = insert("failing", "tenant:t endpoint:t since:n last:n detail:t",
+		"ON CONFLICT (tenant, endpoint) DO UPDATE SET last = excluded.last, detail = excluded.detail")
+)
+
+// NoteFailing notes which endpoints fail, each named once, and which work again,
+// whose Since is zero. What is noted already keeps its Since, unless that is from
+// before Clean.
+func (db *DB) NoteFailing(ctx context.Context, tenant string, changes []belfry.Failing) error {
+	changes = slices.Clone(changes)
+	slices.SortFunc(changes, func(a, b belfry.Failing) int { return cmp.Compare(a.Endpoint, b.Endpoint) }) // so do all who write them
+	for i := range changes {
+		if err := clean(tenant, changes[i].Endpoint, changes[i].Detail); err != nil {
+			return err
+		}
 	}
-	return db.doors.life.do(ctx, &job{weight: 1, data: func(s *session) error {
-		_, err := s.exec(`INSERT INTO failing (tenant, endpoint, since, last, detail) VALUES ($1, $2, $3, $4, $5)
-			ON CONFLICT (tenant, endpoint) DO UPDATE SET last = excluded.last, detail = excluded.detail,
-				since = CASE WHEN failing.since < $6 THEN excluded.since ELSE failing.since END`,
-			tenant, f.Endpoint, micros(f.Since), micros(f.Last), f.Detail, micros(clearedAt))
-		return err
-	}})
-}
-
-// ClearFailing notes that an endpoint works.
-func (db *DB) ClearFailing(ctx context.Context, tenant, endpoint string) error {
-	return db.doors.life.do(ctx, &job{weight: 1, data: func(s *session) error {
-		_, err := s.exec("DELETE FROM failing WHERE tenant = $1 AND endpoint = $2", tenant, endpoint)
+	return db.doors.life.do(ctx, &job{weight: len(changes), data: func(s *session) error {
+		gone := s.rows(clearFailing)
+		for i := range changes {
+			before := micros(changes[i].Clean)
+			if changes[i].Since.IsZero() {
+				before = math.MaxInt64
+			}
+			gone.text(tenant).text(changes[i].Endpoint).num(before)
+		}
+		if _, err := gone.flush(); err != nil {
+			return err
+		}
+		rows := s.rows(noteFailing)
+		for i := range changes {
+			if f := &changes[i]; !f.Since.IsZero() {
+				rows.text(tenant).text(f.Endpoint).num(micros(f.Since)).num(micros(f.Last)).text(f.Detail)
+			}
+		}
+		_, err := rows.flush()
 		return err
 	}})
 }

@@ -535,31 +535,45 @@ func testFailing(t *testing.T, place func(testing.TB) string) {
 	db := Open(t, place(t))
 	ctx := context.Background()
 	at := func(n int64) time.Time { return time.UnixMicro(n * 1_000_000).UTC() }
-	note := func(n, cleared int64) {
+	note := func(changes ...belfry.Failing) {
 		t.Helper()
-		if err := db.NoteFailing(ctx, tenant, belfry.Failing{Endpoint: "ep_1", Since: at(n), Last: at(n), Detail: fmt.Sprint("fault ", n)}, at(cleared)); err != nil {
+		if err := db.NoteFailing(ctx, tenant, changes); err != nil {
 			t.Fatal(err)
 		}
 	}
-	check := func(since, last int64) {
-		t.Helper()
-		f, ok, err := db.Failing(ctx, tenant, "ep_1")
-		if err != nil || ok != (since > 0) {
-			t.Fatalf("%+v, %v, %v", f, ok, err)
-		}
-		if ok {
-			same(t, "failing", f, belfry.Failing{Endpoint: "ep_1", Since: at(since), Last: at(last), Detail: fmt.Sprint("fault ", last)})
-		}
+	fails := func(endpoint string, n, clean int64) belfry.Failing {
+		return belfry.Failing{Endpoint: endpoint, Since: at(n), Last: at(n), Detail: fmt.Sprint("fault ", n), Clean: at(clean)}
 	}
-	check(0, 0)
-	note(10, 0)
-	check(10, 10)
-	note(20, 5) // a success before the first failure
-	check(10, 20)
-	note(30, 15) // a success that another node saw in between
-	check(30, 30)
-	if err := db.ClearFailing(ctx, tenant, "ep_1"); err != nil {
+	works := func(endpoint string) belfry.Failing { return belfry.Failing{Endpoint: endpoint} }
+	is := func(endpoint string, since, last int64) belfry.Failing {
+		return belfry.Failing{Endpoint: endpoint, Since: at(since), Last: at(last), Detail: fmt.Sprint("fault ", last)}
+	}
+	check := func(want ...belfry.Failing) {
+		t.Helper()
+		got, err := db.Failing(ctx, tenant, []string{"ep_1", "ep_2", "ep_3", "ep_4"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		whole := map[string]belfry.Failing{}
+		for _, f := range want {
+			whole[f.Endpoint] = f
+		}
+		same(t, "failing", got, whole)
+	}
+	check()
+	note(fails("ep_2", 11, 0), fails("ep_1", 10, 0), works("ep_3"))
+	check(is("ep_1", 10, 10), is("ep_2", 11, 11))
+	note(fails("ep_1", 20, 5)) // a success before the first failure
+	check(is("ep_1", 10, 20), is("ep_2", 11, 11))
+	note(fails("ep_1", 30, 15), fails("ep_3", 31, 0), works("ep_2")) // a success that another node saw in between
+	check(is("ep_1", 30, 30), is("ep_3", 31, 31))
+	if err := db.NoteFailing(ctx, "other", []belfry.Failing{works("ep_1"), fails("ep_4", 1, 0)}); err != nil {
 		t.Fatal(err)
 	}
-	check(0, 0)
+	check(is("ep_1", 30, 30), is("ep_3", 31, 31)) // a tenant's are its own
+	note(works("ep_1"), works("ep_3"), works("ep_4"))
+	check()
+	if err := db.NoteFailing(ctx, tenant, nil); err != nil {
+		t.Error(err)
+	}
 }
