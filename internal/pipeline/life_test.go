@@ -4,6 +4,7 @@ import (
 	"context"
 	"slices"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -36,7 +37,7 @@ func (h *house) replay(terms belfry.Replay, ids ...string) {
 	h.plan.Wake(belfry.DefaultTenant, slices.Min(ids))
 }
 
-// planned waits until no plan is pending.
+// everythingPlanned waits until no plan is pending.
 func (h *house) everythingPlanned() {
 	h.t.Helper()
 	tick := time.NewTicker(5 * time.Millisecond)
@@ -216,6 +217,8 @@ func TestCancelReachesWhatIsInMemory(t *testing.T) {
 	}
 	h.endpoints(1, "course.*")
 	h.run()
+	release := sync.OnceFunc(func() { close(letGo) })
+	t.Cleanup(release) // before the house is left, which waits for its sends
 	h.accept(1, "course.updated")
 	h.drained()
 	events := h.accept(20, "course.updated")
@@ -223,15 +226,14 @@ func TestCancelReachesWhatIsInMemory(t *testing.T) {
 	for range firstConcurrency + 1 {
 		inFlight[<-entered] = true
 	}
-	cancelled := 0
+	h.everythingPlanned() // what is not planned cannot be cancelled
 	for _, e := range events {
 		id := belfry.DeliveryID(e, 0, belfry.ChannelWebhook, "ep_000")
 		if got := h.cancel(id); got != inFlight[id] {
 			t.Errorf("%s: in flight %v, want %v", id, got, inFlight[id])
 		}
-		cancelled++
 	}
-	close(letGo)
+	release()
 	h.drained()
 	h.settled()
 	if len(entered) > 0 {
