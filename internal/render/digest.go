@@ -164,11 +164,7 @@ func (d *Digest) Mail() belfry.Message {
 		body.WriteString("</p>\n")
 	}
 	p.Title, p.Body = m.Subject, template.HTML(body.String()) // of entries that are sanitised, and escaped
-	var out strings.Builder
-	if err := layout.Execute(&out, p); err != nil {
-		out.Reset() // as Template.Mail
-	}
-	m.HTML, m.Text = out.String(), p.text(strings.TrimRight(text.String(), "\n"))
+	m.HTML, m.Text = p.html(), p.text(strings.TrimRight(text.String(), "\n"))
 	return m
 }
 

@@ -51,6 +51,8 @@ const (
 	placeholderEnd   = "vqz"
 )
 
+func placeholderAt(n int) string { return placeholderBegin + strconv.Itoa(n) + placeholderEnd }
+
 var placeholder = regexp.MustCompile(placeholderBegin + `(\d{1,6})` + placeholderEnd)
 
 // nested are the markers of more than 16 quotations and lists, one in the
@@ -105,7 +107,7 @@ func (t *Template) fragment(values object) (page, text string) {
 		}
 		room -= len(s)
 		taken = append(taken, clean(s))
-		return placeholderBegin + strconv.Itoa(len(taken)-1) + placeholderEnd, more
+		return placeholderAt(len(taken) - 1), more
 	})
 	f := t.body.html(source)
 	return f.filled(taken)

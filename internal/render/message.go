@@ -2,7 +2,6 @@ package render
 
 import (
 	"cmp"
-	_ "embed"
 	"html/template"
 	"strings"
 	"time"
@@ -91,61 +90,8 @@ func (t *Template) Mail(item Item, links Links) belfry.Message {
 	if s := item.Subscription; s != nil {
 		p.Subscription = oneLine(s.Title)
 	}
-	var out strings.Builder
-	if err := layout.Execute(&out, p); err != nil {
-		// The layout is ours and its fields are strings: only a bug gets here,
-		// and the message still has its text.
-		out.Reset()
-	}
-	m.HTML = out.String()
-	m.Text = p.text(text)
+	m.HTML, m.Text = p.html(), p.text(text)
 	return m
-}
-
-// page is what the mail layout shows.
-type page struct {
-	Lang, Title          string
-	Body                 template.HTML
-	URL, URLText         string
-	Reason, Subscription string
-	Links                Links
-	say                  *words.Printer
-}
-
-// Say is a text of the layout.
-func (p page) Say(id string, pairs ...string) string { return p.say.Say(id, pairs...) }
-
-//go:embed mail.html
-var layoutSource string
-
-var layout = template.Must(template.New("mail").Parse(layoutSource))
-
-// text is the plain twin of the layout around a body.
-func (p *page) text(body string) string {
-	var b strings.Builder
-	b.WriteString(body)
-	b.WriteByte('\n')
-	if p.URL != "" && !strings.Contains(body, p.URL) {
-		b.WriteString("\n" + p.URL + "\n")
-	}
-	if p.Links.Acknowledge != "" {
-		b.WriteString("\n" + p.Say("mail.acknowledge") + ": " + p.Links.Acknowledge + "\n")
-	}
-	b.WriteString("\n-- \n") // the signature mark that mail programs fold away
-	if p.Reason != "" {
-		b.WriteString(p.Say("mail.because", "Reason", p.Reason) + "\n")
-	}
-	if p.Subscription != "" {
-		b.WriteString(p.Say("mail.subscription", "Title", p.Subscription) + "\n")
-	}
-	for _, l := range []struct{ id, url string }{
-		{"mail.why", p.Links.Why}, {"mail.stop", p.Links.Unsubscribe}, {"mail.manage", p.Links.Manage},
-	} {
-		if l.url != "" {
-			b.WriteString(p.Say(l.id) + ": " + l.url + "\n")
-		}
-	}
-	return b.String()
 }
 
 func (t *Template) title(item *Item, values object) string {
