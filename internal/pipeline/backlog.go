@@ -644,6 +644,7 @@ func (d *Dispatcher) payloads(ctx context.Context, tenant string, rows []belfry.
 	ids := make([]string, 0, len(rows))
 	seen := make(map[string]bool, len(rows))
 	later = make([]bool, len(rows))
+	var people []string
 	d.mu.Lock()
 	for i := range rows {
 		if _, held := d.held[rows[i].ID]; held {
@@ -658,9 +659,15 @@ func (d *Dispatcher) payloads(ctx context.Context, tenant string, rows []belfry.
 			seen[rows[i].EventID] = true
 			ids = append(ids, rows[i].EventID)
 		}
+		if rows[i].Principal != "" {
+			people = append(people, rows[i].Principal)
+		}
 	}
 	d.mu.Unlock()
 	out, err := d.events(ctx, tenant, ids)
+	if err == nil && len(people) > 0 {
+		err = d.o.Composer.Expect(ctx, tenant, people)
+	}
 	return out, later, err
 }
 

@@ -253,6 +253,16 @@ func (m *Messages) message(ctx context.Context, d *belfry.Delivery, acc *belfry.
 	return &msg, nil, m.facts.address(ctx, d.Tenant, sub, &item, &msg)
 }
 
+// Expect has the directory read people who will be told, many at once.
+func (m *Messages) Expect(ctx context.Context, tenant string, people []string) error {
+	view, err := m.facts.Directory.At(ctx, tenant, 0)
+	if err != nil {
+		return err
+	}
+	_, err = view.Persons(people)
+	return err
+}
+
 // target is where a delivery goes and who is there, nobody for a bare address; a
 // reason says that it may not go there any more.
 func (m *Messages) target(ctx context.Context, d *belfry.Delivery) (channel.Target, *belfry.Person, *belfry.Reason, error) {

@@ -21,8 +21,9 @@ type gathered struct {
 
 type digestItem struct {
 	belfry.BundleItem
-	acc *belfry.Accepted     // nil = the event is not kept any more
-	sub *belfry.Subscription // as it stands when it is sent; nil = it has none
+	acc   *belfry.Accepted     // nil = the event is not kept any more
+	sub   *belfry.Subscription // as it stands when it is sent; nil = it has none
+	alone bool                 // no other of many digests speaks of the event: it is not worth remembering
 }
 
 // Bounds of what of digests is in memory: events that many of them speak of,
@@ -32,6 +33,7 @@ const (
 	digestEvent  = 16 << 10
 	digestWords  = 4096
 	digestParts  = 40 // that are looked at of one of which nothing before them is left
+	manyDigests  = 16 // read at once: what one of them speaks of is seldom in others
 )
 
 // digestPayload is the payload of a digest.
@@ -73,11 +75,12 @@ func (d *Dispatcher) digests(ctx context.Context, tenant string, bundles []strin
 // digestItems reads what items speak of.
 func (d *Dispatcher) digestItems(ctx context.Context, tenant string, items map[string][]belfry.BundleItem) (map[string][]digestItem, error) {
 	events := map[string]*belfry.Accepted{}
+	times := map[string]int{}
 	var missing []string
 	for _, list := range items {
 		for i := range list {
 			id := list[i].EventID
-			if _, asked := events[id]; asked {
+			if times[id]++; times[id] > 1 {
 				continue
 			}
 			acc, cached := d.spoken.Get(spokenKey{tenant, id})
@@ -91,9 +94,10 @@ func (d *Dispatcher) digestItems(ctx context.Context, tenant string, items map[s
 	if err != nil {
 		return nil, err
 	}
+	alone := func(event string) bool { return len(items) >= manyDigests && times[event] == 1 }
 	for id, acc := range read {
 		events[id] = acc
-		if len(acc.Body) <= digestEvent {
+		if len(acc.Body) <= digestEvent && !alone(id) {
 			d.spoken.Add(spokenKey{tenant, id}, acc)
 		}
 	}
@@ -101,7 +105,7 @@ func (d *Dispatcher) digestItems(ctx context.Context, tenant string, items map[s
 	for id, list := range items {
 		told := make([]digestItem, len(list))
 		for i := range list {
-			told[i] = digestItem{BundleItem: list[i], acc: events[list[i].EventID]}
+			told[i] = digestItem{BundleItem: list[i], acc: events[list[i].EventID], alone: alone(list[i].EventID)}
 		}
 		out[id] = told
 	}
@@ -352,12 +356,14 @@ func (m *Messages) words(ctx context.Context, d *belfry.Delivery, it *digestItem
 	}
 	key := wordsKey{d.Tenant, it.EventID, it.Subscription, it.Template, d.Channel, d.Locale, zone, m.now().Unix() / 60}
 	shared := it.sub == nil || !slices.ContainsFunc(it.sub.Notify, func(n belfry.Notify) bool { return n.Message != "" })
+	if !shared && who != nil {
+		reader = &who.User
+	}
+	shared = shared && !it.alone
 	if shared {
 		if w, ok := m.digested.Get(key); ok {
 			return w, nil
 		}
-	} else if who != nil {
-		reader = &who.User
 	}
 	item, err := m.facts.Item(ctx, d.Tenant, it.acc, it.sub, nil, &belfry.Person{User: belfry.User{Locale: d.Locale, TimeZone: zone}})
 	if err != nil {

@@ -61,6 +61,8 @@ type Channels interface {
 // nothing is sent any more; Wait means not now (a paused endpoint), and later
 // the destination is tried again.
 type Composer interface {
+	// Expect reads what will be needed of people many at once.
+	Expect(ctx context.Context, tenant string, people []string) error
 	Compose(ctx context.Context, d *belfry.Delivery, p *Payload) (Composed, error)
 }
 

@@ -33,6 +33,8 @@ func (noStore) RecordAttempts(_ context.Context, as []belfry.Attempt) ([]bool, e
 
 type plainComposer struct{}
 
+func (plainComposer) Expect(context.Context, string, []string) error { return nil }
+
 func (plainComposer) Compose(_ context.Context, d *belfry.Delivery, _ *Payload) (Composed, error) {
 	return Composed{Target: channel.Target{Address: d.Address}, Message: &belfry.Message{ID: d.ID}}, nil
 }

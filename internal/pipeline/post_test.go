@@ -64,6 +64,8 @@ func (p *post) Channel(tenant, _ string) (Channel, bool) {
 	return Channel{Sender: p, Concurrency: p.cap, Relay: p.relay, Owner: belfry.AllTenants, Limits: p.limits, Share: p.shares[tenant]}, true
 }
 
+func (p *post) Expect(context.Context, string, []string) error { return nil }
+
 func (p *post) Compose(_ context.Context, d *belfry.Delivery, _ *Payload) (Composed, error) {
 	g := p.grant[d.Destination]
 	return Composed{Target: channel.Target{Address: d.Destination}, Message: &belfry.Message{ID: d.ID}, Waits: p.waits[d.Destination],
