@@ -31,7 +31,15 @@ func TestSubscriptionsOfSahana(t *testing.T) {
 		h.call(http.MethodPost, "/v1/events", m{"id": id, "source": "/eden", "type": typ, "object": "o/" + id, "data": m{"region": region}}, nil)
 	}
 	event("1", "case.created", "north")
-	event("2", "shelter.created", "north")
+	h.await("it to be known that there is no mailbox of ada", func() string {
+		var list struct{ Items []struct{ Dead string } }
+		h.call(http.MethodGet, "/v1/users/ada/contacts", nil, &list)
+		if len(list.Items) != 1 || list.Items[0].Dead == "" {
+			return fmt.Sprintf("%+v", list)
+		}
+		return ""
+	})
+	event("2", "shelter.created", "north") // from here on nothing is sent to her
 	event("3", "shelter.created", "south") // another region
 	event("4", "task.created", "north")    // another resource
 	h.quiet()
