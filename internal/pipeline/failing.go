@@ -60,6 +60,7 @@ type failures struct {
 	detail string
 	noted  time.Time
 	clean  time.Time // last success seen here
+	stale  bool      // it has worked since it was noted, or what was written is not known
 	young  bool      // it is among the young
 	shard  int
 }
@@ -77,8 +78,8 @@ const (
 
 // due reports whether the table says something else than it should.
 func (r *failures) due(now time.Time, settle bool) bool {
-	if r.since.IsZero() {
-		return !r.noted.IsZero()
+	if r.stale || r.since.IsZero() {
+		return r.stale
 	}
 	return (settle || now.Sub(r.since) >= noteAfter) && (r.noted.IsZero() || now.Sub(r.noted) >= noteEvery)
 }
@@ -101,6 +102,7 @@ func (f *Failures) Note(ctx context.Context, calls []Call) ([]Failed, error) {
 		r := of[key]
 		if c.works() {
 			r.since, r.clean = time.Time{}, now
+			r.stale = r.stale || !r.noted.IsZero()
 		} else {
 			if r.since.IsZero() {
 				r.since = now
@@ -180,7 +182,7 @@ func (f *Failures) known(ctx context.Context, calls []Call) (map[followedKey]*fa
 		f.seen = map[followedKey]*failures{}
 	}
 	if len(f.seen)+len(of) > maxFailures {
-		maps.DeleteFunc(f.seen, func(_ followedKey, r *failures) bool { return r.since.IsZero() == r.noted.IsZero() }) // the table has the same
+		maps.DeleteFunc(f.seen, func(_ followedKey, r *failures) bool { return !r.stale && r.since.IsZero() == r.noted.IsZero() }) // the table has the same
 	}
 	for i := range calls {
 		key := calls[i].key()
@@ -228,20 +230,16 @@ func (f *Failures) write(ctx context.Context, due map[followedKey]*failures, set
 	}
 	f.writing.Lock()
 	defer f.writing.Unlock()
-	type change struct {
-		r      *failures
-		before time.Time
-	}
 	now := f.Now()
-	changes, by := map[string][]belfry.Failing{}, map[string][]change{}
+	changes, by := map[string][]belfry.Failing{}, map[string][]*failures{}
 	f.mu.Lock()
 	for key, r := range due {
 		if !r.due(now, settle) {
 			continue
 		}
 		changes[key.tenant] = append(changes[key.tenant], belfry.Failing{Endpoint: key.endpoint, Since: r.since, Last: r.last, Detail: r.detail, Clean: r.clean})
-		by[key.tenant] = append(by[key.tenant], change{r, r.noted})
-		if r.noted = now; r.since.IsZero() {
+		by[key.tenant] = append(by[key.tenant], r)
+		if r.noted, r.stale = now, false; r.since.IsZero() {
 			r.noted = time.Time{}
 		}
 	}
@@ -251,12 +249,8 @@ func (f *Failures) write(ctx context.Context, due map[followedKey]*failures, set
 		if err := f.Store.NoteFailing(ctx, tenant, list); err != nil {
 			failure = errors.Join(failure, err)
 			f.mu.Lock()
-			for _, c := range by[tenant] {
-				// Whether a row is there is not known. One too many is deleted with
-				// the next success, one that is missing is noted with the next failure.
-				if c.r.noted = c.before; c.r.since.IsZero() {
-					c.r.noted = now
-				}
+			for _, r := range by[tenant] {
+				r.stale = true // its next call writes it, whatever is there
 			}
 			f.mu.Unlock()
 		}

@@ -146,6 +146,23 @@ func TestFailingNowAndThenCostsNoWrite(t *testing.T) {
 	f.stored(since{"3": f.now.Add(-time.Hour)})
 }
 
+// A success ends what the table says at once, also when the endpoint fails again
+// in the same moment: whoever comes after a crash would hold it against it.
+// feature: PEER-5
+func TestASuccessBetweenFailuresIsNoted(t *testing.T) {
+	f := newFollows(t)
+	start := f.now
+	f.call("1-", since{"1": start})
+	f.now = f.now.Add(4 * 24 * time.Hour)
+	f.call("1-", since{"1": start})
+	f.stored(since{"1": start})
+	f.now = f.now.Add(time.Second)
+	f.call("1- 1+ 1-", since{"1": f.now})
+	f.stored(since{"1": f.now})
+	f.restart()
+	f.call("1-", since{"1": f.now})
+}
+
 // What has failed last is in the table when the process has ended in order.
 // feature: PEER-5
 func TestFailuresAreSettled(t *testing.T) {
