@@ -252,6 +252,29 @@ func TestGiveUpAtTheEnd(t *testing.T) {
 
 // Who is halted while it buries a node keeps others from it for moments only.
 func TestHaltedWhileBurying(t *testing.T) {
+	haltedWhile(t, "DELETE", func(halted *DB) error {
+		ok, err := halted.bury(t.Context(), "a")
+		if ok {
+			t.Error("the halted one has buried it")
+		}
+		return err
+	})
+}
+
+// Who is cut off while it renews its lease is buried as any other: it holds no
+// lock that waits for its next word.
+// feature: NEW-12
+func TestHaltedWhileRenewing(t *testing.T) {
+	haltedWhile(t, "UPDATE", func(halted *DB) error {
+		_, err := halted.RenewNode(t.Context(), "a", 0)
+		return err
+	})
+}
+
+// haltedWhile has a node cut off from the database while the row of node a is
+// changed for it, and another bury that node.
+func haltedWhile(t *testing.T, change string, does func(halted *DB) error) {
+	t.Helper()
 	place := testdb.Postgres(t)
 	open := func(url string) *DB {
 		db, err := Open(t.Context(), Options{URL: url, Log: slog.New(slog.DiscardHandler), Now: time.Now})
@@ -266,8 +289,8 @@ func TestHaltedWhileBurying(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, ddl := range []string{
-		"CREATE FUNCTION slowly() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN PERFORM pg_sleep(1); RETURN OLD; END $$",
-		"CREATE TRIGGER slowly BEFORE DELETE ON nodes FOR EACH ROW EXECUTE FUNCTION slowly()",
+		"CREATE FUNCTION slowly() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN PERFORM pg_sleep(1); RETURN COALESCE(NEW, OLD); END $$",
+		"CREATE TRIGGER slowly BEFORE " + change + " ON nodes FOR EACH ROW EXECUTE FUNCTION slowly()",
 	} {
 		if _, err := db.write.ExecContext(t.Context(), ddl); err != nil {
 			t.Fatal(err)
@@ -280,8 +303,8 @@ func TestHaltedWhileBurying(t *testing.T) {
 	ended := make(chan struct{})
 	go func() {
 		defer close(ended)
-		if ok, err := halted.bury(t.Context(), "a"); ok || err == nil {
-			t.Errorf("the halted one: %v, %v", ok, err)
+		if err := does(halted); err == nil {
+			t.Error("the halted one heard that it was done")
 		}
 	}()
 	tick := time.NewTicker(10 * time.Millisecond)

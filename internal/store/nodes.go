@@ -70,21 +70,20 @@ func (db *DB) JoinNode(ctx context.Context, n belfry.Node, lease time.Duration) 
 
 // RenewNode prolongs a node's lease, counted from now, and reads who else is
 // there and who has what. ErrFenced means that it was declared dead.
+//
+// It is one statement that commits by itself: in a transaction, a node that is cut
+// off in the middle would hold its own row, and could not be buried.
 func (db *DB) RenewNode(ctx context.Context, id string, lease time.Duration) (table belfry.NodeTable, err error) {
-	err = db.transact(ctx, func(tx *sql.Tx) error {
-		table = belfry.NodeTable{}
-		var clock int64
-		err := tx.QueryRowContext(ctx, "UPDATE nodes SET until_at = "+dbClock+" + $2 WHERE id = $1 RETURNING "+dbClock, id, lease.Microseconds()).Scan(&clock)
-		if errors.Is(err, sql.ErrNoRows) {
-			return ErrFenced
-		}
-		if err != nil {
-			return err
-		}
-		table.Clock = fromMicros(clock)
-		return db.readNodes(ctx, tx, &table)
-	})
-	return table, err
+	var clock int64
+	err = db.write.QueryRowContext(ctx, "UPDATE nodes SET until_at = "+dbClock+" + $2 WHERE id = $1 RETURNING "+dbClock, id, lease.Microseconds()).Scan(&clock)
+	if errors.Is(err, sql.ErrNoRows) {
+		return table, ErrFenced
+	}
+	if err != nil {
+		return table, fault(err)
+	}
+	table.Clock = fromMicros(clock)
+	return table, fault(db.readNodes(ctx, &table))
 }
 
 // Nodes reads which processes work with the database, and who has what.
@@ -92,20 +91,18 @@ func (db *DB) Nodes(ctx context.Context) (table belfry.NodeTable, err error) {
 	if !db.pg {
 		return table, nil
 	}
-	err = db.transact(ctx, func(tx *sql.Tx) error {
-		table = belfry.NodeTable{}
-		var clock int64
-		if err := tx.QueryRowContext(ctx, "SELECT "+dbClock).Scan(&clock); err != nil {
-			return err
-		}
-		table.Clock = fromMicros(clock)
-		return db.readNodes(ctx, tx, &table)
-	})
-	return table, err
+	var clock int64
+	if err := db.write.QueryRowContext(ctx, "SELECT "+dbClock).Scan(&clock); err != nil {
+		return table, fault(err)
+	}
+	table.Clock = fromMicros(clock)
+	return table, fault(db.readNodes(ctx, &table))
 }
 
-func (db *DB) readNodes(ctx context.Context, tx *sql.Tx, table *belfry.NodeTable) error {
-	rows, err := tx.QueryContext(ctx, "SELECT id, name, address, roles, version, started_at, until_at FROM nodes ORDER BY id")
+// readNodes reads nodes and leases, which may have changed since the clock was
+// read: a lease that was prolonged meanwhile is alive by that clock, too.
+func (db *DB) readNodes(ctx context.Context, table *belfry.NodeTable) error {
+	rows, err := db.write.QueryContext(ctx, "SELECT id, name, address, roles, version, started_at, until_at FROM nodes ORDER BY id")
 	err = each(rows, err, func(rows *sql.Rows) error {
 		var n belfry.Node
 		var roles string
@@ -123,7 +120,7 @@ func (db *DB) readNodes(ctx context.Context, tx *sql.Tx, table *belfry.NodeTable
 	if err != nil {
 		return err
 	}
-	rows, err = tx.QueryContext(ctx, "SELECT kind, shard, owner, epoch FROM leases ORDER BY kind, shard")
+	rows, err = db.write.QueryContext(ctx, "SELECT kind, shard, owner, epoch FROM leases ORDER BY kind, shard")
 	return each(rows, err, func(rows *sql.Rows) error {
 		var l belfry.Lease
 		if err := rows.Scan(&l.Kind, &l.Shard, &l.Owner, &l.Epoch); err != nil {
