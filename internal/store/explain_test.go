@@ -177,12 +177,23 @@ func touched(t *testing.T, what string, list []carried) map[string]int {
 }
 
 // Statements that know what they look for touch the partition it is in; those
-// that cannot know it are a probe of an index in each. Plans are of an
-// unanalysed database, as one is that just began, by the sixth time, when
-// PostgreSQL may keep one for all.
+// that cannot know it are a probe of an index in each. Plans are by the sixth
+// time, when PostgreSQL may keep one for all: of an unanalysed database, as one
+// is that just began, and of one whose tables were found to be small, in which
+// they would be kept while the tables grow.
 func TestPlansOfPartitions(t *testing.T) {
+	t.Run("unanalysed", func(t *testing.T) { plansOfPartitions(t, false) })
+	t.Run("analysed", func(t *testing.T) { plansOfPartitions(t, true) })
+}
+
+func plansOfPartitions(t *testing.T, analysed bool) {
 	db, s, ids := twelve(t)
 	ctx := t.Context()
+	if analysed {
+		if _, err := db.write.ExecContext(ctx, "ANALYZE"); err != nil {
+			t.Fatal(err)
+		}
+	}
 	old := ids[3]
 	oldDelivery := belfry.DeliveryID(old[1], 0, "webhook", "ep_1")
 	at, err := belfry.IDTime(old[0])

@@ -25,12 +25,13 @@ const lockKey = 0x62656c667279
 // sessionSettings are made on every connection. A server that is set to
 // acknowledge before it has written would lose what we acknowledge. And each of
 // our statements finds its rows by key: a plan made while a table was small,
-// which reads all of it, would be kept while the table grows, until the server
-// gathers statistics. (Forbidden plans have costs that invite compilation.) A process
+// which reads all of it, once or into memory for each row to be joined, would be
+// kept while the table grows, until the server gathers statistics. (Forbidden plans have costs that invite compilation.) A process
 // that is halted in mid-transaction must not hold its locks against the others.
 const sessionSettings = `SELECT set_config('synchronous_commit', CASE current_setting('synchronous_commit') WHEN 'off' THEN 'on'
 		ELSE current_setting('synchronous_commit') END, false),
 	set_config('enable_seqscan', 'off', false), set_config('enable_hashjoin', 'off', false), set_config('enable_mergejoin', 'off', false),
+	set_config('enable_material', 'off', false),
 	set_config('jit', 'off', false), set_config('idle_in_transaction_session_timeout', '15s', false)`
 
 // So many connections are kept of those that read and, beside the writers' own,
