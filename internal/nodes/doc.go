@@ -2,10 +2,10 @@
 // service. Each is a node with a lease on its life; plan shards, delivery
 // shards and source shards are divided among the living ones.
 //
-// The Keeper of a process renews its lease three times within its length,
-// declares dead whose lease has ended, claims its fair share of the shards and
-// gives back what it has too much of, after its parts have stopped working on
-// it. Only the database's clock judges leases; a node counts its own from before
+// The Keeper of a process renews its lease three times within its length and,
+// apart from that, declares dead whose lease has ended, claims its fair share of
+// the shards and gives back what it has too much of, after its parts have stopped
+// working on it. Only the database's clock judges leases; a node counts its own from before
 // it asked, on its own monotonic clock, and begins no send in the last third.
 // The Wire tells other nodes what was committed and may be theirs.
 //

@@ -16,7 +16,10 @@ import (
 // declared dead.
 type Store interface {
 	JoinNode(ctx context.Context, n belfry.Node, lease time.Duration) error
-	RenewNode(ctx context.Context, id string, lease time.Duration) (belfry.NodeTable, error)
+	// RenewNode prolongs the lease, counted from now.
+	RenewNode(ctx context.Context, id string, lease time.Duration) error
+	// Nodes reads who is there and who has what.
+	Nodes(ctx context.Context) (belfry.NodeTable, error)
 	BuryNode(ctx context.Context, id string) (bool, error)
 	LeaveNode(ctx context.Context, id string) error
 	ClaimShards(ctx context.Context, id, kind string, shards []int) ([]int, error)
@@ -64,7 +67,7 @@ var roleOf = map[string]string{
 type Keeper struct {
 	o      Options
 	wake   chan struct{}
-	joined chan struct{} // closed after the first renewal
+	joined chan struct{} // closed when the work was divided for the first time
 	once   sync.Once
 
 	id     atomic.Pointer[string]
@@ -73,10 +76,12 @@ type Keeper struct {
 	kinds  map[string]*kind
 	table  atomic.Pointer[belfry.NodeTable]
 
-	patience time.Duration // of the next beat
-	renewed  time.Time     // when the last renewal that succeeded was asked for
-	since    time.Time     // when the first of an unbroken row of them was
-	apart    bool          // the clocks are
+	apart bool // the clocks are
+
+	mu      sync.Mutex
+	asked   time.Time // when the latest renewal that succeeded was asked for
+	renewed time.Time // when we last heard that one did
+	since   time.Time // when we heard of the first of an unbroken row of them
 }
 
 // kind is what this node has of one kind of lease.
@@ -104,7 +109,7 @@ func newMine(shards []int) *mine {
 
 // NewKeeper makes a Keeper that has nothing before Run.
 func NewKeeper(o Options) *Keeper {
-	k := &Keeper{o: o, patience: o.Lease / 3, wake: make(chan struct{}, 1), joined: make(chan struct{}), kinds: map[string]*kind{}}
+	k := &Keeper{o: o, wake: make(chan struct{}, 1), joined: make(chan struct{}), kinds: map[string]*kind{}}
 	for name := range roleOf {
 		kd := &kind{part: o.Parts[name]}
 		kd.mine.Store(newMine(nil))
@@ -154,18 +159,60 @@ func (k *Keeper) Joined() <-chan struct{} { return k.joined }
 // Run keeps the node's place until ctx ends, and then leaves: all parts must
 // have stopped before.
 func (k *Keeper) Run(ctx context.Context) error {
-	for {
-		wait := k.beat(ctx)
-		t := time.NewTimer(wait)
-		select {
-		case <-ctx.Done():
-			t.Stop()
-			k.leave(context.WithoutCancel(ctx))
-			return nil
-		case <-k.wake:
-			t.Stop()
-		case <-t.C:
+	for ctx.Err() == nil {
+		if err := k.join(ctx); err != nil {
+			k.o.Log.Error("joining the other nodes", "error", err)
+			k.rest(ctx, k.pause())
+			continue
 		}
+		k.live(ctx)
+		if ctx.Err() != nil {
+			break
+		}
+		k.o.Log.Warn("this node was taken for dead; what it had is in other hands, it joins anew", "node", k.ID())
+		k.lose()
+		none := ""
+		k.id.Store(&none)
+	}
+	k.leave(context.WithoutCancel(ctx))
+	return nil
+}
+
+// rest waits for d, a Wake, or the end of ctx.
+func (k *Keeper) rest(ctx context.Context, d time.Duration) {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-ctx.Done():
+	case <-k.wake:
+	case <-t.C:
+	}
+}
+
+// live is a node's life: it renews its lease and, apart from that, has its share
+// of the work, until it finds that it was declared dead or ctx ends.
+func (k *Keeper) live(ctx context.Context) {
+	life, die := context.WithCancel(ctx)
+	var renewing sync.WaitGroup
+	renewing.Go(func() { k.renew(life, die) })
+	defer renewing.Wait()
+	defer die()
+	for life.Err() == nil {
+		began := k.o.Now()
+		err := k.look(life)
+		wait := max(k.regular()-k.o.Now().Sub(began), 0)
+		switch {
+		case life.Err() != nil:
+			return
+		case belfry.KindOf(err) == belfry.Conflict:
+			return
+		case err != nil:
+			k.o.Log.Error("dividing the work among nodes", "error", err)
+			wait = k.pause()
+		default:
+			k.once.Do(func() { close(k.joined) })
+		}
+		k.rest(life, wait)
 	}
 }
 
@@ -187,79 +234,135 @@ func (k *Keeper) leave(ctx context.Context) {
 	k.o.Changed()
 }
 
-// beat renews the lease, or joins, and acts on what the table says. It answers
-// when to do so again.
+// regular is the time from one renewal to the next, and from one look at the
+// table to the next.
+func (k *Keeper) regular() time.Duration { return k.o.Lease / 3 }
+
+// pause is the time between a call that failed and the next.
+func (k *Keeper) pause() time.Duration { return min(k.regular(), time.Second) }
+
+// atOnce is how many renewals may be under way: those that were begun within a
+// lease, and one more that ends at this moment.
+const atOnce = 4
+
+// renew asks for more time, three times within the length of a lease, until ctx
+// ends, and calls die when the node was declared dead.
 //
-// A connection that is dead and does not say so must not cost the lease, so a
-// beat gives up after a third of one. A database that is slow, as on a busy disk,
-// would never be heard out then: after a beat that was not, the next has twice as
-// long, up to two thirds of a lease, or all of one while there is none to lose;
-// after one that was, twice what it took.
-func (k *Keeper) beat(ctx context.Context) time.Duration {
-	began := k.o.Now()
-	limited, cancel := context.WithTimeout(ctx, k.patience)
-	defer cancel()
-	wait := k.step(limited)
-	took := k.o.Now().Sub(began)
-	if limited.Err() != nil {
-		took = k.patience
+// It does not wait for an answer before it asks anew, and hears out each as long
+// as it is of use: neither a connection that is dead and does not say so nor a
+// database that is slow, as on a busy disk, costs the lease, as long as one answer
+// within its length comes. Nothing else that a node asks delays it.
+func (k *Keeper) renew(ctx context.Context, die func()) {
+	var asking sync.WaitGroup
+	defer asking.Wait()
+	free := make(chan struct{}, atOnce)
+	failed := make(chan struct{}, 1)
+	next := k.o.Now().Add(k.regular())
+	t := time.NewTimer(k.regular())
+	defer t.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-failed:
+			if len(free) == 0 { // with nothing to hope for, sooner
+				t.Reset(min(next.Sub(k.o.Now()), k.pause()))
+			}
+			continue
+		case <-t.C:
+		}
+		next = k.o.Now().Add(k.regular())
+		t.Reset(k.regular())
+		select {
+		case free <- struct{}{}:
+		default:
+			continue
+		}
+		asking.Go(func() {
+			err := k.ask(ctx)
+			<-free
+			switch {
+			case err == nil || ctx.Err() != nil:
+				return
+			case belfry.KindOf(err) == belfry.Conflict:
+				die()
+				return
+			}
+			k.o.Log.Error("renewing the lease of this node", "node", k.ID(), "until", *k.until.Load(), "error", err)
+			select {
+			case failed <- struct{}{}:
+			default:
+			}
+		})
 	}
-	most := k.mostPatience()
-	if k.ID() == "" {
-		most = k.o.Lease
-	}
-	k.patience = min(max(2*took, k.o.Lease/3), most)
-	return wait
 }
 
-// mostPatience is how long a beat of a node that has joined may take at most.
-func (k *Keeper) mostPatience() time.Duration { return k.o.Lease * 2 / 3 }
-
-// pause is the time between a beat that failed and the next.
-func (k *Keeper) pause() time.Duration { return min(k.o.Lease/3, time.Second) }
-
-// step is what a beat does before ctx ends.
-func (k *Keeper) step(ctx context.Context) time.Duration {
-	regular := k.o.Lease / 3
-	if k.ID() == "" {
-		if err := k.join(ctx); err != nil {
-			k.o.Log.Error("joining the other nodes", "error", err)
-			return k.pause()
-		}
-	}
+// ask asks once for more time.
+func (k *Keeper) ask(ctx context.Context) error {
 	asked := k.o.Now()
-	table, err := k.o.Store.RenewNode(ctx, k.ID(), k.o.Lease)
-	switch {
-	case belfry.KindOf(err) == belfry.Conflict:
-		k.o.Log.Warn("this node was taken for dead; what it had is in other hands, it joins anew", "node", k.ID())
-		k.lose()
-		none := ""
-		k.id.Store(&none)
-		return 0
-	case err != nil:
-		k.o.Log.Error("renewing the lease of this node", "node", k.ID(), "until", *k.until.Load(), "error", err)
-		return k.pause()
+	limited, cancel := k.patient(ctx)
+	defer cancel()
+	err := k.o.Store.RenewNode(limited, k.ID(), k.o.Lease)
+	if err == nil {
+		k.prolonged(asked)
+	}
+	return err
+}
+
+// prolonged notes that a lease was prolonged that was asked for at some time.
+// Answers come in any order.
+func (k *Keeper) prolonged(asked time.Time) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	now := k.o.Now()
+	if now.Sub(k.renewed) > k.gap() {
+		k.since = now
+	}
+	k.renewed = now
+	if asked.After(k.asked) {
+		k.asked = asked
+		until := asked.Add(k.o.Lease - k.o.Lease/3)
+		k.until.Store(&until)
+	}
+}
+
+// settled reports whether answers came without a gap for a while. Whoever was
+// cut off from the database cannot tell the dead from those that were cut off
+// with it: it gives them time to find that it is back, and to renew first.
+func (k *Keeper) settled() bool {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return k.o.Now().Sub(k.renewed) <= k.gap() && k.renewed.Sub(k.since) >= k.gap()+k.pause()
+}
+
+// gap is how long no answer may come before we count as cut off.
+func (k *Keeper) gap() time.Duration { return k.o.Lease * 2 / 3 }
+
+// patient bounds how long an answer is waited for: a connection may be dead and
+// not say so.
+func (k *Keeper) patient(ctx context.Context) (context.Context, context.CancelFunc) {
+	return context.WithTimeout(ctx, k.o.Lease)
+}
+
+// look reads the table and acts on what it says.
+func (k *Keeper) look(ctx context.Context) error {
+	asked := k.o.Now()
+	limited, cancel := k.patient(ctx)
+	table, err := k.o.Store.Nodes(limited)
+	cancel()
+	if err != nil {
+		return err
+	}
+	if !slices.ContainsFunc(table.Nodes, func(n belfry.Node) bool { return n.ID == k.ID() }) {
+		return belfry.Errorf(belfry.Conflict, "this node is not among those that are known")
 	}
 	k.judgeClock(table.Clock, asked)
-	until := asked.Add(k.o.Lease - k.o.Lease/3)
-	k.until.Store(&until)
-	if k.since.IsZero() || asked.Sub(k.renewed) > k.o.Lease*2/3 {
-		k.since = asked
-	}
-	k.renewed = asked
 	changed, err := k.act(ctx, &table)
 	k.table.Store(&table)
 	if changed {
 		k.o.Changed()
 	}
-	if err != nil {
-		if ctx.Err() == nil {
-			k.o.Log.Error("dividing the work among nodes", "error", err)
-		}
-		return k.pause()
-	}
-	k.once.Do(func() { close(k.joined) })
-	return max(regular-k.o.Now().Sub(asked), 0)
+	return err
 }
 
 // judgeClock warns, once a drift, when this machine's clock and the database's
@@ -277,13 +380,20 @@ func (k *Keeper) judgeClock(database, asked time.Time) {
 
 func (k *Keeper) join(ctx context.Context) error {
 	n := k.o.Self
-	n.ID = belfry.NewID("node_", k.o.Now())
-	if err := k.o.Store.JoinNode(ctx, n, k.o.Lease); err != nil {
+	asked := k.o.Now()
+	n.ID = belfry.NewID("node_", asked)
+	limited, cancel := k.patient(ctx)
+	err := k.o.Store.JoinNode(limited, n, k.o.Lease)
+	cancel()
+	if err != nil {
 		return err
 	}
 	k.o.Store.FenceAs(n.ID)
 	k.id.Store(&n.ID)
-	k.renewed, k.since = time.Time{}, time.Time{}
+	k.mu.Lock()
+	k.asked, k.renewed, k.since = time.Time{}, time.Time{}, time.Time{}
+	k.mu.Unlock()
+	k.prolonged(asked)
 	k.o.Log.Info("joined as a node", "node", n.ID, "roles", n.Roles, "lease", k.o.Lease)
 	k.o.Changed()
 	return nil
@@ -306,16 +416,15 @@ func (k *Keeper) lose() {
 // act buries the dead, claims what is free and gives back what is too much.
 // It says whether other nodes should look.
 func (k *Keeper) act(ctx context.Context, table *belfry.NodeTable) (changed bool, err error) {
-	// Whoever was cut off from the database cannot tell the dead from those
-	// that were cut off with it: it gives them time to give up a beat that is
-	// not heard out and to renew first.
-	if settled := k.renewed.Sub(k.since) >= k.mostPatience()+k.pause(); settled {
+	if k.settled() {
 		for i := range table.Nodes {
 			n := &table.Nodes[i]
 			if n.ID == k.ID() || n.Until.After(table.Clock) {
 				continue
 			}
-			buried, err := k.o.Store.BuryNode(ctx, n.ID)
+			limited, cancel := k.patient(ctx)
+			buried, err := k.o.Store.BuryNode(limited, n.ID)
+			cancel()
 			if err != nil {
 				return changed, err
 			}
@@ -380,7 +489,9 @@ func (k *Keeper) divide(ctx context.Context, name string, kd *kind, table *belfr
 	}
 	claim, give := share(working(table, name), &owners, k.ID())
 	if len(claim) > 0 {
-		got, err := k.o.Store.ClaimShards(ctx, k.ID(), name, claim)
+		limited, cancel := k.patient(ctx)
+		got, err := k.o.Store.ClaimShards(limited, k.ID(), name, claim)
+		cancel()
 		if err != nil {
 			return false, err
 		}
@@ -433,7 +544,10 @@ func (k *Keeper) give(ctx context.Context, name string, kd *kind, had []int, n i
 	if len(left) == 0 {
 		return false, nil
 	}
-	if err := k.o.Store.ReleaseShards(ctx, k.ID(), name, left); err != nil {
+	limited, cancel := k.patient(ctx)
+	err := k.o.Store.ReleaseShards(limited, k.ID(), name, left)
+	cancel()
+	if err != nil {
 		// Whether they are released is not known; the table will say. Until then
 		// nobody works on them.
 		return false, err

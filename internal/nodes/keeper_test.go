@@ -231,6 +231,103 @@ func TestDatabaseAwayForAllBuriesNobody(t *testing.T) {
 	})
 }
 
+// A database that answers nobody for a while, and then all that was asked, as one
+// that is halted: nobody takes the others for dead although all that is heard of
+// them is old.
+// feature: NEW-12
+func TestDatabaseFrozenForAllBuriesNobody(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := newCluster(false)
+		defer c.end(t)
+		for range 4 {
+			c.add()
+		}
+		if _, err := within(3*lease, c.divided); err != nil {
+			t.Fatal(err)
+		}
+		for i := range 40 {
+			thawed := map[*host]chan struct{}{}
+			for _, h := range c.list() {
+				thawed[h] = make(chan struct{})
+				h.setFrozen(thawed[h])
+			}
+			pass(lease*7/10 + time.Duration(i)*lease/20)
+			for n, h := range c.list() {
+				h.setFrozen(nil)
+				close(thawed[h])
+				if n == 0 { // which hears all the answers that came late, before the others
+					pass(lease / 4)
+				}
+			}
+			pass(3 * lease)
+			if len(c.buried) > 0 {
+				t.Fatalf("the %d. time: %v were buried", i, c.buried)
+			}
+			for _, h := range c.list() {
+				if !h.k.MaySend() {
+					t.Error("may not send again")
+				}
+			}
+		}
+	})
+}
+
+// Answers to renewals come in any order: the latest asked for counts.
+func TestRenewalsInAnyOrder(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		k := NewKeeper(Options{Lease: lease, Now: time.Now})
+		first := time.Now()
+		pass(lease / 2)
+		k.prolonged(time.Now())
+		k.prolonged(first)
+		pass(lease / 2)
+		if !k.MaySend() {
+			t.Error("an older renewal counts")
+		}
+		pass(lease / 6)
+		if k.MaySend() {
+			t.Error("sends in the last third")
+		}
+	})
+}
+
+// Neither a division of the work that takes long nor connections that are dead
+// and do not say so cost a node its lease.
+// feature: NEW-12
+func TestNothingDelaysRenewals(t *testing.T) {
+	for name, set := range map[string]func(h *host){
+		"divisions": func(h *host) { h.setTardy(lease * 9 / 10) },
+		"renewals":  func(h *host) { h.setUnwell(true) },
+		"both":      func(h *host) { h.setTardy(lease * 9 / 10); h.setUnwell(true) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				c := newCluster(false)
+				defer c.end(t)
+				c.add() // all is well with one: it would bury others
+				set(c.add())
+				for range 3 { // others come and go, and there is much to divide
+					set(c.add())
+					if took, err := within(10*lease, c.divided); err != nil {
+						t.Fatalf("after %v: %v", took, err)
+					}
+					pass(3 * lease)
+					h := c.list()[2]
+					h.setUnwell(false)
+					h.stop()
+					c.remove(h)
+					if took, err := within(10*lease, c.divided); err != nil {
+						t.Fatalf("after %v: %v", took, err)
+					}
+				}
+				if len(c.buried) > 0 {
+					t.Errorf("%v were buried", c.buried)
+				}
+			})
+		})
+	}
+}
+
 func (c *cluster) state() string {
 	c.memory.mu.Lock()
 	defer c.memory.mu.Unlock()

@@ -43,15 +43,21 @@ func (m *memory) join(n belfry.Node) {
 	m.nodes[n.ID] = &n
 }
 
-func (m *memory) renew(id string) (table belfry.NodeTable, err error) {
+func (m *memory) renew(id string) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	n := m.nodes[id]
 	if n == nil {
-		return table, errFenced
+		return errFenced
 	}
+	n.Until = time.Now().Add(lease)
+	return nil
+}
+
+func (m *memory) table() (table belfry.NodeTable) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
 	table.Clock = time.Now()
-	n.Until = table.Clock.Add(lease)
 	for _, n := range m.nodes {
 		table.Nodes = append(table.Nodes, *n)
 	}
@@ -60,7 +66,7 @@ func (m *memory) renew(id string) (table belfry.NodeTable, err error) {
 			table.Leases = append(table.Leases, belfry.Lease{Kind: kind, Shard: s, Owner: owner})
 		}
 	}
-	return table, nil
+	return table
 }
 
 func (m *memory) end(id string, onlyDead bool) bool {
@@ -140,6 +146,10 @@ type host struct {
 	cut    bool          // calls fail, or hang, or work and are not answered
 	flaky  bool          // some calls work and are not answered
 	slow   time.Duration // each call takes so long, heard out or not
+	tardy  time.Duration // and each claim and release this longer
+	unwell bool          // every second renewal is lost, and nobody says so
+	odd    bool          // the last one was
+	frozen chan struct{} // closed when what was asked since is done; nil = it is done at once
 	halted chan struct{} // closed when it goes on; nil = it runs
 	flying map[flight]time.Time
 	landed chan struct{} // closed and made anew with every end of a send
@@ -193,6 +203,13 @@ func (h *host) kill() {
 func (h *host) setCut(cut bool) { h.mu.Lock(); h.cut, h.flaky = cut, false; h.mu.Unlock() }
 
 func (h *host) setSlow(d time.Duration) { h.mu.Lock(); h.slow = d; h.mu.Unlock() }
+
+func (h *host) setTardy(d time.Duration) { h.mu.Lock(); h.tardy = d; h.mu.Unlock() }
+
+func (h *host) setUnwell(unwell bool) { h.mu.Lock(); h.unwell = unwell; h.mu.Unlock() }
+
+// setFrozen has calls wait for thawed to be closed; nil = they do not.
+func (h *host) setFrozen(thawed chan struct{}) { h.mu.Lock(); h.frozen = thawed; h.mu.Unlock() }
 
 func (h *host) setFlaky() { h.mu.Lock(); h.cut, h.flaky = false, true; h.mu.Unlock() }
 
@@ -250,8 +267,16 @@ func call[T any](ctx context.Context, h *host, f func() (T, error)) (T, error) {
 		return none, errLost
 	}
 	h.mu.Lock()
-	slow := h.slow
+	slow, frozen := h.slow, h.frozen
 	h.mu.Unlock()
+	if frozen != nil {
+		select {
+		case <-frozen:
+		case <-ctx.Done(): // it is on its way
+			go func() { <-frozen; _, _ = f() }()
+			return none, ctx.Err()
+		}
+	}
 	select {
 	case <-time.After(slow):
 	case <-ctx.Done(): // it is done all the same
@@ -276,8 +301,21 @@ func (h *host) JoinNode(ctx context.Context, n belfry.Node, _ time.Duration) err
 	return err
 }
 
-func (h *host) RenewNode(ctx context.Context, id string, _ time.Duration) (belfry.NodeTable, error) {
-	return call(ctx, h, func() (belfry.NodeTable, error) { return h.m.renew(id) })
+func (h *host) RenewNode(ctx context.Context, id string, _ time.Duration) error {
+	h.mu.Lock()
+	h.odd = h.unwell && !h.odd
+	lost := h.odd
+	h.mu.Unlock()
+	if lost {
+		<-ctx.Done()
+		return ctx.Err()
+	}
+	_, err := call(ctx, h, func() (int, error) { return 0, h.m.renew(id) })
+	return err
+}
+
+func (h *host) Nodes(ctx context.Context) (belfry.NodeTable, error) {
+	return call(ctx, h, func() (belfry.NodeTable, error) { return h.m.table(), nil })
 }
 
 func (h *host) BuryNode(ctx context.Context, id string) (bool, error) {
@@ -290,12 +328,22 @@ func (h *host) LeaveNode(ctx context.Context, id string) error {
 }
 
 func (h *host) ClaimShards(ctx context.Context, id, kind string, shards []int) ([]int, error) {
+	h.delay()
 	return call(ctx, h, func() ([]int, error) { return h.m.claim(id, kind, shards) })
 }
 
 func (h *host) ReleaseShards(ctx context.Context, id, kind string, shards []int) error {
+	h.delay()
 	_, err := call(ctx, h, func() (int, error) { h.m.release(id, kind, shards); return 0, nil })
 	return err
+}
+
+// delay passes the time that changes of hand take.
+func (h *host) delay() {
+	h.mu.Lock()
+	d := h.tardy
+	h.mu.Unlock()
+	pass(d)
 }
 
 func (h *host) FenceAs(id string) { h.mu.Lock(); h.fence = id; h.mu.Unlock() }

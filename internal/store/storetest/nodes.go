@@ -66,7 +66,10 @@ func testNodes(t *testing.T, place func(testing.TB) string) {
 	}
 	join(t, db, "a", time.Hour)
 	join(t, db, "b", 0)
-	table := must[belfry.NodeTable](t)(db.RenewNode(ctx, "a", time.Hour))
+	if err := db.RenewNode(ctx, "a", time.Hour); err != nil {
+		t.Fatal(err)
+	}
+	table := must[belfry.NodeTable](t)(db.Nodes(ctx))
 	if len(table.Nodes) != 2 || len(table.Leases) != 3*belfry.Shards || !table.Nodes[1].Until.Before(table.Clock) || !table.Nodes[0].Until.After(table.Clock) ||
 		!slices.Equal(table.Nodes[0].Roles, belfry.Roles) {
 		t.Fatalf("the table: %v, %d leases, at %v", table.Nodes, len(table.Leases), table.Clock)
@@ -104,7 +107,7 @@ func testNodes(t *testing.T, place func(testing.TB) string) {
 	if got := owners(); len(got) != 2 || got[6] != "" {
 		t.Errorf("owners after a death %v", got)
 	}
-	if _, err := db.RenewNode(ctx, "b", time.Hour); !errors.Is(err, store.ErrFenced) {
+	if err := db.RenewNode(ctx, "b", time.Hour); !errors.Is(err, store.ErrFenced) {
 		t.Errorf("a dead node renews: %v", err)
 	}
 	if _, err := db.ClaimShards(ctx, "b", belfry.LeasePlan, []int{6}); !errors.Is(err, store.ErrFenced) {
