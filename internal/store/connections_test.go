@@ -63,7 +63,8 @@ type gate struct {
 	opened chan struct{}
 	taken  atomic.Int64
 	refuse atomic.Bool
-	halted atomic.Bool // nothing more is asked, and nothing ends
+	halted atomic.Bool                   // nothing more is asked, and nothing ends
+	later  atomic.Pointer[chan struct{}] // closed when connections that are made from now on may go through; nil = they may
 
 	mu    sync.Mutex
 	conns []net.Conn
@@ -103,6 +104,9 @@ func (g *gate) carry(ctx context.Context, c net.Conn) {
 	case <-g.opened:
 	case <-ctx.Done():
 		return
+	}
+	if later := g.later.Load(); later != nil {
+		<-*later
 	}
 	s, err := net.Dial("tcp", g.to)
 	if err != nil {
@@ -227,6 +231,60 @@ func TestCloseWhileConnecting(t *testing.T) {
 	if _, err := c.Connect(t.Context()); !errors.Is(err, errClosed) {
 		t.Errorf("connecting after the end: %v", err)
 	}
+}
+
+// Whoever closes sees to it that what was given up is cancelled on the server:
+// when the process ends behind it, nothing says so any more.
+func TestCloseWaitsForCancels(t *testing.T) {
+	place := testdb.Postgres(t)
+	c, g := through(t, place)
+	close(g.opened)
+	db := sql.OpenDB(c)
+	aside, err := sql.Open("pgx", place)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = aside.Close() }()
+	tick := time.NewTicker(10 * time.Millisecond)
+	defer tick.Stop()
+	sleepers := func(want int) {
+		t.Helper()
+		begun := time.Now()
+		for n := -1; n != want; <-tick.C {
+			if err := aside.QueryRowContext(t.Context(), "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event = 'PgSleep'").Scan(&n); err != nil {
+				t.Fatal(err)
+			}
+			if time.Since(begun) > time.Minute {
+				t.Fatalf("%d sleep, want %d", n, want)
+			}
+		}
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		if _, err := db.ExecContext(ctx, "SELECT pg_sleep(600)"); err == nil {
+			t.Error("it slept to the end")
+		}
+	}()
+	sleepers(1)
+	later := make(chan struct{})
+	g.later.Store(&later)
+	cancel()
+	<-ended
+	for g.taken.Load() < 2 { // the word to the server is on its way
+		<-tick.C
+	}
+	var through atomic.Bool
+	time.AfterFunc(100*time.Millisecond, func() { through.Store(true); close(later) })
+	if err := db.Close(); err != nil {
+		t.Error(err)
+	}
+	if !through.Load() {
+		t.Error("closed before what was given up was cancelled")
+	}
+	sleepers(0)
 }
 
 // Who gives up in the moment of the end leaves no connection behind.

@@ -5,7 +5,11 @@ import (
 	"database/sql/driver"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
+	"time"
+
+	"github.com/jackc/pgx/v5/stdlib"
 )
 
 // connector makes connections for a pool, and goes on with those whose callers
@@ -18,7 +22,8 @@ type connector struct {
 	cancel context.CancelFunc
 
 	mu     sync.Mutex
-	left   []*connecting // given up by who began them
+	left   []*connecting   // given up by who began them
+	ends   []chan struct{} // of connections that were made, each closed when nothing is left of it
 	closed bool
 	wg     sync.WaitGroup
 }
@@ -68,10 +73,31 @@ func (c *connector) begin(ctx context.Context) (*connecting, error) {
 		n = &connecting{done: make(chan struct{})}
 		c.wg.Go(func() {
 			n.conn, n.err = c.Connector.Connect(c.ctx)
+			c.made(n.conn)
 			close(n.done)
 		})
 	}
 	return n, nil
+}
+
+// made notes a connection; nil is none.
+func (c *connector) made(conn driver.Conn) {
+	postgres, ok := conn.(*stdlib.Conn)
+	if !ok {
+		return
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.ends = append(slices.DeleteFunc(c.ends, isClosed), postgres.Conn().PgConn().CleanupDone())
+}
+
+func isClosed(c chan struct{}) bool {
+	select {
+	case <-c:
+		return true
+	default:
+		return false
+	}
 }
 
 // takeOver is a connection that somebody else began, nil = there is none. One
@@ -117,7 +143,14 @@ func (n *connecting) discard() {
 	}
 }
 
+// endPatience is how long the end waits for what was cancelled.
+const endPatience = 2 * time.Second
+
 // Close ends what is under way, as sql.DB.Close asks for.
+//
+// A statement that was given up is cancelled by a word to the server that may
+// still be on its way. It is waited for: a process that ends in the middle of it
+// would leave the server at work for nobody, and a PgBouncer before 1.19 dead.
 func (c *connector) Close() error {
 	c.mu.Lock()
 	c.closed = true
@@ -129,5 +162,17 @@ func (c *connector) Close() error {
 		n.discard()
 	}
 	c.wg.Wait()
+	c.mu.Lock()
+	ends := c.ends
+	c.mu.Unlock()
+	patience := time.NewTimer(endPatience)
+	defer patience.Stop()
+	for _, end := range ends {
+		select {
+		case <-end:
+		case <-patience.C:
+			return nil
+		}
+	}
 	return nil
 }
