@@ -103,6 +103,16 @@ func (d *Digest) Mail() belfry.Message {
 	say := words.For(d.Locale, d.Fallback)
 	of := d.things()
 	var body, text strings.Builder
+	rich, bare := 0, 0
+	for _, items := range of {
+		for _, it := range items {
+			rich += len(it.Entry.HTML) + len(it.Entry.URL) + len(it.Entry.Title)
+			bare += len(it.Entry.Text) + len(it.Entry.URL)
+		}
+	}
+	const around = 200 // what is written about an item
+	body.Grow(rich + around*(len(d.Items)+len(d.Stops)+2))
+	text.Grow(bare + around/10*len(d.Items) + around*(len(d.Stops)+2))
 	var counts []string
 	shown := 0
 	for s, items := range of {
@@ -115,14 +125,17 @@ func (d *Digest) Mail() belfry.Message {
 		text.WriteString(heading + "\n" + strings.Repeat("-", utf8.RuneCountInString(heading)) + "\n\n")
 		for _, it := range items {
 			shown++
-			body.WriteString(`<section style="margin:0 0 1em;padding:0 0 .6em;border-bottom:1px solid #d5dae1">` + it.Entry.HTML)
+			body.WriteString(`<section style="margin:0 0 1em;padding:0 0 .6em;border-bottom:1px solid #d5dae1">`)
+			body.WriteString(it.Entry.HTML)
 			if it.Entry.URL != "" && !strings.Contains(it.Entry.HTML, html.EscapeString(it.Entry.URL)) {
 				body.WriteString(`<p><a href="` + html.EscapeString(it.Entry.URL) + `">` + html.EscapeString(it.Entry.Title) + "</a></p>")
 			}
 			body.WriteString("</section>\n")
-			text.WriteString(it.Entry.Text + "\n")
+			text.WriteString(it.Entry.Text)
+			text.WriteByte('\n')
 			if it.Entry.URL != "" && !strings.Contains(it.Entry.Text, it.Entry.URL) {
-				text.WriteString(it.Entry.URL + "\n")
+				text.WriteString(it.Entry.URL)
+				text.WriteByte('\n')
 			}
 			text.WriteByte('\n')
 		}

@@ -144,6 +144,7 @@ func isHex(c byte) bool {
 // text is the plain twin of the layout around a body.
 func (p *page) text(body string) string {
 	var b strings.Builder
+	b.Grow(len(body) + 512)
 	b.WriteString(body)
 	b.WriteByte('\n')
 	if p.URL != "" && !strings.Contains(body, p.URL) {

@@ -97,7 +97,7 @@ func tamed(source string) string {
 
 // fragment renders the body of a template to sanitised HTML, and to its plain
 // twin.
-func (t *Template) fragment(values object) (page, text string) {
+func (t *Template) fragment(values *values) (page, text string) {
 	var taken []string
 	room := maxValues
 	source := run(t.body, values, maxMarkdown, func(s string) (string, bool) {

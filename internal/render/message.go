@@ -94,7 +94,7 @@ func (t *Template) Mail(item Item, links Links) belfry.Message {
 	return m
 }
 
-func (t *Template) title(item *Item, values object) string {
+func (t *Template) title(item *Item, values *values) string {
 	s := cut(oneLine(run(t.subject, values, 8*maxSubject, func(s string) (string, bool) {
 		return cut(oneLine(s[:min(len(s), 8*maxSubject)]), maxSubject), true
 	})), maxSubject)

@@ -11,8 +11,9 @@ import (
 // escapes, on uncommon numbers and on whatever it does not take for JSON, and
 // leaves them to the library. TestPlain holds both together.
 type plainReader struct {
-	src []byte
-	pos int
+	src  []byte
+	pos  int
+	only []string // the members of the outermost object that are read; nil = all
 }
 
 // maxPlainDepth is how deeply nested it reads.
@@ -80,7 +81,12 @@ func (r *plainReader) object(depth int) (any, bool) {
 		if !ok || !r.take(':') {
 			return nil, false
 		}
-		if o[key], ok = r.value(depth + 1); !ok {
+		if depth == 0 && r.only != nil && !slices.Contains(r.only, key) {
+			ok = r.skip()
+		} else {
+			o[key], ok = r.value(depth + 1)
+		}
+		if !ok {
 			return nil, false
 		}
 		if r.take('}') {
@@ -90,6 +96,33 @@ func (r *plainReader) object(depth int) (any, bool) {
 			return nil, false
 		}
 	}
+}
+
+// skip passes over a value of valid JSON.
+func (r *plainReader) skip() bool {
+	open := 0
+	for r.next(); r.pos < len(r.src); r.pos++ {
+		switch r.src[r.pos] {
+		case '{', '[':
+			open++
+		case '}', ']':
+			if open == 0 {
+				return true
+			}
+			open--
+		case ',':
+			if open == 0 {
+				return true
+			}
+		case '"':
+			for r.pos++; r.pos < len(r.src) && r.src[r.pos] != '"'; r.pos++ {
+				if r.src[r.pos] == '\\' {
+					r.pos++
+				}
+			}
+		}
+	}
+	return false
 }
 
 // names are those of the members of an object, in its order, each once and no

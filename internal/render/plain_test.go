@@ -77,6 +77,77 @@ func TestPlain(t *testing.T) {
 	}
 }
 
+// Of what is read in part, the part is what it is in the whole.
+func TestPlainOf(t *testing.T) {
+	less := 0
+	rapid.Check(t, func(t *rapid.T) {
+		raw := json.RawMessage(genPlain.Filter(func(s string) bool { return json.Valid([]byte(s)) }).Draw(t, "JSON"))
+		only := rapid.SliceOfN(rapid.SampledFrom([]string{"a", "ä", "c"}), 0, 2).Draw(t, "only")
+		all, some := plain(raw), plainOf(raw, only)
+		whole, ok := all.(object)
+		if !ok {
+			if !reflect.DeepEqual(all, some) {
+				t.Fatalf("%q is %#v, in part %#v", raw, all, some)
+			}
+			return
+		}
+		part, ok := some.(object)
+		if !ok {
+			t.Fatalf("%q is %#v, of it %v %#v", raw, all, only, some)
+		}
+		for _, name := range only {
+			want, there := whole[name]
+			if got, ok := part[name]; ok != there || !reflect.DeepEqual(want, got) {
+				t.Fatalf("%q has %#v at %q, in part %#v", raw, want, name, got)
+			}
+		}
+		if len(part) < len(whole) {
+			less++
+		}
+	})
+	if less == 0 {
+		t.Error("all was read each time")
+	}
+}
+
+// What of an event's data a template may ask for is what it names, or all.
+func TestDataFields(t *testing.T) {
+	for source, want := range map[string][]string{
+		"plain {{object.title}}":                                   {},
+		"{{event.data.a}} {{ event.data.b.c }}":                    {"a", "b"},
+		"{{#event.data.a}}{{b}} {{event.data.c}}{{/event.data.a}}": {"a", "c"},
+		"{{#event}}{{data.a}}{{/event}}":                           nil,
+		"{{#event.data}}{{a}}{{/event.data}}":                      nil,
+		"{{event.data}}":                                           nil,
+		"{{event.comment}} {{event.record.a}}":                     {},
+		"{{content}} {{event.data.a}}":                             nil,
+		"{{#details}}{{label}}{{/details}}":                        nil,
+	} {
+		body, err := Compile("{{type.title}}", source)
+		if err != nil {
+			t.Fatal(source, err)
+		}
+		subject, err := Compile(source, "{{event.data.z}}")
+		if err != nil {
+			t.Fatal(source, err)
+		}
+		both := want
+		if want != nil {
+			both = append(slices.Clone(want), "z")
+		}
+		for _, c := range []struct {
+			t    *Template
+			want []string
+		}{{body, want}, {subject, both}} {
+			got := c.t.dataFields()
+			slices.Sort(got)
+			if (got == nil) != (c.want == nil) || !slices.Equal(got, c.want) {
+				t.Errorf("%q: %q, want %q", source, got, c.want)
+			}
+		}
+	}
+}
+
 func FuzzPlain(f *testing.F) {
 	for _, seed := range []string{`{"a":1,"b":[true,null,"x",1.5]}`, ` [] `, `{"a":{"a":-0}}`, `"\u0041"`, `1e2`, `{"a":1,"a":2}x`} {
 		f.Add([]byte(seed))

@@ -40,6 +40,7 @@ type Template struct {
 type parsed struct {
 	*mustache.Template
 	names
+	flat []segment // of a source without sections; nil = it has some
 
 	mu   sync.Mutex
 	read map[string]filling // Markdown with placeholders, as it came out before -> HTML
@@ -77,6 +78,7 @@ type names struct {
 	tags  map[string]bool     // whole names, as they stand in a tag
 	parts map[string][]string // of the vocabulary's values, those that may be named; nil = none of it is
 	whole bool                // a value that has parts may be named as a whole
+	data  []string            // the members of the event's data that may be named; nil = all
 }
 
 // namesIn are the names in the tags of a source that check has passed.
@@ -103,12 +105,38 @@ func namesIn(source string, whole bool) names {
 			n.parts[root] = append(n.parts[root], part)
 		}
 	}
+	n.data = n.dataFields()
 	return n
 }
 
-// has reports whether the template may ask for a value.
-func (t *Template) has(root string) bool {
-	return t.subject.parts[root] != nil || t.body.parts[root] != nil
+// dataFields are the members of the event's data that the tags may mean; nil = all.
+func (n *names) dataFields() []string {
+	few := []string{}
+	for tag := range n.tags {
+		var at [3]string
+		copy(at[:], strings.Split(tag, "."))
+		switch {
+		case at[0] == "content", at[0] == "details", tag == "event", tag == "event.data":
+			return nil
+		case at[0] == "event" && at[1] == "data":
+			few = append(few, at[2])
+		}
+	}
+	return few
+}
+
+// dataFields are the members of an event's data that the template may ask for;
+// nil = all.
+func (t *Template) dataFields() []string {
+	switch {
+	case t.subject.data == nil || t.body.data == nil:
+		return nil
+	case len(t.subject.data) == 0:
+		return t.body.data
+	case len(t.body.data) == 0:
+		return t.subject.data
+	}
+	return slices.Concat(t.subject.data, t.body.data)
 }
 
 // parts are those of a value that the template may ask for.
@@ -212,7 +240,7 @@ func parse(pointer, source string, limit int, faults *[]belfry.Field) *parsed {
 		fault("%s", err)
 		return nil
 	}
-	return &parsed{Template: t, names: namesIn(source, whole)}
+	return &parsed{Template: t, names: namesIn(source, whole), flat: flatten(source)}
 }
 
 // frame is an open section while checking.
@@ -336,7 +364,15 @@ func advance(p position, text string) position {
 // run executes a parsed template with value as the translator of values, and
 // gives what was written within the bounds of steps and limit bytes. value
 // answers false with the last value it has room for.
-func run(t *parsed, values object, limit int, value func(string) (string, bool)) string {
+func run(t *parsed, from *values, limit int, value func(string) (string, bool)) string {
+	if out, ok := t.flatly(from, limit, value); ok {
+		return out
+	}
+	return t.render(from.all(), limit, value)
+}
+
+// render is run by the library.
+func (t *parsed) render(values object, limit int, value func(string) (string, bool)) string {
 	w := &budget{steps: maxSteps, bytes: limit}
 	escaped := *t.Template // a copy: the escape function belongs to this rendering
 	escape := func(s string) string {

@@ -143,11 +143,15 @@ func (l list) String() string {
 
 // plain is a decoded JSON value for templates: whole numbers stay exact and 0
 // is "no" to a section, as false is.
-func plain(raw json.RawMessage) any {
+func plain(raw json.RawMessage) any { return plainOf(raw, nil) }
+
+// plainOf is plain with no more than some of the members of an object, at least
+// those; nil = all. raw is valid JSON then.
+func plainOf(raw json.RawMessage, only []string) any {
 	if len(raw) == 0 {
 		return nil
 	}
-	r := plainReader{src: raw}
+	r := plainReader{src: raw, only: only}
 	if v, ok := r.value(0); ok && r.end() {
 		return v
 	}
@@ -181,46 +185,99 @@ func convert(v any) any {
 	return v
 }
 
-// values is what a template can name, for one item; what it does not name is
-// not worked out.
-func (it *Item) values(t *Template) object {
-	e := it.Event
-	var data, record any
-	if t.has("event") || t.has("content") || t.has("details") {
-		data = plain(e.Data)
+// values are what a template can name of one item; what it does not name is not
+// worked out.
+type values struct {
+	it *Item
+	t  *Template
+
+	data, record         any
+	dataRead, recordRead bool
+	every                object // as the library takes them
+}
+
+func (it *Item) values(t *Template) *values { return &values{it: it, t: t} }
+
+// all are the values as the library takes them.
+func (v *values) all() object {
+	if v.every != nil {
+		return v.every
 	}
-	if t.has("event") || t.has("content") || t.has("record") {
-		record = plain(e.Record)
-	}
-	v := object{}
-	put := func(name string, value func() any) {
-		if t.has(name) {
-			v[name] = value()
+	v.every = object{}
+	for _, p := range [...]*parsed{v.t.subject, v.t.body} {
+		for root := range p.parts {
+			if _, there := v.every[root]; there {
+				continue
+			}
+			if value, ok := v.root(root); ok {
+				v.every[root] = value
+			}
 		}
 	}
-	parts := func(name string, part func(string) any) {
-		if t.has(name) {
-			v[name] = t.parts(name, part)
+	return v.every
+}
+
+// root is a value of which a template names all, or parts, by its first name;
+// false when there is none.
+func (v *values) root(name string) (any, bool) {
+	if inParts[name] {
+		if name == "subscription" && v.it.Subscription == nil {
+			return nil, false
 		}
+		return v.t.parts(name, func(part string) any { return v.part(name, part) }), true
 	}
-	parts("event", func(name string) any {
+	it := v.it
+	switch name {
+	case "record":
+		return v.t.data(v.readRecord(), "record"), true
+	case "link":
+		return it.link(), true
+	case "path":
+		return it.breadcrumb(), true
+	case "time":
+		return it.time(), true
+	case "about":
+		return it.about(), true
+	case "content":
+		return it.content(v.readData(), v.readRecord()), true
+	case "details":
+		all := it.details(v.readData())
+		for i := range all {
+			if o, ok := all[i].(object); ok {
+				all[i] = v.t.plain(o)
+			}
+		}
+		return all, true
+	case "as":
+		return formatting{it}, true
+	case "condition":
+		return it.condition(), true
+	}
+	return nil, false // of a section's own
+}
+
+// inParts are the roots whose parts are worked out one by one.
+var inParts = map[string]bool{"event": true, "actor": true, "object": true, "recipient": true, "type": true, "message": true, "site": true, "subscription": true}
+
+// part is a part of one of inParts.
+func (v *values) part(root, name string) any {
+	it := v.it
+	switch root {
+	case "event":
 		switch name {
 		case "data":
-			return t.data(data, "event", "event.data")
+			return v.t.data(v.readData(), "event", "event.data")
 		case "record":
-			return t.data(record, "event", "event.record")
+			return v.t.data(v.readRecord(), "event", "event.record")
 		}
 		return it.envelope(name)
-	})
-	put("record", func() any { return t.data(record, "record") })
-	parts("actor", func(name string) any {
+	case "actor":
 		id, called := it.actor()
 		if name == "name" {
 			return called
 		}
 		return id
-	})
-	parts("object", func(name string) any {
+	case "object":
 		switch name {
 		case "id":
 			return it.Object.ID
@@ -231,52 +288,44 @@ func (it *Item) values(t *Template) object {
 		case "type":
 			return it.Object.Type
 		}
-		return nil
-	})
-	parts("recipient", func(string) any { return it.RecipientName })
-	parts("type", func(name string) any {
+	case "recipient":
+		return it.RecipientName
+	case "type":
 		if name == "title" {
 			return it.typeTitle()
 		}
-		return e.Type
-	})
-	put("link", func() any { return it.link() })
-	put("path", func() any { return it.breadcrumb() })
-	put("time", func() any { return it.time() })
-	put("about", func() any { return it.about() })
-	put("content", func() any { return it.content(data, record) })
-	put("details", func() any {
-		all := it.details(data)
-		for i := range all {
-			if o, ok := all[i].(object); ok {
-				all[i] = t.plain(o)
-			}
-		}
-		return all
-	})
-	parts("message", func(name string) any {
+		return it.Event.Type
+	case "message":
 		if name == "subject" {
 			return oneLine(it.Said.Subject)
 		}
 		return it.Said.Body
-	})
-	parts("site", func(name string) any {
+	case "site":
 		if name == "url" {
 			return webURL(it.Site.URL)
 		}
 		return oneLine(it.Site.Name)
-	})
-	put("as", func() any { return formatting{it} })
-	put("condition", func() any { return it.condition() })
-	if s := it.Subscription; s != nil {
-		parts("subscription", func(name string) any {
-			if name == "title" {
-				return s.Title
-			}
-			return s.ID
-		})
+	case "subscription":
+		if name == "title" {
+			return it.Subscription.Title
+		}
+		return it.Subscription.ID
 	}
-	return v
+	return nil
+}
+
+func (v *values) readData() any {
+	if !v.dataRead {
+		v.data, v.dataRead = plainOf(v.it.Event.Data, v.t.dataFields()), true
+	}
+	return v.data
+}
+
+func (v *values) readRecord() any {
+	if !v.recordRead {
+		v.record, v.recordRead = plain(v.it.Event.Record), true
+	}
+	return v.record
 }
 
 // envelope is a value of the event beside its data and record.
