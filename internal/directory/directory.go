@@ -440,6 +440,17 @@ func (v *View) Persons(ids []string) (map[string]*belfry.Person, error) {
 	})
 }
 
+// Person is one user, whatever her state; nil when there is none.
+func (v *View) Person(id string) (*belfry.Person, error) {
+	if !v.passing {
+		if s, known := v.d.persons.get(v.t.name, id); known {
+			return s.value, nil
+		}
+	}
+	people, err := v.Persons([]string{id})
+	return people[id], err
+}
+
 // PersonsByEmail gives the user of each normalised address that has one.
 func (v *View) PersonsByEmail(emails []string) (map[string]string, error) {
 	// Any change of any user may have moved an address, so what was looked up

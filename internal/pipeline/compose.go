@@ -11,6 +11,7 @@ import (
 	"github.com/belfryhq/belfry/internal/belfry"
 	"github.com/belfryhq/belfry/internal/channel"
 	"github.com/belfryhq/belfry/internal/render"
+	"github.com/belfryhq/belfry/internal/resolve"
 )
 
 // Opener opens sealed secrets.
@@ -281,7 +282,7 @@ func (m *Messages) target(ctx context.Context, d *belfry.Delivery) (channel.Targ
 // reachable checks that a person may still be told at the address a delivery
 // was planned for.
 func reachable(who *belfry.Person, d *belfry.Delivery) (belfry.Contact, *belfry.Reason) {
-	if reason := listens(who); reason != nil {
+	if reason := resolve.Away(who); reason != nil {
 		return belfry.Contact{}, reason
 	}
 	i := slices.IndexFunc(who.User.Contacts, func(c belfry.Contact) bool {

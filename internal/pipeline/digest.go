@@ -269,7 +269,8 @@ func (c *itemCheck) refuse(ctx context.Context, it *digestItem) (*belfry.Reason,
 	return c.since(ctx, it.acc, it.sub, it.Because)
 }
 
-// Sees is why a user may not be told of an event now; nil when she may.
+// Sees is why a user who is active may not be told of an event now; nil when she
+// may.
 func (f *Facts) Sees(ctx context.Context, tenant string, e *belfry.Event, user string, now time.Time) (*belfry.Reason, error) {
 	view, err := f.Directory.At(ctx, tenant, 0)
 	if err != nil {
@@ -279,7 +280,7 @@ func (f *Facts) Sees(ctx context.Context, tenant string, e *belfry.Event, user s
 	if err != nil {
 		return nil, err
 	}
-	return resolve.Sees(view, e.ObjectOrRoot(), typ, user, now)
+	return resolve.SeesAt(view, e.ObjectOrRoot(), &typ, user, now)
 }
 
 // digestMessage puts items into words; nil when none of them has any. What

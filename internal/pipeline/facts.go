@@ -29,11 +29,7 @@ func (f *Facts) Person(ctx context.Context, tenant, principal string) (*belfry.P
 	if err != nil {
 		return nil, err
 	}
-	people, err := view.Persons([]string{principal})
-	if err != nil {
-		return nil, err
-	}
-	return people[principal], nil
+	return view.Person(principal)
 }
 
 // optOutPage is how many opt-outs are looked at once on the way to one.
@@ -130,11 +126,16 @@ const named = 100
 
 // name finds the names of who did it and of those it is about.
 func name(view *directory.View, e *belfry.Event, item *render.Item) error {
-	var ids []string
 	if e.Actor != "" {
-		ids = append(ids, e.Actor)
+		actor, err := view.Person(e.Actor)
+		if err != nil {
+			return err
+		}
+		if actor != nil {
+			item.ActorName = actor.User.Name
+		}
 	}
-	ids = append(ids, e.Related[:min(len(e.Related), named)]...)
+	ids := e.Related[:min(len(e.Related), named)]
 	if len(ids) == 0 {
 		return nil
 	}
@@ -142,14 +143,8 @@ func name(view *directory.View, e *belfry.Event, item *render.Item) error {
 	if err != nil {
 		return err
 	}
-	for i, id := range ids {
-		switch p := people[id]; {
-		case i == 0 && id == e.Actor:
-			if p != nil {
-				item.ActorName = p.User.Name
-			}
-		case id == e.Actor || p == nil || p.User.Name == "":
-		default:
+	for _, id := range ids {
+		if p := people[id]; id != e.Actor && p != nil && p.User.Name != "" {
 			item.About = append(item.About, p.User.Name)
 		}
 	}

@@ -7,6 +7,7 @@ import (
 	"github.com/belfryhq/belfry/internal/belfry"
 	"github.com/belfryhq/belfry/internal/channel"
 	"github.com/belfryhq/belfry/internal/render"
+	"github.com/belfryhq/belfry/internal/resolve"
 	"github.com/belfryhq/belfry/internal/route"
 )
 
@@ -44,7 +45,7 @@ func (m *Messages) script(ctx context.Context, d *belfry.Delivery, p *Payload, s
 		if err != nil {
 			return Composed{}, err
 		}
-		reason := listens(person)
+		reason := resolve.Away(person)
 		if reason == nil {
 			reason, err = m.facts.stopped(ctx, d, p.Event, sub, person)
 		}
@@ -82,19 +83,6 @@ func (m *Messages) script(ctx context.Context, d *belfry.Delivery, p *Payload, s
 		Target:  channel.Target{Address: d.Address},
 		Message: &belfry.Message{ID: d.ID, Time: p.Event.Time, ContentType: "application/json", Body: body},
 	}, nil
-}
-
-// listens is why somebody may not be told of anything; nil when she may.
-func listens(who *belfry.Person) *belfry.Reason {
-	switch {
-	case who == nil:
-		return &belfry.Reason{Code: belfry.UserUnknown}
-	case who.User.State == belfry.UserSuspended:
-		return &belfry.Reason{Code: belfry.UserIsSuspended}
-	case who.User.State == belfry.UserDeleted:
-		return &belfry.Reason{Code: belfry.UserIsDeleted}
-	}
-	return nil
 }
 
 // stopped is why somebody who has stopped all messages is not told of an event

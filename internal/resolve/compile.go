@@ -167,7 +167,7 @@ func (r *run) compile() error {
 
 func (r *run) loadChain() error {
 	object := r.e.ObjectOrRoot()
-	chain, err := r.ancestors(object)
+	chain, err := ancestors(r.dir, object)
 	if err != nil {
 		return err
 	}
@@ -184,8 +184,8 @@ func (r *run) loadChain() error {
 
 // ancestors are never empty: an object the directory knows nothing of counts
 // as a child of the root.
-func (r *run) ancestors(object string) ([]belfry.Object, error) {
-	chain, err := r.dir.Ancestors(object)
+func ancestors(dir Directory, object string) ([]belfry.Object, error) {
+	chain, err := dir.Ancestors(object)
 	if err != nil {
 		return nil, err
 	}

@@ -49,7 +49,7 @@ func (r *run) loadGrants(rules []roleRule) error {
 			if r.e.Destination == "" {
 				continue
 			}
-			chain, err := r.ancestors(r.e.Destination)
+			chain, err := ancestors(r.dir, r.e.Destination)
 			if err != nil {
 				return err
 			}
@@ -77,7 +77,7 @@ func (r *run) nameRoles(rules []roleRule) ([]request, error) {
 		for i := range rules {
 			if rules[i].role.On == belfry.OnDestination {
 				var err error
-				if destination, err = r.ancestors(r.e.Destination); err != nil {
+				if destination, err = ancestors(r.dir, r.e.Destination); err != nil {
 					return nil, err
 				}
 				break

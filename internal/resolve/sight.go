@@ -34,22 +34,29 @@ type sightGroup struct {
 	flat   *flatGroup
 }
 
-func (r *run) hiddenAt() string {
-	for i := range r.chain {
-		if r.chain[i].Hidden {
-			return r.chain[i].ID
+// hiddenAt is the closest of the objects that is hidden, empty = none.
+func hiddenAt(chain []belfry.Object) string {
+	for i := range chain {
+		if chain[i].Hidden {
+			return chain[i].ID
 		}
 	}
 	return ""
 }
 
-func (r *run) seesByRole() bool { return len(r.typ.SeeRoles) > 0 || r.hiddenAt() != "" }
+// seesByRole reports whether it takes a role to be told of events of a type at the
+// first of the objects, the others of which are above it.
+func seesByRole(typ *belfry.EventType, chain []belfry.Object) bool {
+	return len(typ.SeeRoles) > 0 || hiddenAt(chain) != ""
+}
+
+func (r *run) seesByRole() bool { return seesByRole(&r.typ, r.chain) }
 
 func (s *sight) prepare(r *run) {
 	if !r.seesByRole() {
 		return
 	}
-	s.hidden, s.roles = r.hiddenAt(), r.typ.SeeRoles
+	s.hidden, s.roles = hiddenAt(r.chain), r.typ.SeeRoles
 	for i := range r.chain {
 		level := sightLevel{object: r.chain[i].ID, below: r.chain[:i], users: r.grants[r.chain[i].ID].Users}
 		for _, g := range r.grants[level.object].Groups {

@@ -219,7 +219,7 @@ func (r *run) tellPerson(out *PageResult, e *entry, c *combo, p *belfry.Person) 
 	if len(e.joins) > 0 || vias == nil {
 		vias = r.vias(live, e.joins)
 	}
-	if reason := state(p); reason != nil {
+	if reason := Away(p); reason != nil {
 		drop(naming(live), []belfry.Reason{*reason})
 		return
 	}
@@ -245,8 +245,9 @@ func naming(live []liveMatch) []belfry.Reason {
 	return all
 }
 
-// state is why nobody in this state is told.
-func state(p *belfry.Person) *belfry.Reason {
+// Away is why nobody is told who is in the state of this person; nil = she is.
+// nil stands for somebody who is not known.
+func Away(p *belfry.Person) *belfry.Reason {
 	switch {
 	case p == nil:
 		return &belfry.Reason{Code: belfry.UserUnknown}

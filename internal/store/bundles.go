@@ -297,26 +297,45 @@ func (db *DB) scanItem(rows *sql.Rows) (it belfry.BundleItem, err error) {
 	return it, err
 }
 
+// waitingCols are the columns scanWaiting reads, of items that wait: few, as each
+// costs SQLite's driver several calls, and these rows are the most that digests
+// read.
+var waitingCols = "bundle, id, event_id, run, subscription || '" + unitSeparator + "' || template || '" + unitSeparator + "' || " + becauseOf("bundle_items")
+
+// unitSeparator is in no name, and in no JSON.
+const unitSeparator = "\x1f"
+
+func (db *DB) scanWaiting(rows *sql.Rows) (it belfry.BundleItem, err error) {
+	var rest string
+	if err := rows.Scan(&it.Bundle, &it.ID, &it.EventID, &it.Run, &rest); err != nil {
+		return it, err
+	}
+	it.Subscription, rest, _ = strings.Cut(rest, unitSeparator)
+	it.Template, rest, _ = strings.Cut(rest, unitSeparator)
+	it.Because, err = db.known.read(rest, "")
+	return it, err
+}
+
 // BundleItems reads the items of bundles, by bundle in the order of their ids,
 // at most limit of each; 0 = all. Reasons may be shared between them: read only.
 func (db *DB) BundleItems(ctx context.Context, tenant string, bundles []string, limit int) (map[string][]belfry.BundleItem, error) {
-	return db.bundleItems(ctx, tenant, bundles, limit, "")
+	return db.bundleItems(ctx, tenant, bundles, limit, db.scanItem, "SELECT "+itemCols+" FROM bundle_items WHERE tenant = $1 AND bundle IN_LIST")
 }
 
 // WaitingOf is BundleItems of those that wait.
 func (db *DB) WaitingOf(ctx context.Context, tenant string, bundles []string, limit int) (map[string][]belfry.BundleItem, error) {
-	return db.bundleItems(ctx, tenant, bundles, limit, "state = 0 AND ")
+	return db.bundleItems(ctx, tenant, bundles, limit, db.scanWaiting, "SELECT "+waitingCols+" FROM bundle_items WHERE tenant = $1 AND state = 0 AND bundle IN_LIST")
 }
 
-func (db *DB) bundleItems(ctx context.Context, tenant string, bundles []string, limit int, which string) (map[string][]belfry.BundleItem, error) {
+func (db *DB) bundleItems(ctx context.Context, tenant string, bundles []string, limit int, scan func(*sql.Rows) (belfry.BundleItem, error), text string) (map[string][]belfry.BundleItem, error) {
 	out := make(map[string][]belfry.BundleItem, len(bundles))
 	err := db.queryEach(ctx, func(rows *sql.Rows) error {
-		it, err := db.scanItem(rows)
+		it, err := scan(rows)
 		if limit == 0 || len(out[it.Bundle]) < limit {
 			out[it.Bundle] = append(out[it.Bundle], it)
 		}
 		return err
-	}, "SELECT "+itemCols+" FROM bundle_items WHERE tenant = $1 AND "+which+"bundle IN_LIST", bundles, tenant)
+	}, text, bundles, tenant)
 	for _, items := range out {
 		slices.SortFunc(items, func(a, b belfry.BundleItem) int { return strings.Compare(a.ID, b.ID) })
 	}
