@@ -49,6 +49,17 @@ func (c *cluster) add() *host {
 	return h
 }
 
+// grow adds hosts and waits until the work is divided.
+func (c *cluster) grow(t *testing.T, n int) {
+	t.Helper()
+	for range n {
+		c.add()
+	}
+	if _, err := within(3*lease, c.divided); err != nil {
+		t.Fatal(err)
+	}
+}
+
 // remove forgets a host that is no more.
 func (c *cluster) remove(h *host) {
 	c.mu.Lock()
@@ -167,12 +178,7 @@ func TestTakeOverWithinTwoLeases(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				c := newCluster(deaf)
 				defer c.end(t)
-				for range 4 {
-					c.add()
-				}
-				if _, err := within(3*lease, c.divided); err != nil {
-					t.Fatal(err)
-				}
+				c.grow(t, 4)
 				for range 2 {
 					h := c.list()[1]
 					h.kill()
@@ -195,12 +201,7 @@ func TestDatabaseAwayForAllBuriesNobody(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c := newCluster(false)
 		defer c.end(t)
-		for range 4 {
-			c.add()
-		}
-		if _, err := within(3*lease, c.divided); err != nil {
-			t.Fatal(err)
-		}
+		c.grow(t, 4)
 		had := c.state()
 		for _, away := range []time.Duration{lease / 2, lease, 2 * lease, 5 * lease} {
 			for _, h := range c.list() {
@@ -239,12 +240,7 @@ func TestDatabaseFrozenForAllBuriesNobody(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c := newCluster(false)
 		defer c.end(t)
-		for range 4 {
-			c.add()
-		}
-		if _, err := within(3*lease, c.divided); err != nil {
-			t.Fatal(err)
-		}
+		c.grow(t, 4)
 		for i := range 40 {
 			thawed := map[*host]chan struct{}{}
 			for _, h := range c.list() {
@@ -346,12 +342,7 @@ func TestCutOffNodeStopsAndComesBack(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				c := newCluster(false)
 				defer c.end(t)
-				for range 3 {
-					c.add()
-				}
-				if _, err := within(3*lease, c.divided); err != nil {
-					t.Fatal(err)
-				}
+				c.grow(t, 3)
 				h := c.list()[1]
 				was := h.k.ID()
 				fault.begin(h)
