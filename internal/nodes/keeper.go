@@ -192,11 +192,16 @@ func (k *Keeper) rest(ctx context.Context, d time.Duration) {
 // live is a node's life: it renews its lease and, apart from that, has its share
 // of the work, until it finds that it was declared dead or ctx ends.
 func (k *Keeper) live(ctx context.Context) {
-	life, die := context.WithCancel(ctx)
+	life, end := context.WithCancel(ctx)
 	var renewing sync.WaitGroup
-	renewing.Go(func() { k.renew(life, die) })
+	renewing.Go(func() {
+		k.renew(life, func() {
+			k.stopSending() // before what is under way has ended
+			end()
+		})
+	})
 	defer renewing.Wait()
-	defer die()
+	defer end()
 	for life.Err() == nil {
 		began := k.o.Now()
 		err := k.look(life)
@@ -399,10 +404,14 @@ func (k *Keeper) join(ctx context.Context) error {
 	return nil
 }
 
-// lose drops all shards at once: they are, or may be, in other hands.
-func (k *Keeper) lose() {
+func (k *Keeper) stopSending() {
 	gone := time.Time{}
 	k.until.Store(&gone)
+}
+
+// lose drops all shards at once: they are, or may be, in other hands.
+func (k *Keeper) lose() {
+	k.stopSending()
 	now, cancel := context.WithCancel(context.Background())
 	cancel() // nobody waits for anything
 	for _, kd := range k.kinds {
