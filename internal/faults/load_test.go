@@ -212,15 +212,21 @@ func (l *load) to(ps ...*process) {
 }
 
 // begin starts producers: of single events and of batches, each posting at a
-// steady pace as far as the program answers.
+// steady pace as far as the program answers. The short form of these tests runs
+// beside all others, two at a time and each with up to three processes: half the
+// pace of the long one leaves them some of the machine.
 func (l *load) begin(singles, batches, size int) {
+	slower := time.Duration(1)
+	if soak == 0 {
+		slower = 2
+	}
 	ctx, stop := context.WithCancel(context.Background())
 	l.stop = stop
 	for range singles {
-		l.wg.Go(func() { l.produce(ctx, 1, 8*time.Millisecond) })
+		l.wg.Go(func() { l.produce(ctx, 1, slower*8*time.Millisecond) })
 	}
 	for range batches {
-		l.wg.Go(func() { l.produce(ctx, size, 40*time.Millisecond) })
+		l.wg.Go(func() { l.produce(ctx, size, slower*40*time.Millisecond) })
 	}
 	l.t.Cleanup(l.end)
 }
