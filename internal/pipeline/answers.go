@@ -298,11 +298,10 @@ func (x *Explainer) Effective(ctx context.Context, tenant, user, object, typ, su
 	if err != nil {
 		return nil, err
 	}
-	people, err := v.dir.Persons([]string{user})
+	person, err := v.dir.Person(user)
 	if err != nil {
 		return nil, err
 	}
-	person := people[user]
 	if person == nil || person.User.State == belfry.UserDeleted {
 		return nil, belfry.Errorf(belfry.NotFound, "there is no user %q", user)
 	}

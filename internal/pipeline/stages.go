@@ -62,11 +62,11 @@ func (s *Stages) view(ctx context.Context, acc *belfry.Accepted) (*view, error) 
 func (v *view) facts(e *belfry.Event, now time.Time) (match.Facts, error) {
 	f := match.Facts{Ancestors: v.ancestors, Now: now}
 	if e.Actor != "" {
-		people, err := v.dir.Persons([]string{e.Actor})
+		p, err := v.dir.Person(e.Actor)
 		if err != nil {
 			return f, err
 		}
-		if p := people[e.Actor]; p != nil {
+		if p != nil {
 			f.Actor, v.actor = &p.User, &p.User
 		}
 	}

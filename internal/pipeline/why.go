@@ -138,11 +138,11 @@ func (x *Explainer) whyLabel(ctx context.Context, tenant string, d *belfry.Deliv
 	if err != nil {
 		return err
 	}
-	people, err := view.Persons([]string{d.Principal})
-	if err != nil || people[d.Principal] == nil {
+	person, err := view.Person(d.Principal)
+	if err != nil || person == nil {
 		return err
 	}
-	for _, c := range people[d.Principal].User.Contacts {
+	for _, c := range person.User.Contacts {
 		if c.Address == d.Address || belfry.NormaliseEmail(c.Address) == d.Address {
 			w.Contact.Label = c.Label
 		}

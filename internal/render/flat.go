@@ -86,28 +86,20 @@ func (p *parsed) flatly(from *values, limit int, value func(string) (string, boo
 // none.
 func (v *values) printed(path []string) (string, bool) {
 	var at any
-	if inParts[path[0]] {
-		if path[0] == "subscription" && v.it.Subscription == nil {
+	var ok bool
+	if root := path[0]; inParts[root] {
+		if v.without(root) {
 			return "", false
 		}
-		at, path = v.part(path[0], path[1]), path[2:]
+		at, path = v.part(root, path[1]), path[2:]
 	} else {
-		var ok bool
-		if at, ok = v.root(path[0]); !ok {
+		if at, ok = v.root(root); !ok {
 			return "", false
 		}
 		path = path[1:]
 	}
 	for _, part := range path {
-		var fields map[string]any
-		switch o := at.(type) {
-		case object:
-			fields = o
-		case map[string]any:
-			fields = o
-		}
-		var ok bool
-		if at, ok = fields[part]; !ok {
+		if at, ok = member(at, part); !ok {
 			return "", false
 		}
 	}

@@ -3,6 +3,7 @@ package render
 import (
 	"bytes"
 	"encoding/json"
+	"fmt"
 	"maps"
 	"reflect"
 	"slices"
@@ -112,6 +113,10 @@ func TestPlainOf(t *testing.T) {
 
 // What of an event's data a template may ask for is what it names, or all.
 func TestDataFields(t *testing.T) {
+	manyFields := ""
+	for i := range fewFields + 1 {
+		manyFields += fmt.Sprintf("{{event.data.f%d}}", i)
+	}
 	for source, want := range map[string][]string{
 		"plain {{object.title}}":                                   {},
 		"{{event.data.a}} {{ event.data.b.c }}":                    {"a", "b"},
@@ -122,6 +127,8 @@ func TestDataFields(t *testing.T) {
 		"{{event.comment}} {{event.record.a}}":                     {},
 		"{{content}} {{event.data.a}}":                             nil,
 		"{{#details}}{{label}}{{/details}}":                        nil,
+		strings.Repeat("{{event.data.a}}", 50):                     {"a"},
+		manyFields:                                                 nil,
 	} {
 		body, err := Compile("{{type.title}}", source)
 		if err != nil {

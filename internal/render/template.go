@@ -109,6 +109,10 @@ func namesIn(source string, whole bool) names {
 	return n
 }
 
+// fewFields is how many members of an event's data are looked for one by one, in
+// data of very many.
+const fewFields = 16
+
 // dataFields are the members of the event's data that the tags may mean; nil = all.
 func (n *names) dataFields() []string {
 	few := []string{}
@@ -119,7 +123,9 @@ func (n *names) dataFields() []string {
 		case at[0] == "content", at[0] == "details", tag == "event", tag == "event.data":
 			return nil
 		case at[0] == "event" && at[1] == "data":
-			few = append(few, at[2])
+			if few = append(few, at[2]); len(few) > fewFields {
+				return nil
+			}
 		}
 	}
 	return few

@@ -221,7 +221,7 @@ func (v *values) all() object {
 // false when there is none.
 func (v *values) root(name string) (any, bool) {
 	if inParts[name] {
-		if name == "subscription" && v.it.Subscription == nil {
+		if v.without(name) {
 			return nil, false
 		}
 		return v.t.parts(name, func(part string) any { return v.part(name, part) }), true
@@ -258,6 +258,9 @@ func (v *values) root(name string) (any, bool) {
 
 // inParts are the roots whose parts are worked out one by one.
 var inParts = map[string]bool{"event": true, "actor": true, "object": true, "recipient": true, "type": true, "message": true, "site": true, "subscription": true}
+
+// without reports that an item has nothing of one of inParts.
+func (v *values) without(root string) bool { return root == "subscription" && v.it.Subscription == nil }
 
 // part is a part of one of inParts.
 func (v *values) part(root, name string) any {
@@ -420,10 +423,23 @@ func (it *Item) details(data any) list {
 // at is the value at a dotted path, nil when there is none.
 func at(value any, path string) any {
 	for part := range strings.SplitSeq(path, ".") {
-		fields, _ := value.(object)
-		value = fields[part]
+		value, _ = member(value, part)
 	}
 	return value
+}
+
+// member is a member of an object, whether it prints itself or not; false when
+// there is none.
+func member(value any, name string) (any, bool) {
+	var fields map[string]any
+	switch o := value.(type) {
+	case object:
+		fields = o
+	case map[string]any:
+		fields = o
+	}
+	m, ok := fields[name]
+	return m, ok
 }
 
 // content is the words of the thing, as the platform keeps them: what somebody

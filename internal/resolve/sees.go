@@ -1,6 +1,7 @@
 package resolve
 
 import (
+	"cmp"
 	"time"
 
 	"github.com/belfryhq/belfry/internal/belfry"
@@ -21,15 +22,11 @@ func Sees(dir Directory, object string, typ belfry.EventType, user string, now t
 
 // SeesAt is Sees of a user who is known to be active.
 func SeesAt(dir Directory, object string, typ *belfry.EventType, user string, now time.Time) (*belfry.Reason, error) {
-	e := belfry.Event{Object: object}
-	chain, err := ancestors(dir, e.ObjectOrRoot())
+	chain, err := ancestors(dir, cmp.Or(object, Root))
 	if err != nil || !seesByRole(typ, chain) {
 		return nil, err // as nearly always: everybody may
 	}
-	return sees(dir, &belfry.Event{Object: object}, typ, user, now)
-}
-
-func sees(dir Directory, e *belfry.Event, typ *belfry.EventType, user string, now time.Time) (*belfry.Reason, error) {
+	e := &belfry.Event{Object: object}
 	r := &run{dir: dir, acc: &belfry.Accepted{Event: e}, e: e, typ: *typ, now: now}
 	for _, load := range []func() error{r.loadChain, func() error { return r.loadGrants(nil) }, func() error { return r.loadGroups(nil) }} {
 		if err := load(); err != nil {

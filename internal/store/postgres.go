@@ -26,8 +26,9 @@ const lockKey = 0x62656c667279
 // acknowledge before it has written would lose what we acknowledge. And each of
 // our statements finds its rows by key: a plan made while a table was small,
 // which reads all of it, once or into memory for each row to be joined, would be
-// kept while the table grows, until the server gathers statistics. (Forbidden plans have costs that invite compilation.) A process
-// that is halted in mid-transaction must not hold its locks against the others.
+// kept while the table grows, until the server gathers statistics. (Forbidden
+// plans have costs that invite compilation.) A process that is halted in
+// mid-transaction must not hold its locks against the others.
 const sessionSettings = `SELECT set_config('synchronous_commit', CASE current_setting('synchronous_commit') WHEN 'off' THEN 'on'
 		ELSE current_setting('synchronous_commit') END, false),
 	set_config('enable_seqscan', 'off', false), set_config('enable_hashjoin', 'off', false), set_config('enable_mergejoin', 'off', false),
