@@ -98,7 +98,7 @@ func RecordsCSV(events []*belfry.Event) []byte {
 func cell(value any) string {
 	text := ""
 	switch v := value.(type) {
-	case nil:
+	case nil, null:
 		return ""
 	case int64:
 		return strconv.FormatInt(v, 10)

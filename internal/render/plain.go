@@ -62,7 +62,7 @@ func (r *plainReader) value(depth int) (any, bool) {
 	case 'f':
 		return false, r.word("false")
 	case 'n':
-		return nil, r.word("null")
+		return null{}, r.word("null")
 	}
 	return r.number()
 }

@@ -21,7 +21,7 @@ func decoded(raw json.RawMessage) any {
 	d.UseNumber()
 	var v any
 	if d.Decode(&v) != nil {
-		return nil
+		return null{}
 	}
 	return convert(v)
 }
@@ -75,6 +75,29 @@ func TestPlain(t *testing.T) {
 	deep := json.RawMessage(strings.Repeat("[", maxPlainDepth+2) + strings.Repeat("]", maxPlainDepth+2))
 	if want, got := decoded(deep), plain(deep); want == nil || !reflect.DeepEqual(want, got) {
 		t.Errorf("%v, the library says %v", got, want)
+	}
+}
+
+// What is null, or not there at all, is nothing where it is printed, and null in a
+// whole.
+func TestNullIsNothing(t *testing.T) {
+	for source, want := range map[string]string{
+		"a{{event.data.x}}b": "ab",
+		"a{{event.data.x}}b{{#event.data.y}}y{{/event.data.y}}":                     "ab",
+		"a{{#event.data.x}}x{{/event.data.x}}{{^event.data.x}}no{{/event.data.x}}b": "anob",
+		"a{{#as.date}}{{event.data.x}}{{/as.date}}b":                                "ab",
+		"a{{event.data.l}}b": "a1, 2b",
+		"a{{event.data}}b":   `a{"l":[1,null,2],"x":null}b`,
+		"a{{event.record}}b{{record}}c{{event.variables}}d": "abcd",
+	} {
+		tmpl, err := Compile("", source)
+		if err != nil {
+			t.Fatal(source, err)
+		}
+		got := tmpl.Inbox(Item{Event: &belfry.Event{Type: "x", Data: json.RawMessage(`{"x":null,"l":[1,null,2]}`)}})
+		if got.Text != want {
+			t.Errorf("%q reads %q, want %q", source, got.Text, want)
+		}
 	}
 }
 

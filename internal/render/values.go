@@ -121,6 +121,15 @@ type (
 	list   []any
 )
 
+// null is a JSON null, or what is not there: nothing where a template prints it,
+// "no" to a section, and null in a whole that is printed.
+type null struct{}
+
+func (null) String() string { return "" }
+
+// MarshalJSON implements json.Marshaler.
+func (null) MarshalJSON() ([]byte, error) { return []byte("null"), nil }
+
 func (o object) String() string {
 	var b strings.Builder
 	enc := json.NewEncoder(&b)
@@ -134,7 +143,7 @@ func (o object) String() string {
 func (l list) String() string {
 	parts := make([]string, 0, len(l))
 	for _, v := range l {
-		if v != nil {
+		if v != (null{}) {
 			parts = append(parts, fmt.Sprint(v))
 		}
 	}
@@ -149,7 +158,7 @@ func plain(raw json.RawMessage) any { return plainOf(raw, nil) }
 // those; nil = all. raw is valid JSON then.
 func plainOf(raw json.RawMessage, only []string) any {
 	if len(raw) == 0 {
-		return nil
+		return null{}
 	}
 	r := plainReader{src: raw, only: only}
 	if v, ok := r.value(0); ok && r.end() {
@@ -159,7 +168,7 @@ func plainOf(raw json.RawMessage, only []string) any {
 	d.UseNumber()
 	var v any
 	if d.Decode(&v) != nil {
-		return nil
+		return null{}
 	}
 	return convert(v)
 }
@@ -181,6 +190,8 @@ func convert(v any) any {
 			return n
 		}
 		return string(v)
+	case nil:
+		return null{}
 	}
 	return v
 }
