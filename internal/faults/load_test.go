@@ -213,12 +213,13 @@ func (l *load) to(ps ...*process) {
 
 // begin starts producers: of single events and of batches, each posting at a
 // steady pace as far as the program answers. The short form of these tests runs
-// beside all others, two at a time and each with up to three processes: half the
-// pace of the long one leaves them some of the machine.
+// beside all others, two at a time and each with up to three processes: at a
+// quarter of the pace of the long one there is still much under way when a fault
+// comes, and not ever more to be worked off, of which nobody learns anything.
 func (l *load) begin(singles, batches, size int) {
 	slower := time.Duration(1)
 	if soak == 0 {
-		slower = 2
+		slower = 4
 	}
 	ctx, stop := context.WithCancel(context.Background())
 	l.stop = stop

@@ -161,7 +161,7 @@ func (h *home) spawn(args ...string) *process {
 		if disaster.MatchString(text) {
 			h.t.Errorf("the program came to grief:\n%s", last(text, 20_000))
 		} else if h.t.Failed() {
-			h.t.Logf("end of the log of process %d, and of what is not usual in it:\n%s\n%s", p.cmd.Process.Pid, last(text, 3000), last(usual.ReplaceAllString(text, ""), 6000))
+			h.t.Logf("what is not usual in the log of process %d, and its end:\n%s\n%s", p.cmd.Process.Pid, last(usual.ReplaceAllString(text, ""), 6000), last(text, 3000))
 		}
 	})
 	return p

@@ -76,9 +76,11 @@ type Keeper struct {
 	kinds  map[string]*kind
 	table  atomic.Pointer[belfry.NodeTable]
 
-	apart bool // the clocks are
+	apart  bool           // the clocks are
+	asking sync.WaitGroup // renewals under way
 
 	mu      sync.Mutex
+	over    bool      // this life is: what is still answered is of no use
 	asked   time.Time // when the latest renewal that succeeded was asked for
 	renewed time.Time // when we last heard that one did
 	since   time.Time // when we heard of the first of an unbroken row of them
@@ -159,6 +161,7 @@ func (k *Keeper) Joined() <-chan struct{} { return k.joined }
 // Run keeps the node's place until ctx ends, and then leaves: all parts must
 // have stopped before.
 func (k *Keeper) Run(ctx context.Context) error {
+	defer k.asking.Wait()
 	for ctx.Err() == nil {
 		if err := k.join(ctx); err != nil {
 			k.o.Log.Error("joining the other nodes", "error", err)
@@ -195,10 +198,10 @@ func (k *Keeper) live(ctx context.Context) {
 	life, end := context.WithCancel(ctx)
 	var renewing sync.WaitGroup
 	renewing.Go(func() {
-		k.renew(life, func() {
+		k.renew(ctx, life, sync.OnceFunc(func() {
 			k.stopSending() // before what is under way has ended
 			end()
-		})
+		}))
 	})
 	defer renewing.Wait()
 	defer end()
@@ -250,16 +253,17 @@ func (k *Keeper) pause() time.Duration { return min(k.regular(), time.Second) }
 // lease, and one more that ends at this moment.
 const atOnce = 4
 
-// renew asks for more time, three times within the length of a lease, until ctx
-// ends, and calls die when the node was declared dead.
+// renew asks for more time, three times within the length of a lease, until the
+// node's life ends, and calls die, once or more, when it was declared dead.
 //
 // It does not wait for an answer before it asks anew, and hears out each as long
-// as it is of use: neither a connection that is dead and does not say so nor a
+// as it may be of use: neither a connection that is dead and does not say so nor a
 // database that is slow, as on a busy disk, costs the lease, as long as one answer
-// within its length comes. Nothing else that a node asks delays it.
-func (k *Keeper) renew(ctx context.Context, die func()) {
-	var asking sync.WaitGroup
-	defer asking.Wait()
+// within its length comes. Nothing else that a node asks delays it. What was asked
+// is not given up at the end of a life, for it would cost its connection: ctx ends
+// it.
+func (k *Keeper) renew(ctx, life context.Context, die func()) {
+	id := k.ID()
 	free := make(chan struct{}, atOnce)
 	failed := make(chan struct{}, 1)
 	next := k.o.Now().Add(k.regular())
@@ -267,7 +271,7 @@ func (k *Keeper) renew(ctx context.Context, die func()) {
 	defer t.Stop()
 	for {
 		select {
-		case <-ctx.Done():
+		case <-life.Done():
 			return
 		case <-failed:
 			if len(free) == 0 { // with nothing to hope for, sooner
@@ -283,17 +287,17 @@ func (k *Keeper) renew(ctx context.Context, die func()) {
 		default:
 			continue
 		}
-		asking.Go(func() {
-			err := k.ask(ctx)
+		k.asking.Go(func() {
+			err := k.ask(ctx, id)
 			<-free
 			switch {
-			case err == nil || ctx.Err() != nil:
+			case err == nil || life.Err() != nil:
 				return
 			case belfry.KindOf(err) == belfry.Conflict:
 				die()
 				return
 			}
-			k.o.Log.Error("renewing the lease of this node", "node", k.ID(), "until", *k.until.Load(), "error", err)
+			k.o.Log.Error("renewing the lease of this node", "node", id, "until", *k.until.Load(), "error", err)
 			select {
 			case failed <- struct{}{}:
 			default:
@@ -303,22 +307,25 @@ func (k *Keeper) renew(ctx context.Context, die func()) {
 }
 
 // ask asks once for more time.
-func (k *Keeper) ask(ctx context.Context) error {
+func (k *Keeper) ask(ctx context.Context, id string) error {
 	asked := k.o.Now()
 	limited, cancel := k.patient(ctx)
 	defer cancel()
-	err := k.o.Store.RenewNode(limited, k.ID(), k.o.Lease)
+	err := k.o.Store.RenewNode(limited, id, k.o.Lease)
 	if err == nil {
-		k.prolonged(asked)
+		k.prolonged(id, asked)
 	}
 	return err
 }
 
 // prolonged notes that a lease was prolonged that was asked for at some time.
-// Answers come in any order.
-func (k *Keeper) prolonged(asked time.Time) {
+// Answers come in any order, and some when the node's life is over.
+func (k *Keeper) prolonged(id string, asked time.Time) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
+	if k.over || id != k.ID() {
+		return
+	}
 	now := k.o.Now()
 	if now.Sub(k.renewed) > k.gap() {
 		k.since = now
@@ -343,10 +350,15 @@ func (k *Keeper) settled() bool {
 // gap is how long no answer may come before we count as cut off.
 func (k *Keeper) gap() time.Duration { return k.o.Lease * 2 / 3 }
 
+// leastPatience is how long an answer is waited for where a lease is shorter. To
+// give up a question costs its connection, and a new one is slow to come from a
+// server that is slow to answer: whoever gives up too soon never hears anything.
+const leastPatience = 10 * time.Second
+
 // patient bounds how long an answer is waited for: a connection may be dead and
 // not say so.
 func (k *Keeper) patient(ctx context.Context) (context.Context, context.CancelFunc) {
-	return context.WithTimeout(ctx, k.o.Lease)
+	return context.WithTimeout(ctx, max(k.o.Lease, leastPatience))
 }
 
 // look reads the table and acts on what it says.
@@ -396,15 +408,18 @@ func (k *Keeper) join(ctx context.Context) error {
 	k.o.Store.FenceAs(n.ID)
 	k.id.Store(&n.ID)
 	k.mu.Lock()
-	k.asked, k.renewed, k.since = time.Time{}, time.Time{}, time.Time{}
+	k.over, k.asked, k.renewed, k.since = false, time.Time{}, time.Time{}, time.Time{}
 	k.mu.Unlock()
-	k.prolonged(asked)
+	k.prolonged(n.ID, asked)
 	k.o.Log.Info("joined as a node", "node", n.ID, "roles", n.Roles, "lease", k.o.Lease)
 	k.o.Changed()
 	return nil
 }
 
 func (k *Keeper) stopSending() {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.over = true
 	gone := time.Time{}
 	k.until.Store(&gone)
 }

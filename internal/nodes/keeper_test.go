@@ -274,8 +274,8 @@ func TestRenewalsInAnyOrder(t *testing.T) {
 		k := NewKeeper(Options{Lease: lease, Now: time.Now})
 		first := time.Now()
 		pass(lease / 2)
-		k.prolonged(time.Now())
-		k.prolonged(first)
+		k.prolonged("", time.Now())
+		k.prolonged("", first)
 		pass(lease / 2)
 		if !k.MaySend() {
 			t.Error("an older renewal counts")
@@ -413,6 +413,53 @@ func TestSlowDatabaseIsHeardOut(t *testing.T) {
 				h.setSlow(0)
 			})
 		})
+	}
+}
+
+// Where a new connection takes longer than a lease until it is of use, as on a
+// server that is short of processors, it is waited for, and kept: a node whose
+// connections are all lost has its part of the work soon, and keeps it.
+// feature: NEW-12
+func TestNewConnectionsAreWaitedFor(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := newCluster(false)
+		defer c.end(t)
+		c.grow(t, 2)
+		h := c.list()[1]
+		h.setCold(lease * 4 / 3)
+		pass(10 * lease)
+		for id, was := h.k.ID(), time.Now(); time.Since(was) < 20*lease; pass(lease / 10) {
+			if h.k.ID() != id || !h.k.MaySend() || len(h.k.Mine(belfry.LeasePlan)) != belfry.Shards/2 {
+				t.Fatalf("it was %s and is %s, with %d shards, and may send: %v", id, h.k.ID(), len(h.k.Mine(belfry.LeasePlan)), h.k.MaySend())
+			}
+		}
+		h.mu.Lock()
+		if h.lost > 1 { // by the look at the table that the end of its life ended
+			t.Errorf("it gave up %d connections that were being made", h.lost)
+		}
+		h.mu.Unlock()
+		h.setCold(0)
+	})
+}
+
+// What is answered when a node has heard that it was taken for dead lets nothing
+// be sent, neither in that life nor in the next.
+func TestAnswersAfterTheEnd(t *testing.T) {
+	k := NewKeeper(Options{Lease: lease, Now: time.Now})
+	one := "node_1"
+	k.id.Store(&one)
+	if k.prolonged(one, time.Now()); !k.MaySend() {
+		t.Fatal("may not send")
+	}
+	k.stopSending()
+	if k.prolonged(one, time.Now()); k.MaySend() {
+		t.Error("sends on")
+	}
+	k.over = false // it has joined anew
+	two := "node_2"
+	k.id.Store(&two)
+	if k.prolonged(one, time.Now()); k.MaySend() {
+		t.Error("sends by a lease it had before")
 	}
 }
 

@@ -147,6 +147,9 @@ type host struct {
 	flaky  bool          // some calls work and are not answered
 	slow   time.Duration // each call takes so long, heard out or not
 	tardy  time.Duration // and each claim and release this longer
+	cold   time.Duration // what is asked first on a connection takes so long
+	warm   int           // connections that something was asked on
+	lost   int           // new connections that were given up
 	unwell bool          // every second renewal is lost, and nobody says so
 	odd    bool          // the last one was
 	frozen chan struct{} // closed when what was asked since is done; nil = it is done at once
@@ -203,6 +206,8 @@ func (h *host) kill() {
 func (h *host) setCut(cut bool) { h.mu.Lock(); h.cut, h.flaky = cut, false; h.mu.Unlock() }
 
 func (h *host) setSlow(d time.Duration) { h.mu.Lock(); h.slow = d; h.mu.Unlock() }
+
+func (h *host) setCold(d time.Duration) { h.mu.Lock(); h.cold, h.warm, h.lost = d, 0, 0; h.mu.Unlock() }
 
 func (h *host) setTardy(d time.Duration) { h.mu.Lock(); h.tardy = d; h.mu.Unlock() }
 
@@ -277,6 +282,9 @@ func call[T any](ctx context.Context, h *host, f func() (T, error)) (T, error) {
 			return none, ctx.Err()
 		}
 	}
+	if !h.connect(ctx) {
+		return none, ctx.Err()
+	}
 	select {
 	case <-time.After(slow):
 	case <-ctx.Done(): // it is done all the same
@@ -285,6 +293,7 @@ func call[T any](ctx context.Context, h *host, f func() (T, error)) (T, error) {
 	}
 	v, err := f()
 	h.mu.Lock()
+	h.warm++ // it is free again
 	if h.flaky && h.chance.Float64() < 0.4 {
 		err = errLost
 	}
@@ -294,6 +303,26 @@ func call[T any](ctx context.Context, h *host, f func() (T, error)) (T, error) {
 		<-halted
 	}
 	return v, err
+}
+
+// connect takes a connection, or waits until a new one is of use.
+func (h *host) connect(ctx context.Context) bool {
+	h.mu.Lock()
+	cold := h.cold
+	if h.warm > 0 {
+		h.warm--
+		cold = 0
+	}
+	h.mu.Unlock()
+	select {
+	case <-time.After(cold):
+		return true
+	case <-ctx.Done():
+		h.mu.Lock()
+		h.lost++
+		h.mu.Unlock()
+		return false
+	}
 }
 
 func (h *host) JoinNode(ctx context.Context, n belfry.Node, _ time.Duration) error {

@@ -64,6 +64,7 @@ type gate struct {
 	taken  atomic.Int64
 	refuse atomic.Bool
 	halted atomic.Bool                   // nothing more is asked, and nothing ends
+	asked  atomic.Int64                  // how often something was asked while halted
 	later  atomic.Pointer[chan struct{}] // closed when connections that are made from now on may go through; nil = they may
 
 	mu    sync.Mutex
@@ -130,6 +131,7 @@ type halting struct {
 func (h halting) Read(p []byte) (int, error) {
 	n, err := h.Reader.Read(p)
 	if h.g.halted.Load() {
+		h.g.asked.Add(1)
 		<-h.ctx.Done()
 	}
 	return n, err
@@ -207,6 +209,53 @@ func TestConnectionsMadeForNobody(t *testing.T) {
 		if err := db.PingContext(t.Context()); err != nil {
 			t.Errorf("made %v: %v", made, err)
 		}
+	}
+}
+
+// A connection that nobody waited for, on which the server is silent by now, is
+// waited for by the one who got it: others have as long as they give themselves.
+func TestSilentConnectionHoldsUpOne(t *testing.T) {
+	c, g := through(t, testdb.Postgres(t))
+	close(g.opened)
+	ended, cancel := context.WithCancel(t.Context())
+	cancel()
+	if _, err := c.Connect(ended); !errors.Is(err, context.Canceled) {
+		t.Fatal(err)
+	}
+	left := c.left[0]
+	if <-left.done; left.err != nil {
+		t.Fatal(left.err)
+	}
+	g.halted.Store(true)
+	waits, giveUp := context.WithCancel(t.Context())
+	one := make(chan error)
+	go func() { _, err := c.Connect(waits); one <- err }()
+	tick := time.NewTicker(10 * time.Millisecond)
+	defer tick.Stop()
+	for g.asked.Load() == 0 { // whether it is there
+		<-tick.C
+	}
+	other := make(chan error, 1)
+	go func() {
+		short, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
+		defer cancel()
+		_, err := c.Connect(short)
+		other <- err
+	}()
+	select {
+	case err := <-other:
+		if !errors.Is(err, context.DeadlineExceeded) {
+			t.Errorf("the other: %v", err)
+		}
+	case <-time.After(time.Minute):
+		t.Error("the other waits for the one")
+	}
+	giveUp()
+	if err := <-one; !errors.Is(err, context.Canceled) {
+		t.Errorf("the one: %v", err)
+	}
+	if err := c.Close(); err != nil {
+		t.Error(err)
 	}
 }
 

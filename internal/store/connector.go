@@ -63,21 +63,32 @@ var errClosed = errors.New("connecting: the database was closed")
 
 // begin is a connection that somebody else began, or a new one.
 func (c *connector) begin(ctx context.Context) (*connecting, error) {
+	for {
+		n, left, err := c.next()
+		if err != nil || !left || n.lives(ctx) {
+			return n, err
+		}
+	}
+}
+
+// next is one that was left, or a new one.
+func (c *connector) next() (n *connecting, left bool, err error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.closed {
-		return nil, errClosed
+	switch {
+	case c.closed:
+		return nil, false, errClosed
+	case len(c.left) > 0:
+		n, c.left = c.left[0], c.left[1:]
+		return n, true, nil
 	}
-	n := c.takeOver(ctx)
-	if n == nil {
-		n = &connecting{done: make(chan struct{})}
-		c.wg.Go(func() {
-			n.conn, n.err = c.Connector.Connect(c.ctx)
-			c.made(n.conn)
-			close(n.done)
-		})
-	}
-	return n, nil
+	n = &connecting{done: make(chan struct{})}
+	c.wg.Go(func() {
+		n.conn, n.err = c.Connector.Connect(c.ctx)
+		c.made(n.conn)
+		close(n.done)
+	})
+	return n, false, nil
 }
 
 // made notes a connection; nil is none.
@@ -100,27 +111,23 @@ func isClosed(c chan struct{}) bool {
 	}
 }
 
-// takeOver is a connection that somebody else began, nil = there is none. One
-// that was made meanwhile is looked at first: it may be gone again. c.mu is held.
-func (c *connector) takeOver(ctx context.Context) *connecting {
-	for len(c.left) > 0 {
-		n := c.left[0]
-		c.left = c.left[1:]
-		select {
-		case <-n.done:
-		default:
-			return n
-		}
-		if n.err != nil { // of a while ago: it says nothing of now
-			continue
-		}
-		if r, ok := n.conn.(driver.SessionResetter); ok && r.ResetSession(ctx) != nil {
-			_ = n.conn.Close() // it is gone already
-			continue
-		}
-		return n
+// lives looks at a connection that was left: while it is being made it may become
+// one, and one that was made may be gone again. A server that is asked that may be
+// silent: nobody else waits for it meanwhile.
+func (n *connecting) lives(ctx context.Context) bool {
+	select {
+	case <-n.done:
+	default:
+		return true
 	}
-	return nil
+	if n.err != nil { // of a while ago: it says nothing of now
+		return false
+	}
+	if r, ok := n.conn.(driver.SessionResetter); ok && r.ResetSession(ctx) != nil {
+		_ = n.conn.Close() // it is gone already
+		return false
+	}
+	return true
 }
 
 // leave leaves a connection to the next; after the end there is none, and it

@@ -4,6 +4,7 @@ import (
 	"context"
 	"database/sql"
 	"errors"
+	"net"
 	"strings"
 	"time"
 
@@ -39,8 +40,20 @@ const sessionSettings = `SELECT set_config('synchronous_commit', CASE current_se
 // of those that write.
 const (
 	readConns  = 8
-	writeConns = 4
+	writeConns = 8
 )
+
+// silence is how long the other end of a connection may not answer, as a machine
+// that was switched off or a firewall that forgot us does not, before the system
+// takes the connection for dead: without it, for a quarter of an hour of those
+// who asked something. A server that is slow to answer does not count, whose
+// system answers.
+const silence = 30 * time.Second
+
+var dialer = net.Dialer{
+	Control:         listenWell,
+	KeepAliveConfig: net.KeepAliveConfig{Enable: true, Idle: silence / 2, Interval: silence / 6, Count: 3},
+}
 
 func (db *DB) openPostgres(ctx context.Context, url string) error {
 	db.pg = true
@@ -55,7 +68,10 @@ func (db *DB) openPostgres(ctx context.Context, url string) error {
 		config.RuntimeParams["application_name"] = "belfry"
 	}
 	db.path = config.Database
+	config.DialFunc = dialer.DialContext
 	prepare := stdlib.OptionAfterConnect(func(ctx context.Context, c *pgx.Conn) error {
+		ctx, cancel := context.WithTimeout(ctx, config.ConnectTimeout)
+		defer cancel()
 		_, err := c.Exec(ctx, sessionSettings)
 		return err
 	})
