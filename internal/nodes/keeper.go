@@ -196,12 +196,13 @@ func (k *Keeper) rest(ctx context.Context, d time.Duration) {
 // of the work, until it finds that it was declared dead or ctx ends.
 func (k *Keeper) live(ctx context.Context) {
 	life, end := context.WithCancel(ctx)
+	id := k.ID()
 	var renewing sync.WaitGroup
 	renewing.Go(func() {
-		k.renew(ctx, life, sync.OnceFunc(func() {
-			k.stopSending() // before what is under way has ended
+		k.renew(ctx, life, id, func() {
+			k.stopSending(id) // before what is under way has ended
 			end()
-		}))
+		})
 	})
 	defer renewing.Wait()
 	defer end()
@@ -250,7 +251,8 @@ func (k *Keeper) regular() time.Duration { return k.o.Lease / 3 }
 func (k *Keeper) pause() time.Duration { return min(k.regular(), time.Second) }
 
 // atOnce is how many renewals may be under way: those that were begun within a
-// lease, and one more that ends at this moment.
+// lease, and one more that ends at this moment. Where a lease is shorter than an
+// answer is waited for, so many silent connections at once cost the lease.
 const atOnce = 4
 
 // renew asks for more time, three times within the length of a lease, until the
@@ -262,8 +264,7 @@ const atOnce = 4
 // within its length comes. Nothing else that a node asks delays it. What was asked
 // is not given up at the end of a life, for it would cost its connection: ctx ends
 // it.
-func (k *Keeper) renew(ctx, life context.Context, die func()) {
-	id := k.ID()
+func (k *Keeper) renew(ctx, life context.Context, id string, die func()) {
 	free := make(chan struct{}, atOnce)
 	failed := make(chan struct{}, 1)
 	next := k.o.Now().Add(k.regular())
@@ -416,9 +417,14 @@ func (k *Keeper) join(ctx context.Context) error {
 	return nil
 }
 
-func (k *Keeper) stopSending() {
+// stopSending ends the sends of a life. Who hears of its end late, in the next,
+// ends nothing.
+func (k *Keeper) stopSending(id string) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
+	if id != k.ID() {
+		return
+	}
 	k.over = true
 	gone := time.Time{}
 	k.until.Store(&gone)
@@ -426,7 +432,7 @@ func (k *Keeper) stopSending() {
 
 // lose drops all shards at once: they are, or may be, in other hands.
 func (k *Keeper) lose() {
-	k.stopSending()
+	k.stopSending(k.ID())
 	now, cancel := context.WithCancel(context.Background())
 	cancel() // nobody waits for anything
 	for _, kd := range k.kinds {

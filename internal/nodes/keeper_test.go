@@ -443,7 +443,7 @@ func TestNewConnectionsAreWaitedFor(t *testing.T) {
 }
 
 // What is answered when a node has heard that it was taken for dead lets nothing
-// be sent, neither in that life nor in the next.
+// be sent, neither in that life nor in the next, and keeps nothing from it there.
 func TestAnswersAfterTheEnd(t *testing.T) {
 	k := NewKeeper(Options{Lease: lease, Now: time.Now})
 	one := "node_1"
@@ -451,7 +451,7 @@ func TestAnswersAfterTheEnd(t *testing.T) {
 	if k.prolonged(one, time.Now()); !k.MaySend() {
 		t.Fatal("may not send")
 	}
-	k.stopSending()
+	k.stopSending(one)
 	if k.prolonged(one, time.Now()); k.MaySend() {
 		t.Error("sends on")
 	}
@@ -460,6 +460,13 @@ func TestAnswersAfterTheEnd(t *testing.T) {
 	k.id.Store(&two)
 	if k.prolonged(one, time.Now()); k.MaySend() {
 		t.Error("sends by a lease it had before")
+	}
+	k.prolonged(two, time.Now())
+	if k.stopSending(one); !k.MaySend() {
+		t.Error("the end of a life before ends this one")
+	}
+	if k.prolonged(two, time.Now()); !k.MaySend() {
+		t.Error("and is not over")
 	}
 }
 
