@@ -42,6 +42,7 @@ func (c *collector) Collect(out chan<- prometheus.Metric) {
 		out <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, v, labels...)
 	}
 	n := c.app.counters
+	f := c.app.dispatcher.Figures() // first: a send that ends meanwhile is counted as both, and not as neither
 	count(desc("events_planned_total", "Events whose plan was committed."), float64(n.Planned.Load()))
 	count(desc("deliveries_planned_total", "Deliveries committed, inbox entries included."), float64(n.Deliveries.Load()))
 	count(desc("suppressions_total", "Recipients that were named and not told, with reasons."), float64(n.Suppressed.Load()))
@@ -58,7 +59,6 @@ func (c *collector) Collect(out chan<- prometheus.Metric) {
 	gauge(desc("subscriptions", "Active subscriptions in this process's indexes."), float64(active))
 	gauge(desc("subscriptions_evaluated", "Those whose filter has no equality to be looked up by, and is evaluated for each event of its types where it sits."), float64(evaluated))
 	gauge(desc("deliveries_in_memory", "Deliveries in the dispatcher's window."), float64(c.app.dispatcher.InFlight()))
-	f := c.app.dispatcher.Figures()
 	gauge(desc("destinations", "Destinations known in memory."), float64(f.Destinations))
 	gauge(desc("destinations_broken", "Destinations that are left alone for failing, or being probed."), float64(f.Broken))
 	gauge(desc("destinations_slow", "Destinations whose sends take long; they have senders of their own."), float64(f.Slow))

@@ -14,6 +14,7 @@ import (
 
 	"github.com/belfryhq/belfry/internal/store"
 	"github.com/belfryhq/belfry/internal/store/storetest"
+	"github.com/belfryhq/belfry/internal/testtime"
 )
 
 // awayError is what the store says when there is no database.
@@ -39,7 +40,7 @@ func TestOutageIsSaidOnce(t *testing.T) {
 	if store.Away(errors.New("something else")) || store.Away(nil) {
 		t.Error("anything is taken for a database that is away")
 	}
-	synctest.Test(t, func(t *testing.T) {
+	testtime.Test(t, func(t *testing.T) {
 		var mu sync.Mutex
 		var text bytes.Buffer
 		plain := slog.NewTextHandler(writer(func(p []byte) (int, error) {

@@ -9,13 +9,13 @@ import (
 	"strings"
 	"sync/atomic"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"github.com/belfryhq/belfry/internal/belfry"
 	"github.com/belfryhq/belfry/internal/directory"
 	"github.com/belfryhq/belfry/internal/pipeline"
 	"github.com/belfryhq/belfry/internal/store"
+	"github.com/belfryhq/belfry/internal/testtime"
 )
 
 // What is found in the database because of an edit is not decided by what was
@@ -73,7 +73,7 @@ func edited(t *testing.T) (*publisher, int64) {
 // An edit waits for those before it and not for ever, and whoever waits goes when
 // nobody asks any more.
 func TestEditsWaitInVainForSoLong(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	testtime.Test(t, func(t *testing.T) {
 		p, version := edited(t)
 		var log strings.Builder
 		f := newFollower(p, slog.New(slog.NewTextHandler(&log, nil)))

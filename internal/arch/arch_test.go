@@ -243,6 +243,11 @@ func TestHabits(t *testing.T) {
 			if !f.test && !rowTesting(p) {
 				continue
 			}
+			for sel := range uses(f, "testing/synctest") {
+				if sel.name == "Test" && p != "internal/testtime" {
+					t.Errorf("%s: tests in virtual time go by testtime.Test, which says why", fset.Position(sel.at))
+				}
+			}
 			ast.Inspect(f.syntax, func(n ast.Node) bool {
 				if sel, ok := n.(*ast.SelectorExpr); ok && (sel.Sel.Name == "Skip" || sel.Sel.Name == "Skipf" || sel.Sel.Name == "SkipNow") {
 					if id, ok := sel.X.(*ast.Ident); ok && (id.Name == "t" || id.Name == "b" || id.Name == "tb") {

@@ -138,6 +138,7 @@ var rooms = []room{
 		"github.com/jackc/pgx/v5":        "talks to the servers it starts",
 		"github.com/go-sql-driver/mysql": "talks to the servers it starts",
 	}},
+	{path: "internal/testtime", testing: true},
 	{path: "internal/doctest", testing: true},
 	{path: "internal/faults", testing: true},
 	{path: "internal/e2e", testing: true},

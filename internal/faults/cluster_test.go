@@ -128,6 +128,31 @@ func TestNodesKilled(t *testing.T) {
 	l.excused(a, deaths)
 }
 
+// A node that joins under load gets its part of what there is to do, although
+// something is under way to every destination at every moment, and takes longer
+// than the nodes wait for each other at once.
+// feature: NEW-12
+func TestJoiningNodeGetsBusyShards(t *testing.T) {
+	t.Parallel()
+	h := nodesOn(t)
+	first := h.start()
+	crowd := newReceiver(t, "crowd", func(string, int) (int, time.Duration) { return http.StatusOK, lease / 2 })
+	for range crowded {
+		first.subscribe(crowd.URL, nil)
+	}
+	l := newLoad(t, first)
+	l.begin(1, 0, 0)
+	await(t, patience, "sending to all", func() (bool, string) { _, flying := first.sends(); return flying >= crowded, fmt.Sprint(flying) })
+	second := h.start()
+	await(t, patience, "sending too", func() (bool, string) { n, _ := second.sends(); return n > 0, fmt.Sprint(n) })
+	divided(t, first, 2)
+	l.end()
+	first.idle()
+	if again := crowd.repeats(); len(again) > 0 {
+		t.Errorf("%d events were sent twice in a hand-over in order", len(again))
+	}
+}
+
 // excused holds when every repeat is of a send that a death left in flight.
 func (l *load) excused(a *audience, deaths []death) {
 	l.t.Helper()

@@ -10,12 +10,14 @@ import (
 	"flag"
 	"fmt"
 	"io"
+	"maps"
 	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"regexp"
 	"runtime"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -26,6 +28,7 @@ import (
 	_ "github.com/jackc/pgx/v5/stdlib" // to look at the database
 	_ "modernc.org/sqlite"             // to look at the file
 
+	_ "github.com/belfryhq/belfry/internal/app" // of the program: go test keeps no result of another one
 	"github.com/belfryhq/belfry/internal/testdb"
 )
 
@@ -155,13 +158,18 @@ func (h *home) spawn(args ...string) *process {
 		h.t.Fatal(err)
 	}
 	h.t.Cleanup(func() {
+		text := p.logged()
+		var waits string
+		if h.t.Failed() {
+			waits = p.whereabouts()
+		}
 		_ = p.cmd.Process.Kill()
 		<-p.done
-		text := p.logged()
 		if disaster.MatchString(text) {
 			h.t.Errorf("the program came to grief:\n%s", last(text, 20_000))
 		} else if h.t.Failed() {
-			h.t.Logf("what is not usual in the log of process %d, and its end:\n%s\n%s", p.cmd.Process.Pid, last(usual.ReplaceAllString(text, ""), 6000), last(text, 3000))
+			unusual := usual.ReplaceAllString(text, "")
+			h.t.Logf("process %d: what is not usual in its log, and what it was at:\n%s\n%s", p.cmd.Process.Pid, last(unusual, 2000), waits)
 		}
 	})
 	return p
@@ -192,6 +200,46 @@ func (p *process) logged() string {
 	defer p.mu.Unlock()
 	return p.log.String()
 }
+
+// whereabouts ends the process, which tells at the end what each goroutine was
+// at: how many were at the same, the deepest two of our functions first. What a
+// process of the test said before is left out.
+func (p *process) whereabouts() string {
+	if p.cmd.Process.Signal(syscall.SIGQUIT) != nil {
+		return "" // it has ended
+	}
+	select {
+	case <-p.done:
+	case <-time.After(5 * time.Second): // halted
+		return ""
+	}
+	_, dump, _ := strings.Cut(p.logged(), "\nSIGQUIT: ")
+	counts := map[string]int{}
+	for g := range strings.SplitSeq(dump, "\n\n") {
+		state := goroutine.FindStringSubmatch(g)
+		if frames := ours.FindAllStringSubmatch(g, 2); state != nil && len(frames) > 0 {
+			at := frames[0][1]
+			if len(frames) > 1 {
+				at += " < " + frames[1][1]
+			}
+			counts[at+" ["+state[1]+"]"]++
+		}
+	}
+	var b strings.Builder
+	for _, at := range slices.Sorted(maps.Keys(counts)) {
+		line := fmt.Sprintf("%d %s\n", counts[at], at)
+		if _, said := whereSaid.LoadOrStore(p.t.Name()+line, true); !said {
+			b.WriteString(line)
+		}
+	}
+	return b.String()
+}
+
+var (
+	goroutine = regexp.MustCompile(`^goroutine \d+ .*\[(.*)\]:`)
+	ours      = regexp.MustCompile(`(?m)^github\.com/belfryhq/belfry/(?:internal|cmd)/(\S+)\(`)
+	whereSaid sync.Map // what whereabouts has said
+)
 
 func last(text string, n int) string { return text[max(0, len(text)-n):] }
 

@@ -3,6 +3,7 @@ package nodes
 import (
 	"context"
 	"log/slog"
+	"maps"
 	"math/rand/v2"
 	"slices"
 	"sync"
@@ -90,6 +91,12 @@ type Keeper struct {
 type kind struct {
 	part Part
 	mine atomic.Pointer[mine]
+
+	// Of whoever divides the work alone. Shards that are to be given and of which
+	// something is under way yet, with the time they were left: no work on them is
+	// begun. And those that were left in vain.
+	leaving map[int]time.Time
+	clings  map[int]bool
 }
 
 // mine is a set of shards; immutable.
@@ -113,7 +120,7 @@ func newMine(shards []int) *mine {
 func NewKeeper(o Options) *Keeper {
 	k := &Keeper{o: o, wake: make(chan struct{}, 1), joined: make(chan struct{}), kinds: map[string]*kind{}}
 	for name := range roleOf {
-		kd := &kind{part: o.Parts[name]}
+		kd := &kind{part: o.Parts[name], leaving: map[int]time.Time{}, clings: map[int]bool{}}
 		kd.mine.Store(newMine(nil))
 		k.kinds[name] = kd
 	}
@@ -210,6 +217,9 @@ func (k *Keeper) live(ctx context.Context) {
 		began := k.o.Now()
 		err := k.look(life)
 		wait := max(k.regular()-k.o.Now().Sub(began), 0)
+		if k.leaving() {
+			wait = 0 // leaving waits
+		}
 		switch {
 		case life.Err() != nil:
 			return
@@ -437,6 +447,7 @@ func (k *Keeper) lose() {
 	cancel() // nobody waits for anything
 	for _, kd := range k.kinds {
 		had := kd.mine.Swap(newMine(nil)).list
+		clear(kd.leaving)
 		if len(had) > 0 && kd.part != nil {
 			kd.part.Leave(now, had)
 		}
@@ -509,11 +520,16 @@ func (k *Keeper) divide(ctx context.Context, name string, kd *kind, table *belfr
 			}
 		}
 	}
+	for s := range kd.leaving {
+		if owners[s] != k.ID() {
+			delete(kd.leaving, s) // a release that looked as if it had failed
+		}
+	}
 	// What the table gives us and we do not work on: we were cut off after a
 	// claim. It is taken up as if it were claimed now.
 	var took []int
 	for _, s := range had {
-		if !k.Has(name, s) {
+		if _, leaves := kd.leaving[s]; !leaves && !k.Has(name, s) {
 			took = append(took, s)
 		}
 	}
@@ -529,14 +545,31 @@ func (k *Keeper) divide(ctx context.Context, name string, kd *kind, table *belfr
 		had = append(had, got...)
 	}
 	if len(took) > 0 {
-		kd.mine.Store(newMine(had))
-		kd.part.Gained(took)
+		kd.work(had, took)
 		k.o.Log.Debug("took shards", "kind", name, "shards", len(took), "now", len(had))
 	}
-	if give == 0 {
-		return false, nil
-	}
 	return k.give(ctx, name, kd, had, give)
+}
+
+// work begins work on some more of what this node has.
+func (kd *kind) work(had, more []int) {
+	kd.mine.Store(newMine(kd.staying(had)))
+	kd.part.Gained(more)
+}
+
+// staying are those of what this node has that are not being left.
+func (kd *kind) staying(had []int) []int {
+	return slices.DeleteFunc(slices.Clone(had), func(s int) bool { _, leaves := kd.leaving[s]; return leaves })
+}
+
+// leaving reports whether shards are being left.
+func (k *Keeper) leaving() bool {
+	for _, kd := range k.kinds {
+		if len(kd.leaving) > 0 {
+			return true
+		}
+	}
+	return false
 }
 
 // working are the nodes that work on a kind of lease, sorted.
@@ -551,26 +584,43 @@ func working(table *belfry.NodeTable, name string) []string {
 	return live
 }
 
-// give gives back some of the shards: any, of which work can be stopped soon.
-// The others are kept and worked on as before.
+// give gives back n of the shards: any, whether or not something is under way on
+// them. To give those of which nothing is would leave all that is to be done where
+// it is. No work is begun on what is to be given until what is under way has ended,
+// for the length of a lease at most, as when a node dies: what clings longer, to a
+// destination that hangs, is worked on again, and others are given instead. What is
+// free goes at once and does not wait for the rest.
 func (k *Keeper) give(ctx context.Context, name string, kd *kind, had []int, n int) (bool, error) {
-	rest := slices.Clone(had)
+	now := k.o.Now()
+	var again []int
+	for s, left := range kd.leaving {
+		clings := now.Sub(left) >= k.o.Lease
+		if clings {
+			kd.clings[s] = true
+		}
+		if clings || len(kd.leaving) > n { // or another node has died meanwhile
+			delete(kd.leaving, s)
+			again = append(again, s)
+		}
+	}
+	if len(again) > 0 {
+		kd.work(had, again)
+		k.o.Log.Debug("kept shards", "kind", name, "shards", len(again))
+	}
+	if n == 0 {
+		clear(kd.clings)
+		return false, nil
+	}
+	rest := kd.staying(had)
 	rand.Shuffle(len(rest), func(i, j int) { rest[i], rest[j] = rest[j], rest[i] })
-	out := rest[:n]
-	rest = rest[n:]
-	kd.mine.Store(newMine(rest))
-	short, cancel := context.WithTimeout(ctx, k.o.Lease/6)
-	left := kd.part.Leave(short, out)
+	slices.SortStableFunc(rest, func(a, b int) int { return bit(kd.clings[a]) - bit(kd.clings[b]) })
+	for _, s := range rest[:max(n-len(kd.leaving), 0)] {
+		kd.leaving[s] = now
+	}
+	kd.mine.Store(newMine(kd.staying(had)))
+	short, cancel := context.WithTimeout(ctx, k.o.Lease/leaveLooks)
+	left := kd.part.Leave(short, slices.Collect(maps.Keys(kd.leaving)))
 	cancel()
-	kept := slices.DeleteFunc(slices.Clone(out), func(s int) bool { return slices.Contains(left, s) })
-	back := func(shards []int) {
-		kd.mine.Store(newMine(append(rest, shards...)))
-		kd.part.Gained(shards)
-	}
-	if len(kept) > 0 {
-		back(kept)
-		rest = append(rest, kept...)
-	}
 	if len(left) == 0 {
 		return false, nil
 	}
@@ -582,6 +632,20 @@ func (k *Keeper) give(ctx context.Context, name string, kd *kind, had []int, n i
 		// nobody works on them.
 		return false, err
 	}
-	k.o.Log.Debug("gave shards", "kind", name, "shards", len(left), "now", len(rest))
+	for _, s := range left {
+		delete(kd.leaving, s)
+	}
+	k.o.Log.Debug("gave shards", "kind", name, "shards", len(left), "now", len(had)-len(left))
 	return true, nil
+}
+
+// leaveLooks is how often within a lease it is looked what of shards that are
+// being left is free by now.
+const leaveLooks = 20
+
+func bit(b bool) int {
+	if b {
+		return 1
+	}
+	return 0
 }

@@ -6,12 +6,12 @@ import (
 	"strings"
 	"sync"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"pgregory.net/rapid"
 
 	"github.com/belfryhq/belfry/internal/belfry"
+	"github.com/belfryhq/belfry/internal/testtime"
 )
 
 // cluster is several hosts that tell each other of changes, unless deaf.
@@ -128,7 +128,7 @@ func (c *cluster) end(t *testing.T) {
 func TestNodesDivideTheWork(t *testing.T) {
 	for _, deaf := range []bool{false, true} {
 		t.Run(fmt.Sprintf("deaf %v", deaf), func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
+			testtime.Test(t, func(t *testing.T) {
 				c := newCluster(deaf)
 				defer c.end(t)
 				soon := 2 * lease
@@ -175,7 +175,7 @@ func TestNodesDivideTheWork(t *testing.T) {
 func TestTakeOverWithinTwoLeases(t *testing.T) {
 	for _, deaf := range []bool{false, true} {
 		t.Run(fmt.Sprintf("deaf %v", deaf), func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
+			testtime.Test(t, func(t *testing.T) {
 				c := newCluster(deaf)
 				defer c.end(t)
 				c.grow(t, 4)
@@ -198,7 +198,7 @@ func TestTakeOverWithinTwoLeases(t *testing.T) {
 // comes back, all keep what they had.
 // feature: NEW-12
 func TestDatabaseAwayForAllBuriesNobody(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	testtime.Test(t, func(t *testing.T) {
 		c := newCluster(false)
 		defer c.end(t)
 		c.grow(t, 4)
@@ -237,7 +237,7 @@ func TestDatabaseAwayForAllBuriesNobody(t *testing.T) {
 // them is old.
 // feature: NEW-12
 func TestDatabaseFrozenForAllBuriesNobody(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	testtime.Test(t, func(t *testing.T) {
 		c := newCluster(false)
 		defer c.end(t)
 		c.grow(t, 4)
@@ -270,7 +270,7 @@ func TestDatabaseFrozenForAllBuriesNobody(t *testing.T) {
 
 // Answers to renewals come in any order: the latest asked for counts.
 func TestRenewalsInAnyOrder(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	testtime.Test(t, func(t *testing.T) {
 		k := NewKeeper(Options{Lease: lease, Now: time.Now})
 		first := time.Now()
 		pass(lease / 2)
@@ -297,7 +297,7 @@ func TestNothingDelaysRenewals(t *testing.T) {
 		"both":      func(h *host) { h.setTardy(lease * 9 / 10); h.setUnwell(true) },
 	} {
 		t.Run(name, func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
+			testtime.Test(t, func(t *testing.T) {
 				c := newCluster(false)
 				defer c.end(t)
 				c.add() // all is well with one: it would bury others
@@ -339,7 +339,7 @@ func TestCutOffNodeStopsAndComesBack(t *testing.T) {
 		"halted": {(*host).halt, (*host).resume},
 	} {
 		t.Run(name, func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
+			testtime.Test(t, func(t *testing.T) {
 				c := newCluster(false)
 				defer c.end(t)
 				c.grow(t, 3)
@@ -385,7 +385,7 @@ func TestCutOffNodeStopsAndComesBack(t *testing.T) {
 func TestSlowDatabaseIsHeardOut(t *testing.T) {
 	for _, slow := range []time.Duration{lease / 5, lease * 35 / 100} {
 		t.Run(fmt.Sprint(slow), func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
+			testtime.Test(t, func(t *testing.T) {
 				c := newCluster(false)
 				defer c.end(t)
 				c.add()
@@ -421,7 +421,7 @@ func TestSlowDatabaseIsHeardOut(t *testing.T) {
 // connections are all lost has its part of the work soon, and keeps it.
 // feature: NEW-12
 func TestNewConnectionsAreWaitedFor(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	testtime.Test(t, func(t *testing.T) {
 		c := newCluster(false)
 		defer c.end(t)
 		c.grow(t, 2)
@@ -491,7 +491,7 @@ func TestAnyFaultsLeaveEachShardToOne(t *testing.T) {
 			}
 		}
 		var wrong []string
-		synctest.Test(t, func(t *testing.T) {
+		testtime.Test(t, func(t *testing.T) {
 			c := newCluster(deaf)
 			for range nodes {
 				c.add()
@@ -549,6 +549,68 @@ func TestAnyFaultsLeaveEachShardToOne(t *testing.T) {
 		})
 		if len(wrong) > 0 {
 			rt.Fatal(strings.Join(wrong, "\n"))
+		}
+	})
+}
+
+// A node that joins gets its part of what there is to do, and not only shards on
+// which nothing is under way: here something always is, and takes most of a lease.
+// feature: NEW-12
+func TestBusyShardsAreGivenToo(t *testing.T) {
+	testtime.Test(t, func(t *testing.T) {
+		c := newCluster(false)
+		defer c.end(t)
+		c.grow(t, 1)
+		first := c.list()[0]
+		first.setTakes(lease*9/10, 0)
+		pass(2 * lease)
+		c.grow(t, 1)
+		busy := 0
+		for _, kind := range allKind {
+			for _, s := range c.list()[1].k.Mine(kind) {
+				if s%8 == 0 {
+					busy++
+				}
+			}
+		}
+		if busy < 16 { // of 64, 32 being its part
+			t.Errorf("the node that joined has %d of 64 shards on which something is under way", busy)
+		}
+		first.setTakes(0, 0)
+	})
+}
+
+// Where a send hangs its shard stays, and is worked on again before long; others
+// are given instead, and those that are free do not wait for it.
+// feature: NEW-12
+func TestHangingSendsKeepTheirShards(t *testing.T) {
+	testtime.Test(t, func(t *testing.T) {
+		c := newCluster(false)
+		defer c.end(t)
+		c.grow(t, 1)
+		first := c.list()[0]
+		first.setTakes(tick, 128) // 16 of 32 of each kind
+		pass(lease)
+		second := c.add()
+		if _, err := within(lease/4, func() error {
+			for _, kind := range allKind {
+				if n := len(second.k.Mine(kind)); n < 100 {
+					return fmt.Errorf("%d shards of %s", n, kind)
+				}
+			}
+			return nil
+		}); err != nil {
+			t.Errorf("what is free waits for what is not: %v", err)
+		}
+		if _, err := within(4*lease, c.divided); err != nil {
+			t.Fatal(err)
+		}
+		for _, kind := range allKind {
+			for s := 0; s < 128; s += 8 {
+				if !first.k.Has(kind, s) {
+					t.Errorf("%s shard %d, of which a send hangs, is not worked on", kind, s)
+				}
+			}
 		}
 	})
 }

@@ -147,6 +147,8 @@ type host struct {
 	flaky  bool          // some calls work and are not answered
 	slow   time.Duration // each call takes so long, heard out or not
 	tardy  time.Duration // and each claim and release this longer
+	takes  time.Duration // a send takes about so long; 0 = up to a third of a lease
+	hangs  int           // sends on shards below it do not end
 	cold   time.Duration // what is asked first on a connection takes so long
 	warm   int           // connections that something was asked on
 	lost   int           // new connections that were given up
@@ -210,6 +212,12 @@ func (h *host) setSlow(d time.Duration) { h.mu.Lock(); h.slow = d; h.mu.Unlock()
 func (h *host) setCold(d time.Duration) { h.mu.Lock(); h.cold, h.warm, h.lost = d, 0, 0; h.mu.Unlock() }
 
 func (h *host) setTardy(d time.Duration) { h.mu.Lock(); h.tardy = d; h.mu.Unlock() }
+
+func (h *host) setTakes(d time.Duration, hangs int) {
+	h.mu.Lock()
+	h.takes, h.hangs = d, hangs
+	h.mu.Unlock()
+}
 
 func (h *host) setUnwell(unwell bool) { h.mu.Lock(); h.unwell = unwell; h.mu.Unlock() }
 
@@ -442,7 +450,14 @@ func (h *host) work(ctx context.Context) {
 				if _, busy := h.flying[f]; busy || !h.k.Has(kind, s) || !h.k.MaySend() {
 					continue
 				}
-				h.flying[f] = now.Add(time.Duration(h.chance.Float64() * float64(lease/3-tick)))
+				takes := time.Duration(h.chance.Float64() * float64(lease/3-tick))
+				switch {
+				case s < h.hangs:
+					takes = 100 * lease
+				case h.takes > 0:
+					takes = h.takes + time.Duration(h.chance.Float64()*float64(h.takes/10))
+				}
+				h.flying[f] = now.Add(takes)
 				h.watch.leaves(h, f)
 			}
 		}

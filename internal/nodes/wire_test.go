@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/belfryhq/belfry/internal/belfry"
+	"github.com/belfryhq/belfry/internal/testtime"
 )
 
 // line is a Line of which a test holds both ends.
@@ -123,7 +124,7 @@ func wired(t *testing.T, l *line, self string) (w *Wire, ear *listener, said *lo
 // What one node tells arrives whole on another, and not on itself.
 // feature: NEW-12
 func TestWireCarriesWakes(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	testtime.Test(t, func(t *testing.T) {
 		l := newLine()
 		a, earA, _, endA := wired(t, l, "node_a")
 		_, earB, _, endB := wired(t, l, "node_b")
@@ -157,7 +158,7 @@ func TestWireCarriesWakes(t *testing.T) {
 
 // While a message is under way others gather, and go as one.
 func TestWireJoinsWhatGathers(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	testtime.Test(t, func(t *testing.T) {
 		l := newLine()
 		l.takes = 50 * time.Millisecond
 		a, _, _, endA := wired(t, l, "node_a")
@@ -197,7 +198,7 @@ func TestWireJoinsWhatGathers(t *testing.T) {
 
 // More than a message may hold is told as: look everywhere.
 func TestWireTooMuchToSay(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	testtime.Test(t, func(t *testing.T) {
 		l := newLine()
 		a, _, _, endA := wired(t, l, "node_a")
 		defer endA()
@@ -224,7 +225,7 @@ func TestWireTooMuchToSay(t *testing.T) {
 
 // Names of events that do not fit are told as: from then on.
 func TestWireTooManyNames(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	testtime.Test(t, func(t *testing.T) {
 		l := newLine()
 		l.takes = 50 * time.Millisecond
 		a, _, _, endA := wired(t, l, "node_a")
@@ -284,7 +285,7 @@ func TestWireUnknownWords(t *testing.T) {
 // A line that fails is said once, does not stop those who tell, and is taken up
 // again; what was lost meanwhile is looked for.
 func TestWireLineFails(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	testtime.Test(t, func(t *testing.T) {
 		l := newLine()
 		a, _, said, endA := wired(t, l, "node_a")
 		defer endA()

@@ -6,12 +6,12 @@ import (
 	"strings"
 	"sync"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"github.com/belfryhq/belfry/internal/belfry"
 	"github.com/belfryhq/belfry/internal/channel"
 	"github.com/belfryhq/belfry/internal/store"
+	"github.com/belfryhq/belfry/internal/testtime"
 )
 
 func TestSliceSize(t *testing.T) {
@@ -70,7 +70,7 @@ func people(n int) (letters []letter) {
 // together, use it, and leave memory to others.
 // feature: S3-20
 func TestLimitASecondOverProcesses(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	testtime.Test(t, func(t *testing.T) {
 		db := sqlite(t)
 		permits := &permitCalls{DB: db}
 		posts := make([]*post, 2)
@@ -127,7 +127,7 @@ func TestLimitASecondOverProcesses(t *testing.T) {
 // stop gives back what it took.
 // feature: S3-20
 func TestLimitADayDelays(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	testtime.Test(t, func(t *testing.T) {
 		db := sqlite(t)
 		permits := &permitCalls{DB: db}
 		p := newPost(t, db)
@@ -193,7 +193,7 @@ func TestLimitADayDelays(t *testing.T) {
 // for everybody the share is not touched.
 // feature: S3-20
 func TestShareOfATenant(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	testtime.Test(t, func(t *testing.T) {
 		db := sqlite(t)
 		midnight := time.Now().UTC().Truncate(day)
 		posts := make([]*post, 2)

@@ -7,10 +7,10 @@ import (
 	"strings"
 	"sync"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"github.com/belfryhq/belfry/internal/belfry"
+	"github.com/belfryhq/belfry/internal/testtime"
 )
 
 func percentile99(list []time.Duration) time.Duration {
@@ -31,7 +31,7 @@ func TestHangingDestinationsDelayNobody(t *testing.T) {
 	for _, c := range []struct{ healthy, hanging, healthyFirst int }{{45, 5, 0}, {50, 150, 20}} {
 		t.Run(fmt.Sprintf("%d of %d hang", c.hanging, c.healthy+c.hanging), func(t *testing.T) {
 			run := func(hanging int) (p time.Duration) {
-				synctest.Test(t, func(t *testing.T) {
+				testtime.Test(t, func(t *testing.T) {
 					post := newPost(t, sqlite(t))
 					post.answer = func(ctx context.Context, dest string, _ int) belfry.Outcome {
 						if strings.HasPrefix(dest, "hang") {
@@ -74,7 +74,7 @@ func TestHangingDestinationsDelayNobody(t *testing.T) {
 // A tenant whose destinations all hang and who has more waiting than memory
 // holds does not keep another from being told at once.
 func TestOneTenantsBacklogStallsNoOther(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	testtime.Test(t, func(t *testing.T) {
 		post := newPost(t, sqlite(t))
 		post.tune = func(o *DispatcherOptions) { o.Window, o.Queue = 512, 64 }
 		post.answer = func(ctx context.Context, dest string, _ int) belfry.Outcome {
@@ -129,7 +129,7 @@ func (c *counted) DueFor(ctx context.Context, tenant, destination string, urgent
 // comes back all of it arrives. One that flaps is not trusted as at first.
 // feature: PEER-5
 func TestBrokenDestinationIsProbedAndItsBacklogKept(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	testtime.Test(t, func(t *testing.T) {
 		post := newPost(t, sqlite(t))
 		reads := &counted{DeliveryStore: post.db}
 		post.tune = func(o *DispatcherOptions) { o.Store = reads }
@@ -224,7 +224,7 @@ func TestFlappingIsNotTrustedAsAtFirst(t *testing.T) {
 
 // feature: PEER-10
 func TestRatesAndConcurrencyAreKept(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	testtime.Test(t, func(t *testing.T) {
 		post := newPost(t, sqlite(t))
 		post.grant = map[string]terms{"ten": {rate: 10}, "tenth": {rate: 0.1}, "two": {concurrency: 2}}
 		var mu sync.Mutex
@@ -290,7 +290,7 @@ func TestRatesAndConcurrencyAreKept(t *testing.T) {
 // A destination that says "too much" is left alone for as long as it asks, and
 // that burns the tries of those that were under way only.
 func TestThrottledDestinationIsLeftAlone(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	testtime.Test(t, func(t *testing.T) {
 		post := newPost(t, sqlite(t))
 		var mu sync.Mutex
 		begun := time.Now()
@@ -319,7 +319,7 @@ func TestThrottledDestinationIsLeftAlone(t *testing.T) {
 // What is urgent goes before what waits, also where more waits than memory
 // holds, and does not keep the rest from going on.
 func TestUrgentGoesFirstAndStarvesNobody(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	testtime.Test(t, func(t *testing.T) {
 		post := newPost(t, sqlite(t))
 		post.cap = 4
 		post.tune = func(o *DispatcherOptions) { o.Window, o.Queue = 512, 64 }

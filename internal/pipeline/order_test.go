@@ -7,12 +7,12 @@ import (
 	"slices"
 	"strings"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"pgregory.net/rapid"
 
 	"github.com/belfryhq/belfry/internal/belfry"
+	"github.com/belfryhq/belfry/internal/testtime"
 )
 
 // Whatever destinations answer, however little memory there is, and whenever
@@ -20,7 +20,7 @@ import (
 // one after the other none is tried before the one before it has ended.
 // feature: PEER-3
 func TestEveryDeliveryEndsOnceAndInItsOrder(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	testtime.Test(t, func(t *testing.T) {
 		db := sqlite(t)
 		round := 0
 		// Without its Deadline, which may not be asked for here.

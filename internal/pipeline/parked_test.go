@@ -6,11 +6,11 @@ import (
 	"math/rand/v2"
 	"sync"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"github.com/belfryhq/belfry/internal/belfry"
 	"github.com/belfryhq/belfry/internal/store"
+	"github.com/belfryhq/belfry/internal/testtime"
 )
 
 // parking is a store that counts what is parked, and refuses to as often as it
@@ -49,7 +49,7 @@ func (p *parking) count() int {
 // What goes from memory is never looked for by its destination, and nothing is
 // written for it to be found so; what is refused is, as soon as it is wanted.
 func TestOnlyWhatWaitsOnDiskIsParked(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	testtime.Test(t, func(t *testing.T) {
 		p := newPost(t, sqlite(t))
 		s := &parking{DB: p.db, parked: map[string]bool{}}
 		p.tune = func(o *DispatcherOptions) { o.Store, o.Queue = s, 64 }
@@ -81,7 +81,7 @@ func TestOnlyWhatWaitsOnDiskIsParked(t *testing.T) {
 // What is dropped from memory after its destination's others were parked, and
 // before they are read, is read as well.
 func TestDroppedWhileOthersAreParked(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	testtime.Test(t, func(t *testing.T) {
 		p := newPost(t, sqlite(t))
 		s := &parking{DB: p.db, parked: map[string]bool{}}
 		dropped := 0
@@ -113,7 +113,7 @@ func TestDroppedWhileOthersAreParked(t *testing.T) {
 func TestNothingParkedIsForgotten(t *testing.T) {
 	for seed := range uint64(6) {
 		t.Run(fmt.Sprint(seed), func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
+			testtime.Test(t, func(t *testing.T) {
 				r := rand.New(rand.NewPCG(seed, 1))
 				p := newPost(t, sqlite(t))
 				s := &parking{DB: p.db, parked: map[string]bool{}}

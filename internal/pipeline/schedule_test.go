@@ -2,10 +2,10 @@ package pipeline
 
 import (
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"github.com/belfryhq/belfry/internal/belfry"
+	"github.com/belfryhq/belfry/internal/testtime"
 )
 
 // A receiver that is down for good is tried ten times over three days, each
@@ -15,7 +15,7 @@ import (
 func TestThreeDaysOfTries(t *testing.T) {
 	for _, back := range []int{0, 1, 4, 10} { // the try at which it is back; 0 = never
 		for _, jitter := range []float64{0, 0.5, 0.999} {
-			synctest.Test(t, func(t *testing.T) {
+			testtime.Test(t, func(t *testing.T) {
 				begun := time.Now()
 				d := belfry.Delivery{Due: begun}
 				var due time.Duration

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/belfryhq/belfry/internal/belfry"
+	"github.com/belfryhq/belfry/internal/testtime"
 	"github.com/belfryhq/belfry/internal/upkeep"
 )
 
@@ -203,7 +204,7 @@ func expect(t *testing.T, what string, got []string, want ...string) {
 }
 
 func TestRound(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	testtime.Test(t, func(t *testing.T) {
 		chores := 0
 		h := newHouse(defaults, upkeep.Chore{Name: "answers", Do: func(context.Context, string, time.Time) (int, error) { chores++; return 3, nil }})
 		h.rows["deliveries"], h.rows["dedupe"] = 1000, 10
@@ -239,7 +240,7 @@ func TestRound(t *testing.T) {
 }
 
 func TestForEver(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	testtime.Test(t, func(t *testing.T) {
 		h := newHouse(upkeep.Retention{})
 		h.types = []belfry.EventType{{Name: "login", Retention: "30d"}, {Name: "other"}}
 		h.keep(t)
@@ -256,7 +257,7 @@ func TestForEver(t *testing.T) {
 }
 
 func TestLivesOfTypes(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	testtime.Test(t, func(t *testing.T) {
 		h := newHouse(defaults)
 		h.types = []belfry.EventType{{Name: "b", Retention: "30d"}, {Name: "a", Retention: "30d"}, {Name: "half", Retention: "180d"}, {Name: "long", Retention: "4000d"}, {Name: "ever", Retention: "0d"}, {Name: "plain"}}
 		h.keep(t)
@@ -286,7 +287,7 @@ func TestLivesOfTypes(t *testing.T) {
 
 // Chunks are sized by how long they take, and rest for longer than that.
 func TestPace(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	testtime.Test(t, func(t *testing.T) {
 		h := newHouse(defaults)
 		h.rows["events"], h.took = 50_000, 40*time.Millisecond // a thousand rows
 		begun := time.Now()
@@ -311,7 +312,7 @@ func TestPace(t *testing.T) {
 
 // The log of changes is cut where it was a week before.
 func TestChangesAreCut(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	testtime.Test(t, func(t *testing.T) {
 		h := newHouse(defaults)
 		h.keep(t)
 		pass(6 * day)
@@ -331,7 +332,7 @@ func TestChangesAreCut(t *testing.T) {
 
 // A clock that jumps ahead empties nothing for a day; a clock set back never.
 func TestClockJumps(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	testtime.Test(t, func(t *testing.T) {
 		h := newHouse(defaults)
 		ctx, cancel := context.WithCancel(t.Context())
 		done := make(chan error)
@@ -375,7 +376,7 @@ func TestClockJumps(t *testing.T) {
 
 // After a long absence the clock may be a wrong one.
 func TestLongAbsence(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	testtime.Test(t, func(t *testing.T) {
 		h := newHouse(defaults)
 		h.marks["* last round"] = belfry.Mark{At: time.Now().Add(-8 * day)}
 		h.keep(t)
@@ -392,7 +393,7 @@ func TestLongAbsence(t *testing.T) {
 
 // Of several nodes one does the round; when it is gone another does.
 func TestAnotherNode(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	testtime.Test(t, func(t *testing.T) {
 		h := newHouse(defaults)
 		other := func() { h.SetMark(t.Context(), "*", "last round", belfry.Mark{At: h.memory.now()}) }
 		other()
@@ -421,7 +422,7 @@ func TestAnotherNode(t *testing.T) {
 // What fails does not keep the rest from being done; what cannot be known
 // keeps everything.
 func TestFaults(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	testtime.Test(t, func(t *testing.T) {
 		h := newHouse(defaults)
 		broken := errors.New("broken")
 		h.fail["clear"], h.fail["make"] = broken, belfry.Errorf(belfry.Conflict, "another node")
