@@ -136,9 +136,9 @@ func TestJoiningNodeGetsBusyShards(t *testing.T) {
 	t.Parallel()
 	h := nodesOn(t)
 	first := h.start()
-	crowd := newReceiver(t, "crowd", func(string, int) (int, time.Duration) { return http.StatusOK, lease / 2 })
+	crowd := newReceiver(t, "crowd", func(string, int) (int, time.Duration) { return http.StatusOK, lease * 2 / 5 })
 	for range crowded {
-		first.subscribe(crowd.URL, nil)
+		first.subscribe(crowd.URL, []string{"load.b"})
 	}
 	l := newLoad(t, first)
 	l.begin(1, 0, 0)
