@@ -94,9 +94,9 @@ type kind struct {
 
 	// Of whoever divides the work alone. Shards that are to be given and of which
 	// something is under way yet, with the time they were left: no work on them is
-	// begun. And those that were left in vain.
+	// begun. And those that were left in vain, with the time that was seen.
 	leaving map[int]time.Time
-	clings  map[int]bool
+	clung   map[int]time.Time
 }
 
 // mine is a set of shards; immutable.
@@ -120,7 +120,7 @@ func newMine(shards []int) *mine {
 func NewKeeper(o Options) *Keeper {
 	k := &Keeper{o: o, wake: make(chan struct{}, 1), joined: make(chan struct{}), kinds: map[string]*kind{}}
 	for name := range roleOf {
-		kd := &kind{part: o.Parts[name], leaving: map[int]time.Time{}, clings: map[int]bool{}}
+		kd := &kind{part: o.Parts[name], leaving: map[int]time.Time{}, clung: map[int]time.Time{}}
 		kd.mine.Store(newMine(nil))
 		k.kinds[name] = kd
 	}
@@ -584,19 +584,28 @@ func working(table *belfry.NodeTable, name string) []string {
 	return live
 }
 
+// Shards that are to be given are left for so many leases at most: as long as what
+// a dead node had may wait. Those that were left in vain are not left again for so
+// many, so that work on them is not held up again and again. And it is looked so
+// often within a lease what of those that are being left is free by now.
+const (
+	leaveFor   = 2
+	clingFor   = 20
+	leaveLooks = 20
+)
+
 // give gives back n of the shards: any, whether or not something is under way on
 // them. To give those of which nothing is would leave all that is to be done where
-// it is. No work is begun on what is to be given until what is under way has ended,
-// for the length of a lease at most, as when a node dies: what clings longer, to a
-// destination that hangs, is worked on again, and others are given instead. What is
-// free goes at once and does not wait for the rest.
+// it is. No work is begun on what is to be given until what is under way has ended.
+// What clings too long, to a destination that hangs, is worked on again, and others
+// are given instead. What is free goes at once and does not wait for the rest.
 func (k *Keeper) give(ctx context.Context, name string, kd *kind, had []int, n int) (bool, error) {
 	now := k.o.Now()
 	var again []int
 	for s, left := range kd.leaving {
-		clings := now.Sub(left) >= k.o.Lease
+		clings := now.Sub(left) >= leaveFor*k.o.Lease
 		if clings {
-			kd.clings[s] = true
+			kd.clung[s] = now
 		}
 		if clings || len(kd.leaving) > n { // or another node has died meanwhile
 			delete(kd.leaving, s)
@@ -607,15 +616,14 @@ func (k *Keeper) give(ctx context.Context, name string, kd *kind, had []int, n i
 		kd.work(had, again)
 		k.o.Log.Debug("kept shards", "kind", name, "shards", len(again))
 	}
-	if n == 0 {
-		clear(kd.clings)
-		return false, nil
-	}
-	rest := kd.staying(had)
-	rand.Shuffle(len(rest), func(i, j int) { rest[i], rest[j] = rest[j], rest[i] })
-	slices.SortStableFunc(rest, func(a, b int) int { return bit(kd.clings[a]) - bit(kd.clings[b]) })
-	for _, s := range rest[:max(n-len(kd.leaving), 0)] {
+	maps.DeleteFunc(kd.clung, func(_ int, at time.Time) bool { return now.Sub(at) >= clingFor*k.o.Lease })
+	more := slices.DeleteFunc(kd.staying(had), func(s int) bool { _, clings := kd.clung[s]; return clings })
+	rand.Shuffle(len(more), func(i, j int) { more[i], more[j] = more[j], more[i] })
+	for _, s := range more[:min(max(n-len(kd.leaving), 0), len(more))] {
 		kd.leaving[s] = now
+	}
+	if len(kd.leaving) == 0 {
+		return false, nil
 	}
 	kd.mine.Store(newMine(kd.staying(had)))
 	short, cancel := context.WithTimeout(ctx, k.o.Lease/leaveLooks)
@@ -637,15 +645,4 @@ func (k *Keeper) give(ctx context.Context, name string, kd *kind, had []int, n i
 	}
 	k.o.Log.Debug("gave shards", "kind", name, "shards", len(left), "now", len(had)-len(left))
 	return true, nil
-}
-
-// leaveLooks is how often within a lease it is looked what of shards that are
-// being left is free by now.
-const leaveLooks = 20
-
-func bit(b bool) int {
-	if b {
-		return 1
-	}
-	return 0
 }

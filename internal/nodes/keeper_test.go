@@ -614,3 +614,41 @@ func TestHangingSendsKeepTheirShards(t *testing.T) {
 		}
 	})
 }
+
+// Where more shards hang than a node is to have it keeps them all, and they are
+// not left again and again.
+// feature: NEW-12
+func TestManyHangingSendsAreLeftOnce(t *testing.T) {
+	testtime.Test(t, func(t *testing.T) {
+		c := newCluster(false)
+		defer c.end(t)
+		c.grow(t, 1)
+		first := c.list()[0]
+		first.setTakes(tick, belfry.Shards)
+		pass(lease)
+		for range 15 {
+			c.add()
+		}
+		kept := func() error {
+			for _, kind := range allKind {
+				for s := 0; s < belfry.Shards; s += 8 {
+					if !first.k.Has(kind, s) {
+						return fmt.Errorf("%s shard %d is not worked on", kind, s)
+					}
+				}
+				if n := len(first.k.Mine(kind)); n != belfry.Shards/8 {
+					return fmt.Errorf("it has %d shards of %s", n, kind)
+				}
+			}
+			return nil
+		}
+		if _, err := within(5*lease, kept); err != nil {
+			t.Fatal(err)
+		}
+		for end := time.Now().Add(10 * lease); time.Now().Before(end); pass(tick) {
+			if err := kept(); err != nil {
+				t.Fatal(err)
+			}
+		}
+	})
+}
