@@ -1,9 +1,11 @@
 package store
 
 import (
+	"cmp"
 	"context"
 	"database/sql"
 	"encoding/json"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -31,11 +33,6 @@ func (db *DB) Tenants(ctx context.Context) (list []string, err error) {
 // after the one named, in the order of acceptance. All runs of an event come
 // together. shards are the plan shards that are meant, nil all of them.
 func (db *DB) PendingPlans(ctx context.Context, tenant, after string, limit int, shards []int) (list []PendingPlan, err error) {
-	text := `SELECT p.event_id, p.run, p.cursor, p.terms, e.at, e.as_of, e.body FROM plans p JOIN events e ON e.tenant = p.tenant AND e.id = p.event_id
-		WHERE p.tenant = $1 AND `
-	if shards != nil {
-		text += "p.shard IN_LIST AND "
-	}
 	scan := func(rows *sql.Rows) error {
 		p := PendingPlan{Accepted: belfry.Accepted{Tenant: tenant}}
 		var at int64
@@ -60,12 +57,29 @@ func (db *DB) PendingPlans(ctx context.Context, tenant, after string, limit int,
 		list = append(list, p)
 		return nil
 	}
+	// The plans are chosen first: by what PostgreSQL thinks of a plan table that is
+	// mostly empty it would walk through the events and look for a plan of each.
+	plans := "SELECT event_id, run, cursor, terms FROM plans WHERE tenant = $1 AND "
+	if shards != nil {
+		plans += "shard IN_LIST AND "
+	}
+	read := func(which string, args ...any) error {
+		return db.queryShards(ctx, scan, "SELECT p.event_id, p.run, p.cursor, p.terms, e.at, e.as_of, e.body FROM ("+plans+which+") p JOIN events e ON e.tenant = $1 AND e.id = p.event_id", shards, args...)
+	}
 	limit = orDefault(limit, 100)
-	if err := db.queryShards(ctx, scan, text+"p.event_id > $2 ORDER BY p.event_id, p.run LIMIT $3", shards, tenant, after, limit); err != nil || len(list) < limit {
+	if err := read("event_id > $2 ORDER BY event_id, run LIMIT $3", tenant, after, limit); err != nil {
 		return list, err
 	}
+	inOrder := func(a, b PendingPlan) int {
+		return cmp.Or(strings.Compare(a.Accepted.EventID, b.Accepted.EventID), cmp.Compare(a.Run, b.Run))
+	}
+	slices.SortFunc(list, inOrder) // a join promises none
+	if len(list) < limit {
+		return list, nil
+	}
 	end := list[len(list)-1]
-	err = db.queryShards(ctx, scan, text+"p.event_id = $2 AND p.run > $3 ORDER BY p.run", shards, tenant, end.Accepted.EventID, end.Run)
+	err = read("event_id = $2 AND run > $3", tenant, end.Accepted.EventID, end.Run)
+	slices.SortFunc(list, inOrder)
 	return list, err
 }
 
