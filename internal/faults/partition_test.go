@@ -59,7 +59,7 @@ func TestNodeCutOff(t *testing.T) {
 	a.gather(t, ps[0])
 	l := newLoad(t, ps[0])
 	l.to(ps...)
-	l.begin(2, 1, 10) // of which many are told
+	l.begin(1, 1, 5) // of which many are told
 	var cuts []death
 	for range rounds(t, 1) {
 		for _, way := range []struct {
