@@ -158,13 +158,13 @@ func (h *home) spawn(args ...string) *process {
 		h.t.Fatal(err)
 	}
 	h.t.Cleanup(func() {
-		text := p.logged()
 		var waits string
 		if h.t.Failed() {
 			waits = p.whereabouts()
 		}
 		_ = p.cmd.Process.Kill()
 		<-p.done
+		text, _, _ := strings.Cut(p.logged(), atItsEnd)
 		if disaster.MatchString(text) {
 			h.t.Errorf("the program came to grief:\n%s", last(text, 20_000))
 		} else if h.t.Failed() {
@@ -213,7 +213,7 @@ func (p *process) whereabouts() string {
 	case <-time.After(5 * time.Second): // halted
 		return ""
 	}
-	_, dump, _ := strings.Cut(p.logged(), "\nSIGQUIT: ")
+	_, dump, _ := strings.Cut(p.logged(), atItsEnd)
 	counts := map[string]int{}
 	for g := range strings.SplitSeq(dump, "\n\n") {
 		state := goroutine.FindStringSubmatch(g)
@@ -234,6 +234,9 @@ func (p *process) whereabouts() string {
 	}
 	return b.String()
 }
+
+// atItsEnd begins what a process tells at its end when it is asked where it was.
+const atItsEnd = "\nSIGQUIT: "
 
 var (
 	goroutine = regexp.MustCompile(`^goroutine \d+ .*\[(.*)\]:`)

@@ -4,8 +4,8 @@
 //
 // The Keeper of a process renews its lease three times within its length and,
 // apart from that, declares dead whose lease has ended, claims its fair share of
-// the shards and gives back what it has too much of, after its parts have stopped
-// working on it. Only the database's clock judges leases; a node counts its own
+// the shards and gives back what it has too much of, busy or not, after its parts
+// have stopped working on it. Only the database's clock judges leases; a node counts its own
 // from before it asked, on its own monotonic clock, and begins no send in the last
 // third. The Wire tells other nodes what was committed and may be theirs.
 //

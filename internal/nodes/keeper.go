@@ -31,11 +31,12 @@ type Store interface {
 
 // Part does the work of one kind of lease.
 type Part interface {
-	// Gained tells of shards that are this node's now.
+	// Gained tells of shards that are this node's now, or that it was to leave and
+	// keeps.
 	Gained(shards []int)
 	// Leave stops work on shards, of which Keeper.Has is false already, and
 	// waits until nothing of them is under way or ctx ends. It answers with
-	// those of which nothing is.
+	// those of which nothing is, and is asked again of the others.
 	Leave(ctx context.Context, shards []int) []int
 }
 
